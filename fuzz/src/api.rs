@@ -26,7 +26,7 @@ use linkbal::{
         router,
         status::ConfigurationStatus,
     },
-    config::Sources,
+    config::{FileOnly, Sources},
     engine::Report,
     events::journal::Journal,
     history::archive::Shared,
@@ -115,7 +115,7 @@ pub fn run(data: &[u8]) {
 /// Checks the bounds that the daemon relies on.
 fn check(request: &Request) {
     match request {
-        Request::Reload { confirm: Some(confirm), .. } => {
+        Request::Reload { confirm: Some(confirm), .. } | Request::Try { confirm, .. } => {
             assert!((SHORTEST..=LONGEST).contains(confirm), "a trial of {confirm:?}");
         }
         Request::Drill(order, _) => {
@@ -130,7 +130,8 @@ fn check(request: &Request) {
 fn in_force() -> InForce {
     let files = [("list".into(), "192.0.2.0/24\n".into())].into();
     let sources = Sources { name: "linkbal.toml".into(), text: String::new(), files };
-    InForce { status: ConfigurationStatus::default(), sources: Arc::new(sources) }
+    let (status, file_only) = (ConfigurationStatus::default(), FileOnly::default());
+    InForce { status, sources: Arc::new(sources), file_only }
 }
 
 fn refuse(request: Request) {
@@ -144,10 +145,10 @@ fn refuse(request: Request) {
         Request::SetAdmin { uplink, answer, .. } => drop(answer.send(Err(no(uplink)))),
         Request::Drill(order, answer) => drop(answer.send(Err(no(order.uplink)))),
         Request::Configuration(answer) => drop(answer.send(in_force())),
-        Request::Reload { answer, .. } => {
+        Request::Reload { answer, .. } | Request::Try { answer, .. } => {
             drop(answer.send(Err(RequestError::Unusable("no".into()))));
         }
         Request::TestReceivers(_, answer) => drop(answer.send(Ok(Vec::new()))),
-        Request::Confirm { answer } => drop(answer.send(Ok(()))),
+        Request::Confirm { answer } | Request::Undo { answer } => drop(answer.send(Ok(()))),
     }
 }

@@ -7,13 +7,16 @@
 //!   clock.
 //! - [`dhcp`]: providers that give out addresses, and their clients.
 //! - [`daemon`]: `linkbal` itself, started in the gateway.
+//! - [`browser`]: a real browser that shows the page of the gateway.
 //! - [`oracle`]: the state of the kernel, read by tools that share no code with linkbal.
 //! - [`record`]: outages, recorded for `linkbal replay`.
+//! - [`screenshots`]: pictures of the page, for the documents.
 //! - [`demo`]: the guided tour which the `linkbal-lab` program shows.
 //!
 //! Everything needs root and happens inside namespaces which the lab made: the host's network is
 //! never touched.
 
+pub mod browser;
 pub mod daemon;
 pub mod demo;
 pub mod dhcp;
@@ -22,6 +25,7 @@ pub mod mounts;
 pub mod namespace;
 pub mod oracle;
 pub mod record;
+pub mod screenshots;
 pub mod soak;
 pub mod topology;
 pub mod traffic;

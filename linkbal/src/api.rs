@@ -20,7 +20,9 @@
 //! | `POST /v1/uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
 //! | `POST /v1/notify/test?..` | sends a test to receivers of messages: [`notify::TestResult`]s |
 //! | `POST /v1/reload?..` | reads the configuration again: [`reload::Reloaded`] |
+//! | `POST /v1/configuration/try?..` | puts the text in the body on trial: [`reload::Reloaded`] |
 //! | `POST /v1/confirm` | keeps the configuration that is on trial |
+//! | `POST /v1/undo` | goes back to the one before |
 //! | `GET /v1/openapi.json` | the description of all these |
 //! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
 //!
@@ -126,9 +128,23 @@ pub enum Request {
         /// Channel for the outcome.
         answer: oneshot::Sender<Result<Reloaded, RequestError>>,
     },
+    /// A trial of a text.
+    Try {
+        /// The text.
+        text: String,
+        /// Length of the trial.
+        confirm: Duration,
+        /// Channel for the outcome.
+        answer: oneshot::Sender<Result<Reloaded, RequestError>>,
+    },
     /// A confirmation of the configuration that is on trial.
     Confirm {
         /// Channel for the outcome, or why there is nothing to confirm.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+    /// The end of a trial before its time.
+    Undo {
+        /// Channel for the outcome, or why there is nothing to undo.
         answer: oneshot::Sender<Result<(), String>>,
     },
 }
@@ -203,7 +219,9 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(configuration::check_text))
         .routes(routes!(notify::test))
         .routes(routes!(reload::reload))
+        .routes(routes!(reload::try_text))
         .routes(routes!(reload::confirm))
+        .routes(routes!(reload::undo))
         .routes(routes!(openapi::openapi))
 }
 

@@ -11,6 +11,7 @@ mod diagnostics;
 mod difference;
 mod dscp;
 mod explain;
+mod file_only;
 mod key_table;
 mod keys;
 mod model;
@@ -30,6 +31,7 @@ pub use diagnostics::{
 pub use difference::difference;
 pub use dscp::dscp_named;
 pub use explain::{COMMENTED, explain};
+pub use file_only::FileOnly;
 pub use key_table::{key_defaults, key_table};
 pub use model::{
     Api, Capacity, Config, Dns, Gateway, Hooks, Kernel, Limits, Loss, Match, Member, OnDegraded,

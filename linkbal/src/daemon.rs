@@ -4,6 +4,7 @@ mod admin;
 mod commands;
 mod datapath_monitor;
 mod drill;
+mod edit;
 mod explain;
 mod flow_reader;
 #[cfg(feature = "model")]
@@ -68,7 +69,7 @@ use crate::{
         status::{self, ConfigurationStatus, LastGoodStatus, RefusedConfiguration, Status},
         tcp,
     },
-    config::{Accelerate, Config, Sources},
+    config::{Accelerate, Config, FileOnly, Sources},
     engine::{
         Engine, Event, balance::load::Octets, kernel::conflict::survey::Survey, policy::Policy,
     },
@@ -326,11 +327,14 @@ impl Daemon {
             }
             Request::Configuration(answer) => {
                 let (status, sources) = (self.configuration(), Arc::clone(&self.sources));
-                drop(answer.send(InForce { status, sources }));
+                let file_only = FileOnly::of(&self.config);
+                drop(answer.send(InForce { status, sources, file_only }));
             }
             Request::TestReceivers(name, answer) => self.test_receivers(name.as_deref(), answer),
             Request::Reload { confirm, answer } => self.reload(confirm, Some(answer)),
-            Request::Confirm { answer } => drop(answer.send(self.confirm())),
+            Request::Try { text, confirm, answer } => self.try_text(text, confirm, answer),
+            Request::Confirm { answer } => self.confirm(answer),
+            Request::Undo { answer } => self.undo(answer),
         }
     }
 

@@ -39,7 +39,8 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
     setup(Need::Dist)?;
     let folder = target_dir()?.join("dist");
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to create {}", folder.display()))?;
     share::generate(&share::folder()?)?;
     let architectures = match &arguments.arch[..] {
         [] => &Architecture::ALL[..],

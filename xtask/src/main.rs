@@ -9,6 +9,7 @@ mod libtest;
 mod lint;
 mod process;
 mod run;
+mod screenshots;
 mod setup;
 mod soak;
 mod test;
@@ -37,6 +38,8 @@ enum Verb {
     Fuzz(fuzz::Arguments),
     /// Run linkbal for hours, with outages, crashes, floods and other people's rules
     Soak(soak::Arguments),
+    /// Make the pictures of the page in the documents
+    Screenshots(screenshots::Arguments),
     /// Measure the cost of linkbal on this machine
     Bench {
         /// Measurement to run
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Verb::Vm(arguments) => vm::vm(&arguments),
         Verb::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Verb::Soak(arguments) => soak::soak(&arguments),
+        Verb::Screenshots(arguments) => screenshots::screenshots(&arguments),
         Verb::Bench { which } => bench::bench(which),
         Verb::Lint => lint::lint(),
     };

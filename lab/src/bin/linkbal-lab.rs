@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use linkbal_lab::demo::{self, Options};
 use linkbal_lab::interrupt::{self, Interrupted};
-use linkbal_lab::record;
+use linkbal_lab::{record, screenshots};
 use nix::unistd::Uid;
 
 /// The exit status of a program ended by Ctrl-C, as shells count.
@@ -26,6 +26,12 @@ struct Arguments {
     /// Only record outages for `linkbal replay` into this folder, with what was decided beside them
     #[arg(long, value_name = "FOLDER", conflicts_with = "hold")]
     record: Option<PathBuf>,
+    /// Only make pictures of the page, into this folder
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["hold", "record"])]
+    screenshots: Option<PathBuf>,
+    /// Make one of each section, width, language and colour
+    #[arg(long, requires = "screenshots")]
+    all: bool,
     /// The linkbal program [default: $LINKBAL_BIN, else the one built beside this program]
     #[arg(long, value_name = "PATH")]
     linkbal: Option<PathBuf>,
@@ -59,7 +65,11 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<bool> {
     ensure!(Uid::effective().is_root(), "linkbal-lab needs root to create network namespaces");
     interrupt::install()?;
-    let Arguments { hold, record, linkbal, flows } = arguments;
+    let Arguments { hold, record, screenshots, all, linkbal, flows } = arguments;
+    if let Some(folder) = screenshots {
+        screenshots::run(&screenshots::Options { folder, all, linkbal })?;
+        return Ok(true);
+    }
     if let Some(folder) = record {
         record::run(linkbal.as_deref(), &folder)?;
         return Ok(true);

@@ -11,7 +11,7 @@ use axum::{
 use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, SemaphorePermit, mpsc},
     task,
 };
 use utoipa::ToSchema;
@@ -22,7 +22,7 @@ use super::{
     extract::{Asked, NoQuery},
     status::ConfigurationStatus,
 };
-use crate::config::{Problem, Sources};
+use crate::config::{FileOnly, Problem, Sources, difference};
 
 /// Longest text that is checked, in bytes.
 pub const LONGEST_TEXT: usize = 256 << 10;
@@ -43,6 +43,8 @@ pub struct InForce {
     pub status: ConfigurationStatus,
     /// The texts.
     pub sources: Arc<Sources>,
+    /// The parts that only the file may change.
+    pub file_only: FileOnly,
 }
 
 /// The configuration in force.
@@ -68,6 +70,12 @@ pub struct Checked {
     pub warnings: Vec<TextProblem>,
     /// Number of problems and warnings that are left out.
     pub left_out: usize,
+    /// Lines that differ from the configuration in force, for people.
+    #[serde(default)]
+    pub changes: Vec<String>,
+    /// Reason for which the API does not try a text that can be used; null if it does.
+    #[serde(default)]
+    pub untried: Option<String>,
 }
 
 /// A problem of a text, with its place.
@@ -100,11 +108,15 @@ impl TextProblem {
 
 /// Checks a text in place of that of the configuration in force. Nothing is read from the disk: of the
 /// files that it names, those of the configuration in force are known.
-pub fn check(text: &str, in_force: &Sources) -> Checked {
+pub fn check(text: &str, in_force: &Sources, file_only: &FileOnly) -> Checked {
     let parsed = in_force.parse_other(text);
     let (problems, warnings): (&[Problem], &[Problem]) = match &parsed {
-        Ok(parsed) => (&[], parsed.warnings.problems()),
+        Ok((parsed, _)) => (&[], parsed.warnings.problems()),
         Err(error) => (error.problems(), &[]),
+    };
+    let (changes, untried) = match &parsed {
+        Ok((parsed, other)) => (difference(in_force, other), file_only.refusal(&parsed.config)),
+        Err(_) => (Vec::new(), None),
     };
     let first = |all: &[Problem]| all.iter().take(MOST_PROBLEMS).map(TextProblem::new).collect();
     let left_out = |all: &[Problem]| all.len().saturating_sub(MOST_PROBLEMS);
@@ -113,6 +125,8 @@ pub fn check(text: &str, in_force: &Sources) -> Checked {
         problems: first(problems),
         warnings: first(warnings),
         left_out: left_out(problems).saturating_add(left_out(warnings)),
+        changes,
+        untried,
     }
 }
 
@@ -125,7 +139,7 @@ pub(super) async fn configuration(
     _: Asked<NoQuery>,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Result<Json<Configuration>, ApiError> {
-    let InForce { status, sources } = call(&daemon, Request::Configuration).await?;
+    let InForce { status, sources, .. } = call(&daemon, Request::Configuration).await?;
     let names = sources.files.keys().map(|path| path.display().to_string());
     let files = names.collect();
     Ok(Json(Configuration { status, text: sources.text.clone(), files }))
@@ -149,21 +163,26 @@ pub(super) async fn check_text(
     request: http::Request<Body>,
 ) -> Result<Json<Checked>, ApiError> {
     // Before the body is read, which takes memory.
-    let permit = CHECKS.try_acquire().map_err(|_| {
-        ApiError::new(ErrorCode::TooMany, "other checks are under way").help("try again")
-    })?;
+    let permit = permit()?;
     let text = text_of(request.into_body()).await?;
-    let InForce { sources, .. } = call(&daemon, Request::Configuration).await?;
+    let InForce { sources, file_only, .. } = call(&daemon, Request::Configuration).await?;
     let checked = task::spawn_blocking(move || {
-        let checked = check(&text, &sources);
+        let checked = check(&text, &sources, &file_only);
         drop(permit);
         checked
     });
     checked.await.map(Json).map_err(|_| ApiError::no_answer())
 }
 
+/// Returns a place for a text.
+pub(super) fn permit() -> Result<SemaphorePermit<'static>, ApiError> {
+    CHECKS.try_acquire().map_err(|_| {
+        ApiError::new(ErrorCode::TooMany, "other texts are being checked").help("try again")
+    })
+}
+
 /// Reads a text.
-async fn text_of(body: Body) -> Result<String, ApiError> {
+pub(super) async fn text_of(body: Body) -> Result<String, ApiError> {
     let bytes = to_bytes(body, LONGEST_TEXT).await.map_err(|error| {
         let cause = std::error::Error::source(&error);
         match cause.is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
@@ -198,6 +217,10 @@ mod tests {
         Sources { name: "linkbal.toml".into(), text: TEXT.into(), files }
     }
 
+    fn file_only() -> FileOnly {
+        FileOnly::of(&in_force().parse().expect("it is valid").config)
+    }
+
     fn with_rule(file: &str) -> String {
         format!(
             "{TEXT}[[rule]]\nuse = [\"a\"]\nmatch = {{ destination = {{ file = {file:?} }} }}\n"
@@ -206,9 +229,9 @@ mod tests {
 
     #[test]
     fn problems_have_their_places() {
-        let good = check(TEXT, &in_force());
+        let good = check(TEXT, &in_force(), &file_only());
         assert_eq!((good.usable, good.problems.len(), good.left_out), (true, 0, 0));
-        let wrong = check(&TEXT.replace("wan0", "wan 0"), &in_force());
+        let wrong = check(&TEXT.replace("wan0", "wan 0"), &in_force(), &file_only());
         assert!(!wrong.usable);
         let [problem] = &wrong.problems[..] else { panic!("{wrong:?}") };
         assert_eq!((problem.line, problem.column, &problem.file), (Some(4), Some(13), &None));
@@ -217,14 +240,26 @@ mod tests {
 
     #[test]
     fn files_that_are_not_in_force_are_not_read() {
-        let known = check(&with_rule("known"), &in_force());
+        let known = check(&with_rule("known"), &in_force(), &file_only());
         assert!(known.usable, "{known:?}");
         let folder = tempfile::tempdir().expect("a folder");
         let secret = folder.path().join("secret");
         std::fs::write(&secret, "hunter2\n").expect("written");
-        let unknown = check(&with_rule(&secret.display().to_string()), &in_force());
+        let unknown = check(&with_rule(&secret.display().to_string()), &in_force(), &file_only());
         let [problem] = &unknown.problems[..] else { panic!("{unknown:?}") };
         assert!(problem.message.contains("does not name this file"), "{problem:?}");
+    }
+
+    #[test]
+    fn what_differs_is_shown_and_what_only_the_file_may_change() {
+        let in_force = Sources { files: std::collections::BTreeMap::new(), ..in_force() };
+        let same = check(TEXT, &in_force, &file_only());
+        assert_eq!((same.changes, same.untried), (vec![], None));
+        let other = check(&format!("{TEXT}weight = 5\n"), &in_force, &file_only());
+        assert_eq!(other.changes, ["  [uplink.a]", "+ weight = 5"]);
+        let hook = format!("{TEXT}[hooks]\non_change = [\"/bin/true\"]\n");
+        let hook = check(&hook, &in_force, &file_only());
+        assert!(hook.usable && hook.untried.is_some_and(|why| why.contains("[hooks]")));
     }
 
     #[test]
@@ -234,7 +269,7 @@ mod tests {
         let keys: String = (0..LONGEST_TEXT / 9).map(|key| format!("k{key:05}=1\n")).collect();
         for text in [text, keys] {
             let began = Instant::now();
-            let checked = check(&text, &in_force());
+            let checked = check(&text, &in_force(), &file_only());
             assert!(!checked.usable);
             let listed = checked.problems.len();
             assert!((1..=MOST_PROBLEMS).contains(&listed), "{listed} problems");

@@ -21,11 +21,13 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 /// The files, by path.
-const FILES: [(&str, &str, &str); 12] = [
+const FILES: [(&str, &str, &str); 14] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page/style.css", CSS, include_str!("page/style.css")),
     ("/page/icon.svg", IMAGE, include_str!("page/icon.svg")),
     ("/page/main.js", SCRIPT, include_str!("page/main.js")),
+    ("/page/configuration.js", SCRIPT, include_str!("page/configuration.js")),
+    ("/page/editor.js", SCRIPT, include_str!("page/editor.js")),
     ("/page/elements.js", SCRIPT, include_str!("page/elements.js")),
     ("/page/events.js", SCRIPT, include_str!("page/events.js")),
     ("/page/explain.js", SCRIPT, include_str!("page/explain.js")),
@@ -65,7 +67,37 @@ const fn headers(kind: &'static str) -> [(HeaderName, &'static str); 5] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Returns the keys of an object of words.
+    fn keys(object: &str) -> BTreeSet<&str> {
+        let mut parts: Vec<&str> = object.split(": \"").collect();
+        // Behind the last key.
+        parts.pop();
+        let key =
+            |part: &'_ str| part.trim_end_matches('"').rfind([' ', '"']).map_or(0, |at| at + 1);
+        parts.into_iter().map(|part| part[key(part)..].trim_end_matches('"')).collect()
+    }
+
+    #[test]
+    fn each_word_is_there_in_both_languages() {
+        let file = include_str!("page/words.js");
+        let (english, rest) = file.split_once("const PORTUGUESE = {").expect("two languages");
+        let (portuguese, _) = rest.split_once("};").expect("an end");
+        let (english, portuguese) = (keys(english), keys(portuguese));
+        assert_eq!(english, portuguese);
+        assert!(english.contains("state_admin-down") && english.len() > 100, "{english:?}");
+        for (path, _, text) in FILES {
+            for mark in ["data-words=\"", "words(\""] {
+                let used = text.split(mark).skip(1).filter_map(|rest| rest.split('"').next());
+                for key in used {
+                    assert!(english.contains(key), "{path} uses {key:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_page_uses_nothing_from_elsewhere() {

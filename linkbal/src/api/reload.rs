@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{self, StatusCode},
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Request, VERSION_PATH, call,
+    Request, VERSION_PATH, call, configuration,
     error::{ApiError, ErrorCode},
     extract::{Asked, NoQuery},
 };
@@ -28,6 +33,10 @@ pub struct Reloaded {
     pub warnings: String,
     /// Length of the trial, in seconds; `None` if it is not on trial.
     pub confirm_within_s: Option<u64>,
+    /// Reason for which a text that came by the API could not be written to the file once it is confirmed,
+    /// and what to do; null if it could, or came from the file.
+    #[serde(default)]
+    pub unwritable: Option<String>,
 }
 
 /// Shortest trial: the administrator needs time to confirm.
@@ -95,12 +104,54 @@ pub(super) async fn reload(
     Ok(Json(reloaded?))
 }
 
+/// The query of a trial.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TryQuery {
+    /// Length of the trial in seconds: the configuration before comes back then, unless `confirm`
+    /// follows.
+    #[param(minimum = 1, maximum = 604_800)]
+    confirm: u64,
+}
+
+/// Puts a text on trial in place of the configuration in force.
+///
+/// The body is the text, at most 256 KiB. Nothing is written: the file gets the text with `confirm`. It
+/// may name the files that the configuration in force names, and must leave `[hooks]`, `[api]`,
+/// `[notify]` and `hash_seed_file` as they are: these are for the file alone.
+#[utoipa::path(
+    post, path = "/v1/configuration/try", operation_id = "try", tag = "configuration",
+    params(TryQuery),
+    request_body(content = String, content_type = "application/toml", description = "The text"),
+    responses(
+        (status = 200, description = "The text is in force, on trial", body = Reloaded),
+        (status = 409, description = "Another reload is under way, or the file has another text"),
+        (status = 413, description = "The text is too long"),
+        (status = 422, description = "The text cannot be used, or not by the API: nothing has changed"),
+    ),
+)]
+pub(super) async fn try_text(
+    Asked(TryQuery { confirm }): Asked<TryQuery>,
+    State(daemon): State<mpsc::Sender<Request>>,
+    request: http::Request<Body>,
+) -> Result<Json<Reloaded>, ApiError> {
+    let confirm = ReloadQuery { confirm: Some(confirm) }.trial()?.unwrap_or(SHORTEST);
+    let permit = configuration::permit()?;
+    let text = configuration::text_of(request.into_body()).await?;
+    let tried = call(&daemon, |answer| Request::Try { text, confirm, answer }).await?;
+    drop(permit);
+    Ok(Json(tried?))
+}
+
 /// Keeps the configuration that is on trial.
+///
+/// A text that came by the API is written to the file first, if that has not changed meanwhile.
 #[utoipa::path(
     post, path = "/v1/confirm", tag = "configuration",
     responses(
         (status = 204, description = "The configuration stays in force"),
-        (status = 409, description = "No configuration is on trial"),
+        (status = 409, description = "No configuration is on trial, or the file cannot be written"),
     ),
 )]
 pub(super) async fn confirm(
@@ -109,6 +160,23 @@ pub(super) async fn confirm(
 ) -> Result<StatusCode, ApiError> {
     let confirmed = call(&daemon, |answer| Request::Confirm { answer }).await?;
     confirmed.map_err(|refusal| ApiError::new(ErrorCode::NotPossible, refusal))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends a trial before its time: the configuration before is in force again.
+#[utoipa::path(
+    post, path = "/v1/undo", tag = "configuration",
+    responses(
+        (status = 204, description = "The configuration before is in force"),
+        (status = 409, description = "No configuration is on trial, or it cannot be undone now"),
+    ),
+)]
+pub(super) async fn undo(
+    _: Asked<NoQuery>,
+    State(daemon): State<mpsc::Sender<Request>>,
+) -> Result<StatusCode, ApiError> {
+    let undone = call(&daemon, |answer| Request::Undo { answer }).await?;
+    undone.map_err(|refusal| ApiError::new(ErrorCode::NotPossible, refusal))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

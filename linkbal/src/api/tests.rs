@@ -9,7 +9,7 @@ use super::{
     error::{ErrorCode, PROBLEM},
     *,
 };
-use crate::config::Sources;
+use crate::config::{FileOnly, Sources};
 
 /// Answers requests in place of a daemon.
 async fn daemon(mut requests: mpsc::Receiver<Request>) {
@@ -18,7 +18,11 @@ async fn daemon(mut requests: mpsc::Receiver<Request>) {
             Request::Configuration(answer) => {
                 let sources = Sources { name: "linkbal.toml".into(), ..Sources::default() };
                 let status = status::ConfigurationStatus::default();
-                let _ = answer.send(InForce { status, sources: sources.into() });
+                let _ = answer.send(InForce {
+                    status,
+                    sources: sources.into(),
+                    file_only: FileOnly::default(),
+                });
             }
             Request::SetAdmin { uplink: name, answer, .. } => {
                 let help = "the uplinks are: a".into();

@@ -79,6 +79,7 @@ mod tests {
             changes: vec!["  [uplink.a]".into(), "+ weight = 2".into()],
             warnings: String::new(),
             confirm_within_s: Some(60),
+            unwritable: None,
         };
         assert_eq!(
             said(&reloaded),

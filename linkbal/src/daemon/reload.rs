@@ -3,6 +3,8 @@
 //! A thread of its own reads, compiles and prepares it: however large it is, and wherever its files
 //! are, the main loop only swaps what is ready.
 
+mod trials;
+
 use std::{
     sync::Arc,
     thread,
@@ -16,13 +18,14 @@ use super::{
     Daemon,
     admin::{Stored, not_stored},
     drill::Drill,
+    edit::{self, Edit},
     notify, rfc3339,
     staged_config::{ExternalData, StagedConfig},
-    trial::{self, Trial},
+    trial::Trial,
 };
 use crate::{
     api::{admin::RequestError, reload::Reloaded, status::RefusedConfiguration},
-    config::{Config, Parsed, Sources, Warnings, difference},
+    config::{Config, FileOnly, Parsed, Sources, Warnings, difference},
     engine::{
         ReloadOutcome, Report,
         reconfigure::{refusal, renamed},
@@ -32,6 +35,12 @@ use crate::{
 
 /// Channel for the outcome of a reload.
 pub(super) type Answer = oneshot::Sender<Result<Reloaded, RequestError>>;
+
+/// Channel for the outcome of a confirmation, or of its contrary.
+pub(super) type Verdict = oneshot::Sender<Result<(), String>>;
+
+/// Refusal of what is asked for while another change is under way.
+const BUSY: &str = "another reload is under way: try again";
 
 /// A change of the configuration under way.
 #[derive(Debug)]
@@ -50,12 +59,25 @@ enum Cause {
     /// A reload that was requested.
     Requested {
         confirm: Option<Duration>,
+        /// Set if the configuration is a text that came by the API.
+        by_text: bool,
         answer: Option<Answer>,
         warnings: Option<Warnings>,
         changes: Vec<String>,
+        /// Reason for which a confirmation would not reach the file.
+        unwritable: Option<String>,
     },
-    /// A return to the previous configuration, since a trial was not confirmed.
-    Rollback(Trial),
+    /// A return to the previous configuration, since a trial was not confirmed, or undone upon a request.
+    Rollback(Trial, Option<Verdict>),
+    /// A confirmation of a text, which is written to the file.
+    Keep(Verdict),
+}
+
+impl Cause {
+    const fn requested(confirm: Option<Duration>, by_text: bool, answer: Option<Answer>) -> Cause {
+        let changes = Vec::new();
+        Cause::Requested { confirm, by_text, answer, warnings: None, changes, unwritable: None }
+    }
 }
 
 /// The result of a step that the thread has done.
@@ -64,6 +86,8 @@ pub(super) enum Step {
     Read(Result<Box<ReadConfig>>),
     /// The datapath is ready.
     Ready(Result<Box<StagedConfig>>),
+    /// The file has the text that was on trial.
+    Written(Result<()>),
 }
 
 /// A configuration that was read.
@@ -73,6 +97,8 @@ pub(super) struct ReadConfig {
     external: ExternalData,
     /// Lines that differ from the configuration before.
     changes: Vec<String>,
+    /// Reason for which a confirmation would not reach the file.
+    unwritable: Option<String>,
 }
 
 /// Answers a request for a reload, with a warning if a trial would not outlive the daemon.
@@ -97,7 +123,21 @@ fn with_external(
     changes: Vec<String>,
 ) -> Result<Box<ReadConfig>> {
     let external = ExternalData::read(&parsed.config)?;
-    Ok(Box::new(ReadConfig { parsed, sources, external, changes }))
+    Ok(Box::new(ReadConfig { parsed, sources, external, changes, unwritable: None }))
+}
+
+/// Reads a text in place of what is `in_force`.
+fn read_edit(edit: &Edit, in_force: &Sources, file_only: &FileOnly) -> Result<Box<ReadConfig>> {
+    edit.check_file()?;
+    let parsed = in_force.parse_other(&edit.text);
+    // The error renders itself, over several lines.
+    let (parsed, sources) = parsed.map_err(|error| anyhow!("\n{error}"))?;
+    if let Some(refusal) = file_only.refusal(&parsed.config) {
+        return Err(Error::msg(refusal));
+    }
+    let changes = difference(in_force, &sources);
+    let read = with_external(parsed, sources, changes)?;
+    Ok(Box::new(ReadConfig { unwritable: edit.unwritable(), ..*read }))
 }
 
 impl Daemon {
@@ -106,13 +146,12 @@ impl Daemon {
         if self.reloading.is_some() {
             if let Some(answer) = answer {
                 // The client may have disconnected.
-                let refused = "another reload is under way: try again".to_owned();
-                let _ = answer.send(Err(RequestError::NotPossible(refused)));
+                let _ = answer.send(Err(RequestError::NotPossible(BUSY.into())));
             }
             return;
         }
         notify::reloading(true);
-        self.begin(Cause::Requested { confirm, answer, warnings: None, changes: Vec::new() });
+        self.begin(Cause::requested(confirm, false, answer));
         let (path, former) = (self.path.clone(), Arc::clone(&self.sources));
         self.step(move || {
             Step::Read(match Sources::load(&path) {
@@ -126,8 +165,29 @@ impl Daemon {
         });
     }
 
+    /// Begins the trial of a text that came by the API.
+    pub(super) fn try_text(&mut self, text: String, limit: Duration, answer: Answer) {
+        if self.reloading.is_some() {
+            // The client may have disconnected.
+            let _ = answer.send(Err(RequestError::NotPossible(BUSY.into())));
+            return;
+        }
+        notify::reloading(true);
+        self.begin(Cause::requested(Some(limit), true, Some(answer)));
+        let (in_force, file_only) = (Arc::clone(&self.sources), FileOnly::of(&self.config));
+        let confirmed = self.trial.as_ref().map_or(&*self.sources, Trial::former);
+        let edit = Edit { path: self.path.clone(), former: confirmed.text.clone(), text };
+        self.step(move || Step::Read(read_edit(&edit, &in_force, &file_only)));
+    }
+
     /// Reloads the configuration after a signal, which is no decision about a trial under way.
     pub(super) fn reload_on_signal(&mut self) {
+        if self.trial.as_ref().is_some_and(Trial::is_by_text) {
+            tracing::warn!(
+                "a text is on trial: `linkbal reload` ends that, a signal does not; the file is not read"
+            );
+            return;
+        }
         if let Some(reloading) = &mut self.reloading {
             reloading.again = true;
             return;
@@ -165,11 +225,14 @@ impl Daemon {
         match step {
             Step::Read(Err(error)) => self.end_reload(Err(error)),
             Step::Read(Ok(read)) => {
-                let ReadConfig { parsed, sources, external, changes: differing } = *read;
+                let ReadConfig { parsed, sources, external, changes: differing, unwritable: why } =
+                    *read;
                 let Parsed { config, warnings: found } = parsed;
-                if let Cause::Requested { warnings, changes, .. } = &mut reloading.cause {
+                if let Cause::Requested { warnings, changes, unwritable, .. } = &mut reloading.cause
+                {
                     *warnings = Some(found);
                     *changes = differing;
+                    *unwritable = why;
                 }
                 self.prepare(config, sources, external);
             }
@@ -177,6 +240,7 @@ impl Daemon {
                 let swapped = prepared.map(|prepared| self.swap(*prepared));
                 self.end_reload(swapped);
             }
+            Step::Written(outcome) => self.end_reload(outcome),
         }
     }
 
@@ -232,73 +296,35 @@ impl Daemon {
         drop(thread::Builder::new().spawn(|| drop((former_policy, former_config, former_sources))));
     }
 
-    /// Begins the trial of the configuration that is about to be in force, if it is to be on trial.
-    fn begin_trial(&mut self, candidate: &Sources) {
-        if !matches!(&self.reloading, Some(Reloading { cause: Cause::Requested { .. }, .. })) {
-            return;
-        }
-        self.trial = self.next_trial(candidate);
-        let stored = Trial::keep(&self.instance, self.trial.as_ref());
-        if let Some(reloading) = self.reloading.as_mut().filter(|_| self.trial.is_some()) {
-            reloading.stored = Some(stored);
-        }
-    }
-
-    /// Returns the trial for the configuration under way, if one is wanted.
-    fn next_trial(&self, candidate: &Sources) -> Option<Trial> {
-        let Some(Reloading { cause: Cause::Requested { confirm, .. }, .. }) = &self.reloading
-        else {
-            return None;
-        };
-        let former = self.trial.as_ref().map_or(&*self.sources, Trial::former);
-        confirm.map(|limit| Trial::new(former.clone(), candidate, limit))
-    }
-
     fn end_reload(&mut self, outcome: Result<()>) {
         let Some(Reloading { cause, begun, again, stored }) = self.reloading.take() else { return };
         match cause {
-            Cause::Requested { confirm, answer, warnings, changes } => {
+            Cause::Requested { confirm, by_text, answer, warnings, changes, unwritable } => {
                 if outcome.is_err() {
                     drop(Trial::keep(&self.instance, self.trial.as_ref()));
                 }
                 let outcome = outcome
-                    .map_err(|error| self.refuse(&error))
+                    .map_err(|error| match by_text {
+                        true => edit::refusal(&error),
+                        false => self.refuse(&error),
+                    })
                     .map(|()| self.report_reloaded(confirm, warnings.as_ref(), begun.elapsed()))
-                    .map(|reloaded| Reloaded { changes, ..reloaded });
+                    .map(|reloaded| Reloaded { changes, unwritable, ..reloaded });
                 notify::reloading(false);
                 if let Some(answer) = answer {
                     tokio::spawn(send(answer, outcome, stored));
                 }
             }
-            Cause::Rollback(trial) => match outcome {
-                Ok(()) => {
-                    trial.lost(&self.instance);
-                    self.set_refused(trial::LOST.into());
-                    self.report_configuration(ReloadOutcome::Lost);
-                }
-                Err(error) => {
-                    self.trial = Some(trial.put_off());
-                    self.report_stuck(&error);
-                }
-            },
+            Cause::Rollback(trial, undo) => self.end_rollback(trial, undo, outcome),
+            Cause::Keep(answer) => {
+                let kept =
+                    outcome.map(|()| self.keep_trial()).map_err(|error| format!("{error:#}"));
+                // The client may have disconnected.
+                let _ = answer.send(kept);
+            }
         }
         if again {
             self.reload_on_signal();
-        }
-    }
-
-    /// Says that the time of a trial is over, and that the configuration before cannot be put in force.
-    fn report_stuck(&mut self, error: &Error) {
-        let reason = format!(
-            "nobody has confirmed the configuration on trial, but the one before cannot come back: \
-             {error:#}; it is tried again, `linkbal confirm` keeps the present one"
-        );
-        // Each attempt would say the same.
-        let known = self.refused_configuration.as_ref().map(|refused| &refused.error);
-        if known != Some(&reason) {
-            tracing::error!("{reason}");
-            self.set_refused(reason.clone());
-            self.report_configuration(ReloadOutcome::Refused(reason));
         }
     }
 
@@ -337,6 +363,7 @@ impl Daemon {
             uplinks,
             file: self.path.display().to_string(),
             changes: Vec::new(),
+            unwritable: None,
             warnings,
             confirm_within_s: confirm.map(|limit| limit.as_secs()),
         }
@@ -355,39 +382,5 @@ impl Daemon {
             // A failure is in the log, and tried again.
             drop(self.admin_states.set(&name, uplink.admin));
         }
-    }
-
-    /// Keeps the configuration that is on trial.
-    ///
-    /// # Errors
-    ///
-    /// If there is none.
-    pub(super) fn confirm(&mut self) -> Result<(), String> {
-        if self.is_reloading() {
-            return Err("a reload is under way: try again".into());
-        }
-        if self.trial.take().is_none() {
-            return Err("no configuration waits for a confirmation".into());
-        }
-        drop(Trial::keep(&self.instance, None));
-        self.refused_configuration = None;
-        self.report_configuration(ReloadOutcome::Confirmed);
-        Ok(())
-    }
-
-    /// Goes back to the previous configuration once the time of a trial is over.
-    pub(super) fn end_trial(&mut self) {
-        if self.drill.is_some() || self.is_reloading() {
-            return;
-        }
-        let Some(trial) = self.trial.take_if(|trial| trial.is_over()) else { return };
-        let former = trial.former().clone();
-        self.begin(Cause::Rollback(trial));
-        self.step(move || {
-            Step::Read(match former.parse() {
-                Ok(parsed) => with_external(parsed, former, Vec::new()),
-                Err(error) => Err(anyhow!("{error}")),
-            })
-        });
     }
 }

@@ -103,7 +103,8 @@ impl Daemon {
             Some(_) => (configured, None),
             None => trial::resume(instance, configured),
         };
-        let refused_configuration = (configured.sources != in_file).then(|| RefusedConfiguration {
+        let lost = trial.is_none() && configured.sources != in_file;
+        let refused_configuration = lost.then(|| RefusedConfiguration {
             since: rfc3339(SystemTime::now()),
             error: trial::LOST.into(),
         });

@@ -214,6 +214,8 @@ pub enum ReloadOutcome {
     Confirmed,
     /// The configuration was not confirmed: the one before is in force again.
     Lost,
+    /// The trial was ended by the administrator: the one before is in force again.
+    Undone,
     /// The configuration is refused, with the reason: the one before stays in force.
     Refused(String),
     /// The file could not be used at the start: the last good configuration is in force.

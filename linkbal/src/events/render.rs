@@ -189,6 +189,9 @@ fn configuration(fate: &ReloadOutcome) -> EventBody {
         ReloadOutcome::Lost => {
             warning("on-trial", "lost", "nobody confirmed it: the one before is in force again")
         }
+        ReloadOutcome::Undone => {
+            change("on-trial", "lost", "undone: the one before is in force again")
+        }
         ReloadOutcome::Refused(reason) => {
             warning("in-force", "refused", &format!("refused, the one before stays: {reason}"))
         }
@@ -223,7 +226,7 @@ mod tests {
         let (text, _) = line(in_force(Some(Duration::from_millis(60_400))));
         assert!(text.ends_with("after 40 ms; to be confirmed within 1m"), "{text}");
         assert!(line(ReloadOutcome::Lost).1 && line(ReloadOutcome::Refused("no uplink".into())).1);
-        assert!(!line(ReloadOutcome::Confirmed).1);
+        assert!(!line(ReloadOutcome::Confirmed).1 && !line(ReloadOutcome::Undone).1);
         let last_good =
             ReloadOutcome::LastGood { saved: "then".into(), reason: "no uplink".into() };
         let (text, bad) = line(last_good);

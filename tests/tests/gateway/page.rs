@@ -1,6 +1,7 @@
 //! The page, as a user in a real browser sees it.
 
 mod browser;
+mod configuration;
 
 use std::fs;
 
@@ -27,7 +28,12 @@ fn start(folder: &tempfile::TempDir) -> Gateway {
 fn restart(gateway: &mut Gateway) {
     let config = fs::read_to_string(gateway.daemon.config_path()).unwrap();
     gateway.daemon.stop(Signal::SIGTERM).unwrap();
-    let mut next = Daemon::start(&gateway.lab, &config).unwrap();
+    begin(gateway, &config);
+}
+
+/// Starts a daemon in place of one that has ended.
+fn begin(gateway: &mut Gateway, config: &str) {
+    let mut next = Daemon::start(&gateway.lab, config).unwrap();
     next.wait_until_up(LIMIT).unwrap();
     gateway.daemon = next;
 }
@@ -37,7 +43,7 @@ fn give_token(browser: &Browser) {
     browser.click("#token");
     browser.write("#ask-input", TOKEN);
     browser.click("#ask-yes");
-    browser.wait_for("buttons", "document.querySelector('button[data-verb=drain]') !== null");
+    browser.wait_for("buttons", "document.querySelector('button[data-verb]') !== null");
 }
 
 /// Asserts that nothing was refused by the policy of the page, and that no script failed.
@@ -95,7 +101,7 @@ fn the_page_shows_what_is_down_and_why_and_changes_what_the_token_allows() {
 }
 
 /// Widths in pixels, from a telephone to a wall.
-const WIDTHS: [u32; 4] = [500, 768, 1280, 2560];
+const WIDTHS: [u32; 5] = [320, 375, 768, 1280, 2560];
 
 #[test]
 fn everybody_can_read_the_page_on_every_screen() {
@@ -109,9 +115,12 @@ fn everybody_can_read_the_page_on_every_screen() {
     let axe = installed("axe/axe_playwright_python/axe.min.js");
     let axe = fs::read_to_string(axe).unwrap();
     browser.run(&axe);
-    for section in ["overview", "flows", "events", "explain"] {
+    for section in ["overview", "flows", "events", "explain", "configuration"] {
         browser.click(&format!("nav a[href='#{section}']"));
         browser.wait_for("the section", &format!("!document.querySelector('#{section}').hidden"));
+        if section == "configuration" {
+            configuration::show_all(&browser);
+        }
         for colours in ["light", "dark"] {
             browser.run(&format!("document.documentElement.dataset.colours = '{colours}'"));
             let broken = browser.run_async(
@@ -122,6 +131,7 @@ fn everybody_can_read_the_page_on_every_screen() {
         }
         for width in WIDTHS {
             browser.resize(width, 900);
+            assert_eq!(browser.run("return innerWidth"), width);
             let wide = browser.run("return document.scrollingElement.scrollWidth - innerWidth");
             assert!(wide.as_i64().unwrap() <= 0, "{section} at {width}: {wide} pixels too wide");
         }

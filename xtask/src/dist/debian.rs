@@ -26,7 +26,13 @@ pub(super) fn pack(architecture: Architecture, folder: &Path, epoch: u64) -> Res
     let Some(lintian) = find_program("lintian") else { return Ok(()) };
     let mut lintian = std::process::Command::new(lintian);
     // As root it would look at what users cannot see.
-    lintian.args(["--allow-root", "--fail-on", "error", "--suppress-tags", "statically-linked-binary"]);
+    lintian.args([
+        "--allow-root",
+        "--fail-on",
+        "error",
+        "--suppress-tags",
+        "statically-linked-binary",
+    ]);
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

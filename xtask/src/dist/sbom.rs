@@ -26,7 +26,8 @@ pub(super) fn write(architecture: Architecture, folder: &Path, epoch: u64) -> Re
 fn document(metadata: &Value, epoch: u64) -> Result<Value> {
     let used = used(metadata)?;
     let packages = metadata["packages"].as_array().context("no packages")?;
-    let packages = packages.iter().filter(|it| it["id"].as_str().is_some_and(|id| used.contains(id)));
+    let packages =
+        packages.iter().filter(|it| it["id"].as_str().is_some_and(|id| used.contains(id)));
     let mut components: Vec<Value> =
         packages.filter(|it| it["name"] != "linkbal").map(component).collect();
     components.sort_by_key(|it| it["purl"].to_string());
@@ -88,12 +89,16 @@ mod tests {
 
     #[test]
     fn what_only_tests_need_is_left_out() {
-        let package = |name: &str, license: &str| json!({
-            "id": name, "name": name, "version": "1.0.0", "license": license,
-        });
-        let dependency = |name: &str, kind: Value| json!({
-            "pkg": name, "dep_kinds": [{ "kind": kind }],
-        });
+        let package = |name: &str, license: &str| {
+            json!({
+                "id": name, "name": name, "version": "1.0.0", "license": license,
+            })
+        };
+        let dependency = |name: &str, kind: Value| {
+            json!({
+                "pkg": name, "dep_kinds": [{ "kind": kind }],
+            })
+        };
         let metadata = json!({
             "packages": [
                 package("linkbal", "MIT"), package("used", "MIT/Apache-2.0"),

@@ -1,5 +1,6 @@
 // The page of the gateway: what is shown, and when it is asked again.
 
+import { end, loadConfiguration, prepareConfiguration, showFound, showTrial } from "./configuration.js";
 import { $, confirm } from "./elements.js";
 import { addEvent, showEvents } from "./events.js";
 import { explainFlow, prepareExplain } from "./explain.js";
@@ -9,7 +10,7 @@ import { loadHistory } from "./history.js";
 import { press, showOverview } from "./overview.js";
 import { setLanguage, words } from "./words.js";
 
-const SECTIONS = ["overview", "flows", "events", "explain"];
+const SECTIONS = ["overview", "flows", "events", "explain", "configuration"];
 /// Time between two questions, in milliseconds: counters change all the time.
 const STATUS_EVERY = 3000;
 const HISTORY_EVERY = 60_000;
@@ -17,6 +18,8 @@ const HISTORY_EVERY = 60_000;
 let status = null;
 let timer = 0;
 let historyAt = 0;
+/// True if the last question was answered; null before the first.
+let isLive = null;
 
 function section() {
   const name = location.hash.slice(1);
@@ -31,15 +34,18 @@ function showSection() {
   }
   if (section() === "flows") loadFlows();
   if (section() === "events") showEvents();
+  if (section() === "configuration") loadConfiguration();
 }
 
 function show() {
   if (!status) return;
   showOverview(status);
+  showTrial(status, section() === "configuration");
   nameUplinks(status.uplinks.map((uplink) => uplink.name));
 }
 
 function connected(yes) {
+  isLive = yes;
   $("#link-state").textContent = words(yes ? "live" : "lost");
   $("#link-state").dataset.live = yes;
 }
@@ -86,7 +92,9 @@ const own = navigator.language.startsWith("pt") ? "pt" : "en";
 $("#language").value = own;
 keep($("#language"), (name) => {
   setLanguage(name);
+  if (isLive != null) connected(isLive);
   show();
+  showFound();
   showSection();
 });
 keep($("#colours"), (name) => (document.documentElement.dataset.colours = name));
@@ -102,6 +110,11 @@ prepareFlows((flow) => {
   explainFlow(flow);
 });
 prepareExplain();
+prepareConfiguration(refresh);
+$("#notices").addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-end]");
+  if (button) end(button.dataset.end).then(refresh);
+});
 addEventListener("hashchange", () => {
   showSection();
   $("#main").focus();

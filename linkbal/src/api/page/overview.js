@@ -3,7 +3,7 @@
 import { $, confirm, draw, make, replace, say } from "./elements.js";
 import { ask, hasToken } from "./gateway.js";
 import { history } from "./history.js";
-import { millis, number, percent, rate, time, words } from "./words.js";
+import { millis, number, percent, rate, span, time, words } from "./words.js";
 
 const families = (uplink) => [["IPv4", uplink.ipv4], ["IPv6", uplink.ipv6]].filter(([, family]) => family);
 const stateOf = (uplink, state) => (uplink.admin === "drained" && state === "up" ? "draining" : state);
@@ -23,8 +23,9 @@ function notices(status) {
   if (configuration.last_good) add(words("last_good", configuration.file, configuration.last_good.reason));
   if (configuration.refused) add(words("refused_file", configuration.refused.error));
   if (status.confirm_within_s != null) {
-    const keep = make("button", { type: "button", onclick: () => act("/v1/confirm", words("confirm")) }, words("confirm"));
-    add(words("on_trial", status.confirm_within_s) + " ", hasToken() ? keep : null);
+    const button = (verb) => make("button", { type: "button", "data-end": verb }, words(verb));
+    const buttons = hasToken() ? make("span", { class: "buttons" }, button("confirm"), button("undo")) : null;
+    add(words("on_trial", span(status.confirm_within_s)), buttons);
   }
   if (status.drill) add(words("drill_on", status.drill));
   for (const lan of status.lan) if (!lan.exists) add(words("lan_missing", lan.interface));
@@ -38,8 +39,14 @@ function notices(status) {
   return list;
 }
 
+/// Places across the picture: of the LAN, if there is room, the gateway, and the lines to the uplinks.
+const WIDE = { lan: 10, gateway: 210, from: 330, to: 450, width: 680 };
+const NARROW = { gateway: 4, from: 124, to: 170, width: 400 };
+const narrow = matchMedia("(max-width: 40rem)");
+
 /// Draws the way from the LAN to the uplinks; lines are as thick as there is traffic.
 function way(status, uplinks) {
+  const at = narrow.matches ? NARROW : WIDE;
   const row = 62;
   const height = Math.max(uplinks.length * row, 100);
   const middle = height / 2;
@@ -49,29 +56,33 @@ function way(status, uplinks) {
     draw("text", { x: x + width / 2, y: middle - 2, "text-anchor": "middle" }, title),
     draw("text", { x: x + width / 2, y: middle + 16, "text-anchor": "middle", class: "soft" }, below),
   ];
-  const lines = uplinks.flatMap((uplink, at) => {
-    const y = (at + 0.5) * (height / uplinks.length);
+  const bend = (at.to - at.from) / 2;
+  const lines = uplinks.flatMap((uplink, number) => {
+    const y = (number + 0.5) * (height / uplinks.length);
     const state = stateOf(uplink, uplink.state);
     const total = uplink.load.up + uplink.load.down;
     const width = 2 + 9 * Math.sqrt(total / most);
-    const shape = `M 330 ${middle} C 400 ${middle} 380 ${y} 450 ${y}`;
+    const shape = `M ${at.from} ${middle} C ${at.from + bend} ${middle} ${at.to - bend} ${y} ${at.to} ${y}`;
     const busy = state === "up" && total > 10_000;
     return [
       draw("path", { d: shape, class: `is-${state}`, "stroke-width": width.toFixed(1) }),
       busy ? draw("path", { d: shape, class: "flows" }) : null,
-      draw("text", { x: 460, y: y - 3 }, `${uplink.name} · ${words(`state_${state}`)}`),
-      draw("text", { x: 460, y: y + 15, class: "soft" }, `↑ ${rate(uplink.load.up)}  ↓ ${rate(uplink.load.down)}`),
+      draw("text", { x: at.to + 10, y: y - 3 }, `${uplink.name} · ${words(`state_${state}`)}`),
+      draw("text", { x: at.to + 10, y: y + 17, class: "soft" }, `↑\u00a0${rate(uplink.load.up)}  ↓\u00a0${rate(uplink.load.down)}`),
     ];
   });
   const said = uplinks.map((uplink) => `${uplink.name}: ${words(`state_${stateOf(uplink, uplink.state)}`)}, ${rate(uplink.load.down)}`);
   const hosts = status.lan.map((lan) => lan.interface).join(", ");
+  const lan = at.lan == null ? [] : [
+    draw("path", { d: `M ${at.lan + 110} ${middle} H ${at.gateway}`, class: "is-up", "stroke-width": 5 }),
+    ...box(at.lan, 110, "LAN", hosts.length > 14 ? `${hosts.slice(0, 13)}…` : hosts),
+  ];
   const flows = uplinks.reduce((sum, uplink) => sum + (uplink.live_flows ?? 0), 0);
   return draw(
-    "svg", { viewBox: `0 0 680 ${height}`, role: "img", "aria-label": `${words("way")}. ${said.join(". ")}` },
-    draw("path", { d: `M 120 ${middle} H 210`, class: "is-up", "stroke-width": 5 }),
-    ...box(10, 110, "LAN", hosts.length > 14 ? `${hosts.slice(0, 13)}…` : hosts),
+    "svg", { viewBox: `0 0 ${at.width} ${height}`, role: "img", "aria-label": `${words("way")}. ${said.join(". ")}` },
+    ...lan,
     ...lines,
-    ...box(210, 120, words("gateway"), `${number(flows)} ${words("flows").toLowerCase()}`),
+    ...box(at.gateway, 120, words("gateway"), `${number(flows)} ${words("flows").toLowerCase()}`),
   );
 }
 
@@ -79,13 +90,14 @@ function card(status, uplink) {
   const { load } = uplink;
   const capacity = load.capacity && `; ${words("of_capacity", percent(load.capacity.used))}`;
   const facts = [
-    ["rate", `↑ ${rate(load.up)}  ↓ ${rate(load.down)}${capacity ?? ""}${load.full ? `; ${words("full")}` : ""}`],
+    ["rate", `↑\u00a0${rate(load.up)}  ↓\u00a0${rate(load.down)}${capacity ?? ""}${load.full ? `; ${words("full")}` : ""}`],
     ["live_flows", uplink.live_flows == null ? "-" : number(uplink.live_flows)],
     ["share", words("share_is", uplink.recent_share == null ? "-" : percent(uplink.recent_share), percent(uplink.share_wanted))],
   ];
   return make(
     "article", { "data-state": stateOf(uplink, uplink.state), "data-key": uplink.name, "aria-label": uplink.name },
     make("div", { class: "top" }, make("h3", {}, uplink.name), make("span", { class: "soft" }, `${uplink.interface} · ${words("tier")} ${uplink.tier}`)),
+    status.drill === uplink.name ? make("div", {}, words("drill_on", uplink.name)) : null,
     make("ul", { class: "states" }, ...families(uplink).map(([name, family]) => familyState(uplink, name, family))),
     make("dl", { class: "facts" }, ...facts.flatMap(([key, text]) => [make("dt", {}, words(key)), make("dd", {}, text)])),
     ...history(uplink.name),
@@ -95,7 +107,7 @@ function card(status, uplink) {
 
 function familyState(uplink, name, family) {
   const state = stateOf(uplink, family.state);
-  const measured = `${words("latency")} ${millis(family.latency_ms)} · ${words("jitter")} ${millis(family.jitter_ms)} · ${words("loss")} ${percent(family.loss)}`;
+  const measured = `${words("latency")}\u00a0${millis(family.latency_ms)} · ${words("jitter")}\u00a0${millis(family.jitter_ms)} · ${words("loss")}\u00a0${percent(family.loss)}`;
   const why = [family.reason, family.remedy].filter(Boolean).join("; ");
   return make(
     "li", {}, `${name} `, make("span", { class: `state ${state}` }, words(`state_${state}`)),

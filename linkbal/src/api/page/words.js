@@ -25,14 +25,20 @@ const ENGLISH = {
   token_needed: "This needs the token of the gateway.", done: "Done: {0}", refused: "Refused: {0}",
   way: "From the LAN to the uplinks", gateway: "gateway", not_installed: "Not in place yet: programs, routes, ip rules or the nft table.",
   last_good: "The last good configuration is in force, since {0} could not be used: {1}",
-  refused_file: "The configuration file was refused: {0}", on_trial: "A configuration is on trial: the one before comes back in {0} s.",
-  confirm: "Keep it", drill_on: "A drill is under way on {0}.", fallback: "New flows use tier {0}, since better ones have no usable uplink.",
+  refused_file: "The configuration file was refused: {0}", on_trial: "A configuration is on trial: the one before comes back in {0}.",
+  confirm: "Keep", undo: "Undo", drill_on: "A drill is under way on {0}.", fallback: "New flows use tier {0}, since better ones have no usable uplink.",
   fallback_none: "No uplink is usable for new flows.", lan_missing: "The LAN interface {0} does not exist.",
   limited: "{0} begins more flows than its share: {1} were not stored.", clash: "Clash: {0}", note: "Note: {0}", undone: "{0} is undone again and again by {1}: {2} repairs.",
   kernel_refuses: "The kernel refuses {0}: {1}",
   no_flows: "No live flow.", no_events: "Nothing happened yet.", summary: "{0} of {1} live flows.",
   not_counted: "-", now: "Now", if_down: "If it goes down", if_new: "If new", tracked: "Tracked",
   outside: "Outside of linkbal", live_flow: "Live flow", ended: "{0} passes packets again.",
+  configuration: "Configuration", conf_about: "{0}, in force since {1}", conf_text: "Text (TOML)",
+  conf_check: "Check", conf_try: "Try", conf_limit: "Time to confirm", conf_reset: "Start over",
+  conf_save: "Download", conf_usable: "The text can be used.", conf_unusable: "The text cannot be used. Problems: {0}.",
+  conf_same: "It is what is in force.", left_out: "{0} more are not shown.", line_column: "Line {0}, column {1}",
+  try_text: "The text is put in force for {0}, and nothing is written. Unless you keep it in time, the configuration before comes back.",
+  kept: "The configuration is kept.", undid: "The configuration before is in force again.",
 };
 
 const PORTUGUESE = {
@@ -60,14 +66,20 @@ const PORTUGUESE = {
   token_needed: "Isto precisa da senha do gateway.", done: "Feito: {0}", refused: "Recusado: {0}",
   way: "Da LAN aos links", gateway: "gateway", not_installed: "Ainda não instalado: programas, rotas, regras ou a tabela nft.",
   last_good: "Vale a última configuração boa, pois {0} não pôde ser usado: {1}",
-  refused_file: "O arquivo de configuração foi recusado: {0}", on_trial: "Uma configuração está em teste: a anterior volta em {0} s.",
-  confirm: "Manter", drill_on: "Simulação de falha em {0}.", fallback: "Fluxos novos usam o nível {0}: os melhores não têm link utilizável.",
+  refused_file: "O arquivo de configuração foi recusado: {0}", on_trial: "Uma configuração está em teste: a anterior volta em {0}.",
+  confirm: "Manter", undo: "Desfazer", drill_on: "Simulação de falha em {0}.", fallback: "Fluxos novos usam o nível {0}: os melhores não têm link utilizável.",
   fallback_none: "Nenhum link serve para fluxos novos.", lan_missing: "A interface {0} da LAN não existe.",
   limited: "{0} abre mais fluxos do que a sua parte: {1} não foram guardados.", clash: "Conflito: {0}", note: "Nota: {0}", undone: "{0} é desfeito repetidamente por {1}: {2} reparos.",
   kernel_refuses: "O kernel recusa {0}: {1}",
   no_flows: "Nenhum fluxo ativo.", no_events: "Nada aconteceu ainda.", summary: "{0} de {1} fluxos ativos.",
   not_counted: "-", now: "Agora", if_down: "Se ele cair", if_new: "Se for nova", tracked: "Rastreada",
   outside: "Fora do linkbal", live_flow: "Fluxo ativo", ended: "{0} volta a passar pacotes.",
+  configuration: "Configuração", conf_about: "{0}, em vigor desde {1}", conf_text: "Texto (TOML)",
+  conf_check: "Verificar", conf_try: "Testar", conf_limit: "Tempo para confirmar", conf_reset: "Recomeçar",
+  conf_save: "Baixar", conf_usable: "O texto pode ser usado.", conf_unusable: "O texto não pode ser usado. Problemas: {0}.",
+  conf_same: "É o que está em vigor.", left_out: "Outros {0} não são mostrados.", line_column: "Linha {0}, coluna {1}",
+  try_text: "O texto entra em vigor por {0}, e nada é gravado. Se você não o mantiver a tempo, a configuração anterior volta.",
+  kept: "A configuração foi mantida.", undid: "A configuração anterior está em vigor de novo.",
 };
 
 const LANGUAGES = { en: ENGLISH, pt: PORTUGUESE };
@@ -94,20 +106,20 @@ function scaled(value, unit) {
     value /= 1000;
     at += 1;
   }
-  return `${number(value, value < 10 && at > 0 ? 1 : 0)} ${UNITS[at]}${unit}`;
+  return `${number(value, value < 10 && at > 0 ? 1 : 0)}\u00a0${UNITS[at]}${unit}`;
 }
 
 export const number = (value, digits = 0) =>
   value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 export const bytes = (value) => scaled(value, "B");
 export const rate = (value) => scaled(value, "bit/s");
-export const percent = (value) => `${number(value * 100, value > 0 && value < 0.1 ? 1 : 0)} %`;
-export const millis = (value) => (value == null ? "-" : `${number(value, 1)} ms`);
+export const percent = (value) => `${number(value * 100, value > 0 && value < 0.1 ? 1 : 0)}\u00a0%`;
+export const millis = (value) => (value == null ? "-" : `${number(value, 1)}\u00a0ms`);
 export const time = (text) =>
   new Date(text).toLocaleString(language, { dateStyle: "short", timeStyle: "medium" });
 
 export function span(seconds) {
-  if (seconds < 120) return `${seconds} s`;
-  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
-  return `${Math.floor(seconds / 3600)} h`;
+  if (seconds < 120) return `${seconds}\u00a0s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)}\u00a0min`;
+  return `${Math.floor(seconds / 3600)}\u00a0h`;
 }

@@ -71,16 +71,21 @@ impl Sources {
         Config::parse_with(&self.text, Path::new(&self.name), &read)
     }
 
-    /// Reads a configuration from another text, which may name these files alone. Nothing is read from the
-    /// disk: problems quote the files, which are not for everybody.
+    /// Reads a configuration from another text, which may name these files alone; returns its own sources,
+    /// too. Nothing is read from the disk: problems quote the files, which are not for everybody.
     ///
     /// # Errors
     /// As [`Config::parse_with`].
-    pub fn parse_other(&self, text: &str) -> Result<Parsed, ConfigError> {
+    pub fn parse_other(&self, text: &str) -> Result<(Parsed, Sources), ConfigError> {
+        let files = RefCell::new(BTreeMap::new());
         let read = |file: &Path| -> io::Result<String> {
             let unknown = || io::Error::other("the configuration in force does not name this file");
-            self.files.get(file).cloned().ok_or_else(unknown)
+            let known = self.files.get(file).ok_or_else(unknown)?;
+            files.borrow_mut().insert(file.to_owned(), known.clone());
+            Ok(known.clone())
         };
-        Config::parse_with(text, Path::new(&self.name), &read)
+        let parsed = Config::parse_with(text, Path::new(&self.name), &read)?;
+        let (name, text) = (self.name.clone(), text.to_owned());
+        Ok((parsed, Sources { name, text, files: files.into_inner() }))
     }
 }

@@ -4,6 +4,7 @@
 //! Packets are forwarded without any of them. A file that cannot be read is left out, with a
 //! warning that says what is lost; a file that cannot be written is written later.
 
+pub(crate) mod exchange;
 mod retry;
 
 use std::{
