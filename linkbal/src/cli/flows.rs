@@ -141,7 +141,7 @@ impl Screen {
                 flows.push(("", read(line)?));
             }
         }
-        let mut text = String::with_capacity(flows.len() * TYPICAL_LINE);
+        let mut text = String::with_capacity(lines.len());
         if self.widths.is_none() && !flows.is_empty() {
             self.bar.end();
             let widths = widths(flows.iter().map(|(_, flow)| flow));
@@ -169,6 +169,9 @@ impl Screen {
 
 /// Number of columns.
 pub(super) const COLUMNS: usize = 10;
+
+/// The last column, which nothing follows.
+const LAST: usize = COLUMNS - 1;
 
 const HEADER: [&str; COLUMNS] =
     ["PROTO", "CLIENT", "DESTINATION", "UPLINK", "AGE", "IDLE", "UP", "DOWN", "STATE", "REASON"];
@@ -306,8 +309,7 @@ fn write_row(text: &mut String, sign: &str, row: &Row, widths: &[usize; COLUMNS]
             text.push_str(cell);
         } else {
             text.push_str(cell);
-            // Nothing follows the last one.
-            text.extend(padding.take(if at + 1 < COLUMNS { usize::MAX } else { 0 }));
+            text.extend(padding.take(if at == LAST { 0 } else { usize::MAX }));
         }
     }
     text.push('\n');

@@ -65,7 +65,8 @@ mod tests {
         assert_eq!(changes("[hooks]\non_change = [\"/bin/true\"]\n"), ["[hooks]"]);
         assert_eq!(changes("[api]\ntoken_file = \"/etc/shadow\"\n"), ["[api]"]);
         assert_eq!(changes("[kernel]\nhash_seed_file = \"/etc/shadow\"\n"), ["hash_seed_file"]);
-        let receiver = "[notify.x]\nurl = \"https://evil.example/\"\ntoken_file = \"/etc/shadow\"\n";
+        let receiver =
+            "[notify.x]\nurl = \"https://evil.example/\"\ntoken_file = \"/etc/shadow\"\n";
         assert_eq!(changes(receiver), ["[notify]"]);
         let both = "[api]\nhosts = [\"evil.example\"]\n[hooks]\non_change = [\"/bin/true\"]\n";
         assert_eq!(changes(both), ["[hooks]", "[api]"]);
