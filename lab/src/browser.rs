@@ -122,13 +122,19 @@ impl Browser {
         waited.with_context(|| self.text())
     }
 
-    /// Clicks as a user does: what is hidden or covered cannot be clicked.
+    /// Clicks as a user does, who waits for what is hidden or covered for a moment.
     ///
     /// # Errors
     /// If it cannot be clicked.
     pub fn click(&self, selector: &str) -> Result<()> {
-        let element = self.find(selector)?;
-        self.ask(&format!("/element/{element}/click"), &json!({})).map(drop)
+        wait::until(&format!("a click on {selector}"), LIMIT, || {
+            let element = self.find(selector)?;
+            match self.ask(&format!("/element/{element}/click"), &json!({})) {
+                Err(error) if is_passing(&error) => Ok(None),
+                clicked => clicked.map(Some),
+            }
+        })
+        .map(drop)
     }
 
     /// Types a text into an element.
@@ -211,4 +217,11 @@ fn send(namespace: &Namespace, method: &str, path: &str, body: Option<&Value>) -
         bail!("{path}: {answer}");
     }
     Ok(answer["value"].clone())
+}
+
+/// Returns whether an element may take a click soon: it is hidden, covered, or was just drawn anew.
+fn is_passing(error: &anyhow::Error) -> bool {
+    let text = error.to_string();
+    let passing = ["element not interactable", "click intercepted", "stale element"];
+    passing.iter().any(|kind| text.contains(kind))
 }
