@@ -149,7 +149,7 @@ impl Attempt<'_> {
         if let Some(address) = self.direct(&known).await {
             return match timeout(WAY_LIMIT, self.send(None, address)).await {
                 Ok(Ok(said)) => Delivery::Sent { by: None, said },
-                Ok(Err(error)) => Delivery::Failed(self.without_secret(&error)),
+                Ok(Err(error)) => Delivery::Failed(self.words(&error)),
                 Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
             };
         }
@@ -172,7 +172,7 @@ impl Attempt<'_> {
                 refused_by = Some(&way.uplink);
             }
             let family = way.path.family.name();
-            failures.push(format!("by {} ({family}): {}", way.uplink, self.without_secret(&error)));
+            failures.push(format!("by {} ({family}): {}", way.uplink, self.words(&error)));
         }
         match (failures.is_empty(), self.ways.ways.is_empty()) {
             (true, true) => self.without_uplinks().await,
@@ -191,7 +191,7 @@ impl Attempt<'_> {
         let Some(address) = self.direct(&found).await else { return Delivery::NoWay };
         match timeout(WAY_LIMIT, self.send(None, address)).await {
             Ok(Ok(said)) => Delivery::Sent { by: None, said },
-            Ok(Err(error)) => Delivery::Failed(self.without_secret(&error)),
+            Ok(Err(error)) => Delivery::Failed(self.words(&error)),
             Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
         }
     }
@@ -250,7 +250,7 @@ impl Attempt<'_> {
             Destination::Mail(mail) => mail::send(stream, mail, self.message, self.secret).await?,
             Destination::Post(post) => post::send(stream, post, self.message, self.secret).await?,
         };
-        Ok(shown(&said))
+        Ok(without_secret(self.secret, &said))
     }
 
     /// Returns the addresses that need no DNS.
@@ -288,13 +288,18 @@ impl Attempt<'_> {
         Ok(found.is_local || !by_uplink)
     }
 
-    /// Returns an error in words, without the secret that a server may have repeated.
-    fn without_secret(&self, error: &Error) -> String {
-        let text = shown(&format!("{error:#}"));
-        match self.secret {
-            Some(secret) => text.replace(secret, "{token}"),
-            None => text,
-        }
+    /// Returns an error in words.
+    fn words(&self, error: &Error) -> String {
+        without_secret(self.secret, &format!("{error:#}"))
+    }
+}
+
+/// Returns what a server said in one line, without the secret that it may have repeated.
+fn without_secret(secret: Option<&str>, said: &str) -> String {
+    // Before it is cut: a part of a secret is one, too.
+    match secret {
+        Some(secret) => shown(&said.replace(secret, "{token}")),
+        None => shown(said),
     }
 }
 
@@ -317,4 +322,17 @@ fn shown(said: &str) -> String {
     let line = said.replace(char::is_control, " ");
     let words: Vec<&str> = line.split_whitespace().collect();
     words.join(" ").chars().take(MAX_SAID).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_secret_that_a_server_repeats_is_shown() {
+        let long = format!("{}s3cret", "x".repeat(MAX_SAID - 3));
+        assert!(!without_secret(Some("s3cret"), &long).contains("s3c"));
+        assert_eq!(without_secret(Some("s3cret"), "no s3cret\r\n here"), "no {token} here");
+        assert_eq!(without_secret(None, "no"), "no");
+    }
 }
