@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use super::{Daemon, warn_of};
 use crate::{
     engine::health::State,
-    sys::host::{descriptors, writer::BackgroundWriter},
+    sys::host::{descriptors, memory, writer::BackgroundWriter},
     words::count,
 };
 
@@ -111,6 +111,8 @@ impl Daemon {
         }
         if reported.is_none() {
             notify_manager(&[NotifyState::Ready]);
+            // Nothing as large follows the loading of the programs.
+            memory::give_back();
         }
         let verb = if uplinks.len() == 1 { "is" } else { "are" };
         let uplinks = count(uplinks.len(), "uplink");

@@ -30,7 +30,10 @@ use crate::{
         ReloadOutcome, Report,
         reconfigure::{refusal, renamed},
     },
-    sys::{host::hook::Hook, probe::Resolvers},
+    sys::{
+        host::{hook::Hook, memory},
+        probe::Resolvers,
+    },
 };
 
 /// Channel for the outcome of a reload.
@@ -293,7 +296,10 @@ impl Daemon {
         self.engine.reconfigure(config, indexed, self.admin_states.by_uplink(), now);
         self.execute_commands(now);
         // Freeing hundreds of thousands of prefixes takes its time.
-        drop(thread::Builder::new().spawn(|| drop((former_policy, former_config, former_sources))));
+        drop(thread::Builder::new().spawn(|| {
+            drop((former_policy, former_config, former_sources));
+            memory::give_back();
+        }));
     }
 
     fn end_reload(&mut self, outcome: Result<()>) {

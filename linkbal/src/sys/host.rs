@@ -5,6 +5,7 @@ pub mod descriptors;
 pub mod file;
 pub mod hook;
 pub mod instance;
+pub mod memory;
 pub mod privilege;
 pub mod seed;
 pub mod timer;
