@@ -407,7 +407,10 @@ impl Daemon {
         let (live, maps) = (self.live_flows.clone(), self.datapath.dir());
         let has_flowtable = self.config.accelerate == Accelerate::Flowtable;
         task::spawn_blocking(move || {
-            if let Some(counts) = live.get(&maps) {
+            // Before that, there may be no maps yet.
+            if status.installed
+                && let Some(counts) = live.get(&maps)
+            {
                 status.set_live_flows(&counts);
             }
             if has_flowtable {
