@@ -1,7 +1,7 @@
 //! Messages to people about outages and other events, pure code: what becomes a message, when, and
 //! what it says. `sys::notify` sends them.
 //!
-//! What is not told yet waits in a [`digest`], which is bounded: an uplink has one entry in it,
+//! News that nobody was told yet wait in a [`digest`], which is bounded: an uplink has one entry in it,
 //! however often it goes down. A message is made of the whole digest when it can be sent, so what
 //! happened while nothing could be is one message afterwards.
 

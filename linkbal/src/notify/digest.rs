@@ -1,4 +1,4 @@
-//! What a receiver was not told yet: bounded, and all of it is one message.
+//! News that a receiver was not told yet: bounded, and all of them are one message.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,4 +1,4 @@
-//! What becomes a message, and when.
+//! Tests of what becomes a message, and when.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ let known = null;
 let dirty = false;
 /// End of the trial in milliseconds; null without one.
 let ends = null;
-/// What the last check has found; null without one.
+/// Result of the last check; null without one.
 let found = null;
 /// Reason for which a text could not be kept, told with the trial.
 let unwritable = null;

@@ -1,4 +1,4 @@
-//! What keys order: each in a task of its own, which says what became of it.
+//! Orders of keys, each carried out by a task of its own that says what became of it.
 
 use std::{future::Future, ops::ControlFlow, path::Path};
 

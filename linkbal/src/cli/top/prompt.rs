@@ -1,4 +1,4 @@
-//! What is asked before a verb that users feel.
+//! Questions before a verb that users feel.
 
 use std::time::Duration;
 

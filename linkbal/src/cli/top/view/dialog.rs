@@ -1,4 +1,4 @@
-//! What is before all else: the keys, a text, or a question.
+//! Windows before all else: the keys, a text, or a question.
 
 use ratatui::{
     Frame,
