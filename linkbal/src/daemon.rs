@@ -15,10 +15,10 @@ mod kernel_task;
 mod last_good;
 mod live_flows;
 mod load;
-mod notices;
 mod notify;
 pub mod record;
 mod reload;
+mod service_manager;
 mod shutdown;
 mod staged_config;
 mod start;
@@ -49,10 +49,10 @@ use self::{
     hosts::Hosts,
     kernel_task::Task,
     live_flows::LiveFlows,
-    notices::Notices,
-    notify::Notifier,
+    notify::Notifications,
     record::Recorder,
     reload::{Reloading, Step},
+    service_manager::ServiceManager,
     shutdown::Signals,
     traffic::TrafficPoller,
     trial::Trial,
@@ -132,7 +132,7 @@ pub async fn run(
     let mut daemon = Daemon::start(configured, &instance, recorder)?;
     daemon.report_fallback();
     let by_signal = daemon.serve(&mut signals).await;
-    notify::stopping();
+    service_manager::stopping();
     daemon.journal.flush();
     daemon.history.archive().flush();
     drop(daemon);
@@ -164,7 +164,7 @@ struct Daemon {
     reloading: Option<Reloading>,
     /// Both ends of the channel for the steps of a reload.
     steps: (mpsc::UnboundedSender<Step>, mpsc::UnboundedReceiver<Step>),
-    notifier: Notifier,
+    service_manager: ServiceManager,
     engine: Engine,
     policy: Policy,
     datapath: Datapath,
@@ -188,7 +188,7 @@ struct Daemon {
     journal: Journal,
     history: Recording,
     hook: Option<Hook>,
-    notices: Notices,
+    notifications: Notifications,
     traffic_poller: TrafficPoller,
     hosts: Hosts,
     recent_flows: RecentCounts<MAX_UPLINKS>,
@@ -227,13 +227,13 @@ impl Daemon {
                 },
                 event = self.prober.next() => self.handle_answers(event),
                 Some(event) = self.observations.recv() => {
-                    self.notifier.answered(self.now());
+                    self.service_manager.answered(self.now());
                     self.handle(event);
                 }
                 Some(event) = self.lookups.1.recv() => self.handle(event),
                 Some(step) = self.steps.1.recv() => self.continue_reload(step),
                 Some(summary) = self.resets.1.recv() => self.on_reset_finished(summary),
-                Some(ended) = self.notices.next() => self.on_notice_ended(ended),
+                Some(ended) = self.notifications.next() => self.on_notification_ended(ended),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = abandoned(self.drill.as_ref()) => self.abandon_drill(),
                 () = self.timer.ring() => {}
@@ -254,7 +254,7 @@ impl Daemon {
             self.feed(None, now);
         }
         self.handle_drill_timeout(now);
-        self.notify(now);
+        self.tell_service_manager(now);
         if self.second_due <= now {
             self.second_due = now + SECOND;
             self.every_second(now);
@@ -274,7 +274,7 @@ impl Daemon {
         warn_of(self.count_octets());
         self.end_trial();
         self.keep_last_good();
-        self.poll_notices(now);
+        self.poll_notifications(now);
     }
 
     /// Handles all answers that are ready: a turn of the loop costs more than an answer, and
@@ -360,7 +360,7 @@ impl Daemon {
             drill: self.drill.as_ref().and_then(Drill::on),
             trial: self.trial.as_ref().map(Trial::left),
             events_not_hooked: self.hook.as_ref().map(Hook::dropped),
-            receivers: self.notices.status(),
+            receivers: self.notifications.status(),
             started: rfc3339(self.started),
             wall_clock: &wall_clock,
         }))

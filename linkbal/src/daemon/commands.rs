@@ -98,7 +98,7 @@ impl Daemon {
         self.report_to_drill(report);
         let event = self.journal.record(report, SystemTime::now());
         log_event(&event);
-        self.notices.add(&event, self.now());
+        self.notifications.add(&event, self.now());
         if let Some(hook) = &mut self.hook {
             hook.push(event);
         }

@@ -1,122 +1,359 @@
-//! Notification of the service manager, if there is one (sd_notify(3)).
-//!
-//! linkbal is ready once routes, ip rules and the NAT are in place. The watchdog is fed by the main
-//! loop, as long as the kernel answers: it is asked for the counters of traffic once a second.
+//! Messages to people: news from the engine and the journal go to the receivers, and each message is
+//! sent by a task of its own.
 
-use std::{sync::OnceLock, time::Duration};
-
-use sd_notify::NotifyState;
-
-use super::{Daemon, warn_of};
-use crate::{
-    engine::health::State,
-    sys::host::{descriptors, memory, writer::BackgroundWriter},
-    words::count,
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-/// Longest time for an answer of the kernel, before the watchdog is no longer fed.
-const KERNEL_TIMEOUT: Duration = Duration::from_secs(60);
+use futures::future::join_all;
+use jiff::{Timestamp, tz::TimeZone};
+use linkbal_common::{mark::MarkMask, uplink::Family};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-/// The last notification.
-pub(super) struct Notifier {
-    /// Number of uplinks that are up, and of all uplinks.
-    reported: Option<(usize, usize)>,
-    /// Interval at which the watchdog is fed, if there is one.
-    watchdog: Option<Duration>,
-    fed: Option<Duration>,
-    /// Time of the kernel's last answer.
-    answered: Duration,
+use super::{Daemon, drill::Drill, rfc3339};
+use crate::{
+    api::{
+        admin::RequestError,
+        notify::{ReceiverStatus, TestResult},
+    },
+    config::{Receiver, names_help},
+    engine::{
+        Report,
+        admin::AdminState,
+        health::{Health, KnownOutage, State},
+    },
+    events::{self, Kind, severity::Severity},
+    notify::{
+        digest::Line,
+        outage::{Cause, Seen, Sighting, Tracker},
+        outbox::{Outbox, Outcome, Settings, Turn},
+        text::{self, Message, Surroundings},
+    },
+    sys::{
+        notify::{Delivery, Way, Ways, deliver, gateway_name},
+        probe::{Path, Resolvers},
+    },
+};
+
+/// All receivers, and what is under way to them.
+pub(super) struct Notifications {
+    tracker: Tracker,
+    slots: Vec<Slot>,
+    /// Both ends of the channel for results.
+    ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
+    /// Uplinks and families that were up when it was last looked.
+    up: Vec<(String, Family)>,
+    /// Permit of a test.
+    tests: Arc<Semaphore>,
 }
 
-/// The channel to the service manager, which may be stopped, too.
-static MANAGER: OnceLock<Option<BackgroundWriter>> = OnceLock::new();
+/// A receiver.
+struct Slot {
+    receiver: Receiver,
+    outbox: Outbox,
+    /// Time of the last message that was sent, and the uplink.
+    last: Option<(SystemTime, Option<String>)>,
+}
 
-/// Longest time that the end of the daemon waits for the service manager.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
+/// The end of an attempt to send a message.
+pub(super) struct Ended {
+    receiver: String,
+    delivery: Delivery,
+}
 
-/// Most messages that wait for the service manager.
-const QUEUE: usize = 64;
+fn settings(receiver: &Receiver) -> Settings {
+    let Receiver { events, gather, limit, .. } = receiver;
+    Settings { events: events.clone(), gather: *gather, limit: *limit }
+}
 
-impl Notifier {
-    pub(super) fn new() -> Notifier {
-        Notifier {
-            reported: None,
-            // Half of the timeout is what sd_watchdog_enabled(3) recommends.
-            watchdog: sd_notify::watchdog_enabled().map(|time| time / 2),
-            fed: None,
-            answered: Duration::ZERO,
+impl Notifications {
+    pub(super) fn new(receivers: &[Receiver]) -> Notifications {
+        let mut notifications = Notifications {
+            tracker: Tracker::default(),
+            slots: Vec::new(),
+            ended: mpsc::unbounded_channel(),
+            up: Vec::new(),
+            tests: Arc::new(Semaphore::new(1)),
+        };
+        notifications.set(receivers);
+        notifications
+    }
+
+    /// Puts other receivers in force. One that has the same name keeps what waits for it.
+    pub(super) fn set(&mut self, receivers: &[Receiver]) {
+        let mut former = std::mem::take(&mut self.slots);
+        for receiver in receivers {
+            let known = former.iter().position(|slot| slot.receiver.name == receiver.name);
+            let slot = match known.map(|at| former.swap_remove(at)) {
+                Some(mut slot) => {
+                    slot.outbox.set(settings(receiver));
+                    Slot { receiver: receiver.clone(), ..slot }
+                }
+                None => {
+                    let outbox = Outbox::new(settings(receiver));
+                    Slot { receiver: receiver.clone(), outbox, last: None }
+                }
+            };
+            self.slots.push(slot);
         }
     }
 
-    /// Records that the kernel answered.
-    pub(super) const fn answered(&mut self, now: Duration) {
-        self.answered = now;
-    }
-
-    fn feed(&mut self, now: Duration) {
-        let Some(every) = self.watchdog else { return };
-        if self.fed.is_none_or(|fed| fed + every <= now) && now < self.answered + KERNEL_TIMEOUT {
-            self.fed = Some(now);
-            notify_manager(&[NotifyState::Watchdog]);
+    /// Takes an event of the journal. Outages are seen by themselves, and nobody is told by messages that
+    /// messages to him fail.
+    pub(super) fn add(&mut self, event: &events::Event, now: Duration) {
+        if matches!(event.kind, Kind::Uplink | Kind::Diagnosis) {
+            return;
+        }
+        let is_warning = event.severity == Severity::Warning;
+        let own = |slot: &Slot| {
+            event.kind == Kind::Notify && event.object.as_ref() == Some(&slot.receiver.name)
+        };
+        for slot in self.slots.iter_mut().filter(|slot| !own(slot)) {
+            let line = Line { at: now, text: event.headline(), is_warning };
+            slot.outbox.add_line(event.kind.name(), line);
         }
     }
-}
 
-/// Tells the service manager that a reload begins, or is over.
-pub(super) fn reloading(begins: bool) {
-    if begins && let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify_manager(&[NotifyState::Watchdog, NotifyState::Reloading, now]);
-    } else {
-        notify_manager(&[NotifyState::Watchdog, NotifyState::Ready]);
+    /// Waits for the end of an attempt.
+    pub(super) async fn next(&mut self) -> Option<Ended> {
+        self.ended.1.recv().await
     }
-}
 
-/// Tells the service manager that the daemon ends.
-pub(super) fn stopping() {
-    notify_manager(&[NotifyState::Stopping]);
-    if let Some(Some(manager)) = MANAGER.get() {
-        manager.flush(FLUSH_TIMEOUT);
-    }
-}
-
-fn notify_manager(states: &[NotifyState<'_>]) {
-    let manager = MANAGER.get_or_init(|| {
-        let outbox = BackgroundWriter::start("notify", QUEUE, |text, _| {
-            let text = String::from_utf8_lossy(text);
-            let _lent = descriptors::lend();
-            warn_of(sd_notify::notify(&[NotifyState::Custom(&text)]).map_err(Into::into));
+    /// Returns the state of all receivers.
+    pub(super) fn status(&self) -> Vec<ReceiverStatus> {
+        let each = self.slots.iter().map(|slot| {
+            let counts = slot.outbox.counts();
+            ReceiverStatus {
+                name: slot.receiver.name.clone(),
+                kind: slot.receiver.to.kind().into(),
+                sent: counts.sent,
+                failed: counts.failed,
+                dropped: counts.dropped,
+                waiting: slot.outbox.waiting(),
+                failing: slot.outbox.failing().map(str::to_owned),
+                last_sent: slot.last.as_ref().map(|(time, _)| rfc3339(*time)),
+                last_by: slot.last.as_ref().and_then(|(_, by)| by.clone()),
+            }
         });
-        outbox.inspect_err(|error| tracing::warn!("{error:#}")).ok()
-    });
-    if let Some(manager) = manager {
-        let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
-        // A manager that does not listen misses it.
-        manager.push(lines.join("\n").into());
+        each.collect()
     }
 }
 
 impl Daemon {
-    /// Tells the service manager the state, if it changed.
-    pub(super) fn notify(&mut self, now: Duration) {
-        self.notifier.feed(now);
-        let reported = self.notifier.reported;
-        if !self.engine.is_installed() && reported.is_none() {
+    /// Looks at the uplinks, and sends what is due.
+    pub(super) fn poll_notifications(&mut self, now: Duration) {
+        if self.notifications.slots.is_empty() {
             return;
         }
-        let uplinks = self.engine.uplinks();
-        let up = uplinks.iter().filter(|uplink| uplink.state() == State::Up).count();
-        let state = Some((up, uplinks.len()));
-        if state == reported {
+        let sightings = self.sightings();
+        let up: Vec<_> = sightings
+            .iter()
+            .filter(|sighting| sighting.seen == Seen::Up)
+            .map(|sighting| (sighting.uplink.clone(), sighting.family))
+            .collect();
+        let is_new = up.iter().any(|each| !self.notifications.up.contains(each));
+        self.notifications.up = up;
+        let news = self.notifications.tracker.observe(now, &sightings);
+        for slot in &mut self.notifications.slots {
+            news.iter().for_each(|news| slot.outbox.add_outage(now, news));
+            if is_new {
+                slot.outbox.retry(now);
+            }
+        }
+        self.send_notifications(now);
+    }
+
+    fn send_notifications(&mut self, now: Duration) {
+        let is_due = |slot: &Slot| slot.outbox.due().is_some_and(|due| due <= now);
+        if !self.notifications.slots.iter().any(is_due) {
             return;
         }
-        if reported.is_none() {
-            notify_manager(&[NotifyState::Ready]);
-            // Nothing as large follows the loading of the programs.
-            memory::give_back();
+        let (ways, gateway, clock) = (self.ways(), gateway_name(), self.wall_clock());
+        let mut up: Vec<&str> =
+            self.notifications.up.iter().map(|(uplink, _)| uplink.as_str()).collect();
+        up.dedup();
+        let around = Surroundings { gateway: &gateway, now, clock: &clock, up };
+        for slot in &mut self.notifications.slots {
+            let Some(digest) = slot.outbox.take(now) else { continue };
+            let message = text::message(digest, &around);
+            let (to, ways) = (slot.receiver.to.clone(), ways.clone());
+            let (receiver, ended) =
+                (slot.receiver.name.clone(), self.notifications.ended.0.clone());
+            tokio::spawn(async move {
+                let delivery = deliver(to, message, ways).await;
+                // The receiver of this is gone when the daemon ends.
+                let _ = ended.send(Ended { receiver, delivery });
+            });
         }
-        let verb = if uplinks.len() == 1 { "is" } else { "are" };
-        let uplinks = count(uplinks.len(), "uplink");
-        notify_manager(&[NotifyState::Status(&format!("{up} of {uplinks} {verb} up"))]);
-        self.notifier.reported = state;
+    }
+
+    /// Handles the end of an attempt to send a message.
+    pub(super) fn on_notification_ended(&mut self, ended: Ended) {
+        let now = self.now();
+        let Ended { receiver, delivery } = ended;
+        let slots = &mut self.notifications.slots;
+        let Some(slot) = slots.iter_mut().find(|slot| slot.receiver.name == receiver) else {
+            return;
+        };
+        let outcome = match delivery {
+            Delivery::Sent { by, said } => {
+                let way = by.as_deref().unwrap_or("no uplink");
+                tracing::info!("message sent to {receiver} by {way}: {said}");
+                slot.last = Some((SystemTime::now(), by));
+                Outcome::Sent
+            }
+            Delivery::Failed(reason) => {
+                tracing::debug!("a message to {receiver} failed: {reason}");
+                Outcome::Failed(reason)
+            }
+            Delivery::NoWay => Outcome::NoWay,
+        };
+        let failure = match slot.outbox.done(now, outcome) {
+            None => return,
+            Some(Turn::Working) => None,
+            Some(Turn::Failing(reason)) => Some(reason),
+        };
+        self.report(&Report::Receiver { name: receiver, failure });
+    }
+
+    /// Sends a test to a receiver, or to all, and answers with what became of it.
+    pub(super) fn test_receivers(
+        &self,
+        name: Option<&str>,
+        answer: oneshot::Sender<Result<Vec<TestResult>, RequestError>>,
+    ) {
+        let prepared = self.tested(name).and_then(|tested| Ok((tested, self.test_permit()?)));
+        let (tested, permit) = match prepared {
+            Ok(prepared) => prepared,
+            // The client may have disconnected.
+            Err(refused) => return drop(answer.send(Err(refused))),
+        };
+        let (ways, gateway, clock) = (self.ways(), gateway_name(), self.wall_clock());
+        let around = Surroundings { gateway: &gateway, now: self.now(), clock: &clock, up: vec![] };
+        let each = tested.into_iter().map(|receiver| {
+            let message = text::trial(&receiver.name, &around);
+            try_receiver(receiver.clone(), message, ways.clone())
+        });
+        let each: Vec<_> = each.collect();
+        tokio::spawn(async move {
+            let _ = answer.send(Ok(join_all(each).await));
+            drop(permit);
+        });
+    }
+
+    fn tested(&self, name: Option<&str>) -> Result<Vec<&Receiver>, RequestError> {
+        let all: Vec<&Receiver> =
+            self.notifications.slots.iter().map(|slot| &slot.receiver).collect();
+        let Some(name) = name else { return Ok(all) };
+        let names: Vec<&str> = all.iter().map(|receiver| receiver.name.as_str()).collect();
+        let help = if names.is_empty() {
+            "the configuration has no [notify.NAME]".into()
+        } else {
+            names_help(name, "the receivers", &names)
+        };
+        match all.into_iter().find(|receiver| receiver.name == name) {
+            Some(receiver) => Ok(vec![receiver]),
+            None => Err(RequestError::Invalid {
+                at: "query receiver".into(),
+                what: format!("there is no receiver {name:?}"),
+                help,
+            }),
+        }
+    }
+
+    fn test_permit(&self) -> Result<OwnedSemaphorePermit, RequestError> {
+        let refused = |_| RequestError::TooMany("another test is under way: try again".into());
+        Arc::clone(&self.notifications.tests).try_acquire_owned().map_err(refused)
+    }
+
+    /// Returns a function that converts times of the engine to those of the clock here.
+    fn wall_clock(&self) -> impl Fn(Duration) -> String + use<> {
+        let (started, zone) = (self.started, TimeZone::system());
+        move |at| {
+            let time = started.checked_add(at).and_then(|time| Timestamp::try_from(time).ok());
+            let format = |time: Timestamp| {
+                time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+            };
+            time.map(format).unwrap_or_default()
+        }
+    }
+}
+
+async fn try_receiver(receiver: Receiver, message: Message, ways: Ways) -> TestResult {
+    let Receiver { name, to, .. } = receiver;
+    let (sent, by, said) = match deliver(to, message, ways).await {
+        Delivery::Sent { by, said } => (true, by, said),
+        Delivery::Failed(reason) => (false, None, reason),
+        Delivery::NoWay => (false, None, "no uplink works".into()),
+    };
+    TestResult { receiver: name, sent, by, said }
+}
+
+impl Daemon {
+    /// Returns the uplinks that are up, the best first, as ways for messages.
+    fn ways(&self) -> Ways {
+        let indexed = self.engine.uplinks().indexed();
+        let resolvers = Resolvers::of(&self.config, &indexed);
+        let mask = MarkMask(self.config.kernel.fwmark_mask);
+        let mut uplinks: Vec<_> = self.engine.uplinks().iter().collect();
+        uplinks.sort_by_key(|uplink| {
+            let enabled = uplink.admin == AdminState::Enabled;
+            (!enabled, uplink.config.tier, Reverse(uplink.config.weight))
+        });
+        let Some(snapshot) = self.engine.snapshot() else {
+            return Ways { ways: Vec::new(), interfaces: Default::default(), resolvers };
+        };
+        let link = |interface: &str| snapshot.link(interface).map(|link| link.ifindex);
+        let interfaces =
+            uplinks.iter().filter_map(|uplink| link(&uplink.config.interface)).collect();
+        let ways = uplinks.iter().flat_map(|uplink| {
+            let ifindex = link(&uplink.config.interface);
+            let up = Family::ALL.into_iter().filter(|family| {
+                uplink.family(*family).is_some_and(|health| health.state() == State::Up)
+            });
+            let fwmark = mask.encode(uplink.index);
+            up.filter_map(move |family| {
+                let (index, ifindex, gateway) = (uplink.index, ifindex?, None);
+                let path = Path { uplink: index, family, ifindex, fwmark, gateway };
+                Some(Way { uplink: uplink.config.name.clone(), path })
+            })
+        });
+        Ways { ways: ways.collect(), interfaces, resolvers }
+    }
+
+    /// Returns what is seen of all uplinks.
+    fn sightings(&self) -> Vec<Sighting> {
+        let drilled = self.drill.as_ref().map(Drill::uplink);
+        let each = self.engine.uplinks().iter().flat_map(|uplink| {
+            let name = &uplink.config.name;
+            let known = Family::ALL.map(|family| Some((family, uplink.family(family)?)));
+            let only = known.iter().flatten().count() == 1;
+            known.into_iter().flatten().map(move |(family, health)| Sighting {
+                uplink: name.clone(),
+                family,
+                only,
+                // What is blocked on purpose is no news.
+                seen: if drilled == Some(&**name) { Seen::Unwatched } else { seen(health) },
+                since: health.since(),
+            })
+        });
+        each.collect()
+    }
+}
+
+fn seen(health: &Health) -> Seen {
+    match (health.state(), health.outage()) {
+        (State::Up, _) => Seen::Up,
+        (_, Some(outage)) => Seen::Down(cause(&outage)),
+        _ => Seen::Unwatched,
+    }
+}
+
+fn cause(outage: &KnownOutage<'_>) -> Cause {
+    match outage.cause.filter(|_| outage.ready) {
+        Some(cause) => Cause { brief: cause.brief().into(), advice: cause.words().into() },
+        None => Cause { brief: outage.reason.to_owned(), advice: String::new() },
     }
 }

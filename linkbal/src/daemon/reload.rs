@@ -19,7 +19,7 @@ use super::{
     admin::{Stored, not_stored},
     drill::Drill,
     edit::{self, Edit},
-    notify, rfc3339,
+    rfc3339, service_manager,
     staged_config::{ExternalData, StagedConfig},
     trial::Trial,
 };
@@ -153,7 +153,7 @@ impl Daemon {
             }
             return;
         }
-        notify::reloading(true);
+        service_manager::reloading(true);
         self.begin(Cause::requested(confirm, false, answer));
         let (path, former) = (self.path.clone(), Arc::clone(&self.sources));
         self.step(move || {
@@ -175,7 +175,7 @@ impl Daemon {
             let _ = answer.send(Err(RequestError::NotPossible(BUSY.into())));
             return;
         }
-        notify::reloading(true);
+        service_manager::reloading(true);
         self.begin(Cause::requested(Some(limit), true, Some(answer)));
         let (in_force, file_only) = (Arc::clone(&self.sources), FileOnly::of(&self.config));
         let confirmed = self.trial.as_ref().map_or(&*self.sources, Trial::former);
@@ -283,7 +283,7 @@ impl Daemon {
             self.hook = config.hooks.on_change.clone().map(Hook::start);
         }
         self.api.listen(&config.api);
-        self.notices.set(&config.receivers);
+        self.notifications.set(&config.receivers);
         let now = self.now();
         if let Some(recorder) = &mut self.recorder {
             recorder.configuration(now, &sources, &indexed, &self.admin_states);
@@ -316,7 +316,7 @@ impl Daemon {
                     })
                     .map(|()| self.report_reloaded(confirm, warnings.as_ref(), begun.elapsed()))
                     .map(|reloaded| Reloaded { changes, unwritable, ..reloaded });
-                notify::reloading(false);
+                service_manager::reloading(false);
                 if let Some(answer) = answer {
                     tokio::spawn(send(answer, outcome, stored));
                 }

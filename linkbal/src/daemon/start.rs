@@ -21,10 +21,10 @@ use super::{
     kernel_task,
     last_good::{self, Fallback},
     live_flows::LiveFlows,
-    notices::Notices,
-    notify::Notifier,
+    notify::Notifications,
     record::Recorder,
     rfc3339,
+    service_manager::ServiceManager,
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
     trial,
@@ -123,7 +123,7 @@ impl Daemon {
         let engine =
             Engine::new(config.clone(), indexed, up, admin_states.by_uplink(), Duration::ZERO);
         let journal = Journal::open(&instance.state_dir.join(events::FILE));
-        let notices = Notices::new(&config.receivers);
+        let notifications = Notifications::new(&config.receivers);
         let hook = config.hooks.on_change.clone().map(Hook::start);
         let (requests, mut api) = api::serve(&instance.socket(), journal.clone());
         api.listen(&config.api);
@@ -139,7 +139,7 @@ impl Daemon {
             trial,
             reloading: None,
             steps: mpsc::unbounded_channel(),
-            notifier: Notifier::new(),
+            service_manager: ServiceManager::new(),
             engine,
             policy,
             datapath,
@@ -159,7 +159,7 @@ impl Daemon {
             journal,
             history: Recording::open(instance),
             hook,
-            notices,
+            notifications,
             traffic_poller: TrafficPoller::default(),
             hosts: Hosts::default(),
             recent_flows: RecentCounts::default(),
