@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _, Write as _},
     iter,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     ops::ControlFlow,
     path::Path,
 };
@@ -261,10 +261,25 @@ fn write_reason(text: &mut String, flow: &FlowRecord<'_>) {
 }
 
 fn write_end(text: &mut String, address: IpAddr, port: Option<u16>) {
-    match port {
-        Some(port) => put(text, format_args!("{}", SocketAddr::new(address, port))),
-        None => put(text, format_args!("{address}")),
+    match (address, port) {
+        (IpAddr::V4(address), _) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                text.push_str(if at == 0 { "" } else { "." });
+                write_number(text, octet);
+            }
+        }
+        (IpAddr::V6(address), Some(_)) => put(text, format_args!("[{address}]")),
+        (IpAddr::V6(address), None) => put(text, format_args!("{address}")),
     }
+    if let Some(port) = port {
+        text.push(':');
+        write_number(text, port);
+    }
+}
+
+/// Writes a number; several million of them take too long with the machinery for all formats.
+fn write_number(text: &mut String, number: impl itoa::Integer) {
+    text.push_str(itoa::Buffer::new().format(number));
 }
 
 fn write_bytes(text: &mut String, bytes: Option<u64>) {
@@ -276,12 +291,19 @@ fn write_bytes(text: &mut String, bytes: Option<u64>) {
 
 /// Writes seconds in few characters.
 fn write_short_time(text: &mut String, seconds: u32) {
-    match seconds {
-        0..60 => put(text, format_args!("{seconds}s")),
-        60..3600 => put(text, format_args!("{}m", seconds / 60)),
-        3600..86_400 => put(text, format_args!("{}h", seconds / 3600)),
-        _ => put(text, format_args!("{}d", seconds / 86_400)),
-    }
+    let (number, unit) = match seconds {
+        0..60 => (seconds, 's'),
+        60..3600 => (seconds / 60, 'm'),
+        3600..86_400 => (seconds / 3600, 'h'),
+        _ => (seconds / 86_400, 'd'),
+    };
+    write_number(text, number);
+    text.push(unit);
+}
+
+/// Returns the columns that a cell takes.
+fn width_of(cell: &str) -> usize {
+    if cell.is_ascii() { cell.len() } else { cell.chars().count() }
 }
 
 fn put(text: &mut String, arguments: fmt::Arguments<'_>) {
@@ -294,7 +316,7 @@ fn widths<'a>(flows: impl Iterator<Item = &'a FlowRecord<'a>>) -> [usize; COLUMN
     flows.fold(LEAST, |mut widths, flow| {
         row.set(flow);
         let pairs = widths.iter_mut().zip(row.cells());
-        pairs.for_each(|(width, cell)| *width = (*width).max(cell.chars().count()));
+        pairs.for_each(|(width, cell)| *width = (*width).max(width_of(cell)));
         widths
     })
 }
@@ -303,7 +325,7 @@ fn write_row(text: &mut String, sign: &str, row: &Row, widths: &[usize; COLUMNS]
     text.push_str(sign);
     for (at, (cell, width)) in row.cells().zip(widths).enumerate() {
         text.push_str(if at == 0 && sign.is_empty() { "" } else { "  " });
-        let padding = iter::repeat_n(' ', width.saturating_sub(cell.chars().count()));
+        let padding = iter::repeat_n(' ', width.saturating_sub(width_of(cell)));
         if NUMBERS.contains(&at) {
             text.extend(padding);
             text.push_str(cell);
@@ -329,6 +351,8 @@ pub(super) fn ending(summary: &Summary) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::api::flows::ByteCounting;
 
@@ -340,6 +364,19 @@ mod tests {
             text
         };
         assert_eq!([0, 59, 60, 7199, 200_000].map(short_time), ["0s", "59s", "1m", "1h", "2d"]);
+    }
+
+    proptest! {
+        #[test]
+        fn ends_are_written_as_everywhere_else(address: std::net::IpAddr, port: Option<u16>) {
+            let mut text = String::new();
+            write_end(&mut text, address, port);
+            let expected = match port {
+                Some(port) => std::net::SocketAddr::new(address, port).to_string(),
+                None => address.to_string(),
+            };
+            prop_assert_eq!(text, expected);
+        }
     }
 
     #[test]
