@@ -300,7 +300,30 @@ fn line_of(trial: &Trial) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::cli::status::tests::status;
+
+    #[test]
+    fn an_uplink_that_loses_probes_is_told_while_it_is_up() {
+        let told = |loss: f64, degraded: bool| {
+            let status = status(|status| {
+                let uplinks = status["uplinks"].as_array_mut().expect("uplinks");
+                for family in uplinks.iter_mut().map(|uplink| &mut uplink["ipv4"]) {
+                    (family["loss"], family["degraded"]) = (json!(loss), json!(degraded));
+                }
+            });
+            let told = of_status(&status);
+            told.into_iter().filter(|it| it.what.contains("loses")).collect::<Vec<_>>()
+        };
+        assert!(told(0.09, false).is_empty());
+        let [first, second] = &told(0.3, false)[..] else { panic!("one for each uplink") };
+        assert_eq!(second.what, "isp-a ipv4 loses 30 % of its probes");
+        assert_eq!(second.command, "linkbal history --report --uplink isp-a");
+        assert!(first.advice.contains("limits.loss"), "{first:?}");
+        assert!(told(0.3, true)[0].advice.starts_with("new flows avoid it"));
+    }
 
     #[test]
     fn hosts_that_do_not_answer_while_others_do_are_named() {

@@ -368,7 +368,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ends_are_written_as_everywhere_else(address: std::net::IpAddr, port: Option<u16>) {
+        fn ends_are_written_as_everywhere_else(address: IpAddr, port: Option<u16>) {
             let mut text = String::new();
             write_end(&mut text, address, port);
             let expected = match port {

@@ -4,9 +4,10 @@ use std::fs;
 
 use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::wait;
+use nix::sys::signal::Signal;
 
 use crate::doctor::{assert_mended, command_for, doctor, gateway};
-use crate::fixture::{Gateway, LIMIT, linkbal, text, uplink_status};
+use crate::fixture::{Gateway, LIMIT, linkbal, text, uplink_status, with_key};
 
 /// Loads a base chain that drops everything at a hook.
 fn close(hook: &str) -> String {
@@ -110,7 +111,7 @@ fn with_a_broken_file_what_is_in_force_is_tried() {
         json["findings"].as_array().unwrap().iter().filter(|it| it["severity"] == "error").count(),
         1
     );
-    gateway.daemon.stop(nix::sys::signal::Signal::SIGTERM).unwrap();
+    gateway.daemon.stop(Signal::SIGTERM).unwrap();
     let args = ["doctor", "--config", path.to_str().unwrap()];
     let output = linkbal(&gateway.lab, &args);
     let said = text(&output.stderr);
@@ -142,5 +143,49 @@ fn a_script_that_sleeps_is_found_by_its_file() {
     .unwrap();
     shell(&gateway, &command);
     assert!(!old.wait(LIMIT).unwrap().success(), "it was ended");
+    wait_until_well(&gateway);
+}
+
+fn finding(json: &serde_json::Value, what: &str) -> serde_json::Value {
+    let findings = json["findings"].as_array().unwrap();
+    let found = findings.iter().find(|it| it["what"].as_str().unwrap().contains(what));
+    found.unwrap_or_else(|| panic!("nothing of {what}: {json:#}")).clone()
+}
+
+#[test]
+fn a_file_that_was_not_reloaded_is_told_and_reload_says_what_of_it_does_not_fit() {
+    let gateway = gateway();
+    let path = gateway.daemon.config_path();
+    let good = fs::read_to_string(path).unwrap();
+    // There are no others in so small a network, and the daemon has another one in force.
+    let outside = plan::client(Family::V4, 9);
+    fs::write(path, with_key(&good, "isp-b", &format!("gateway = {{ ipv4 = \"{outside}\" }}")))
+        .unwrap();
+    let (code, json) = doctor(&gateway);
+    let changed = finding(&json, "has changed since it was loaded");
+    assert_eq!((code, &changed["severity"]), (0, &serde_json::json!("hint")), "{json:#}");
+    let output = linkbal(&gateway.lab, &["reload"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains(&outside.to_string()) && said.contains("wan-b"), "{said}");
+    fs::write(path, good).unwrap();
+    let output = linkbal(&gateway.lab, &["reload"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && !said.contains("wan-b"), "{said}");
+    gateway.wait_for_uplinks(&[0, 1]);
+}
+
+#[test]
+fn a_daemon_that_hangs_is_named_and_what_is_looked_at_instead() {
+    let gateway = gateway();
+    gateway.daemon.signal(Signal::SIGSTOP).unwrap();
+    let (code, json) = doctor(&gateway);
+    let hanging = finding(&json, "runs, but does not answer");
+    assert_eq!((code, &hanging["severity"]), (4, &serde_json::json!("error")), "{json:#}");
+    assert_eq!(hanging["command"], "systemctl restart linkbal");
+    let output = linkbal(&gateway.lab, &["check"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("does not tell its file"), "{said}");
+    gateway.daemon.signal(Signal::SIGCONT).unwrap();
     wait_until_well(&gateway);
 }
