@@ -156,10 +156,10 @@ fn finding(json: &serde_json::Value, what: &str) -> serde_json::Value {
 fn a_file_that_was_not_reloaded_is_told_and_reload_says_what_of_it_does_not_fit() {
     let gateway = gateway();
     let path = gateway.daemon.config_path();
-    let good = fs::read_to_string(path).unwrap();
+    let good = fs::read_to_string(&path).unwrap();
     // There are no others in so small a network, and the daemon has another one in force.
     let outside = plan::client(Family::V4, 9);
-    fs::write(path, with_key(&good, "isp-b", &format!("gateway = {{ ipv4 = \"{outside}\" }}")))
+    fs::write(&path, with_key(&good, "isp-b", &format!("gateway = {{ ipv4 = \"{outside}\" }}")))
         .unwrap();
     let (code, json) = doctor(&gateway);
     let changed = finding(&json, "has changed since it was loaded");
@@ -168,7 +168,7 @@ fn a_file_that_was_not_reloaded_is_told_and_reload_says_what_of_it_does_not_fit(
     assert!(output.status.success(), "{}", text(&output.stderr));
     let said = text(&output.stderr);
     assert!(said.contains(&outside.to_string()) && said.contains("wan-b"), "{said}");
-    fs::write(path, good).unwrap();
+    fs::write(&path, good).unwrap();
     let output = linkbal(&gateway.lab, &["reload"]);
     let said = text(&output.stderr);
     assert!(output.status.success() && !said.contains("wan-b"), "{said}");
