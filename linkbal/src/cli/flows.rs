@@ -325,16 +325,26 @@ fn write_row(text: &mut String, sign: &str, row: &Row, widths: &[usize; COLUMNS]
     text.push_str(sign);
     for (at, (cell, width)) in row.cells().zip(widths).enumerate() {
         text.push_str(if at == 0 && sign.is_empty() { "" } else { "  " });
-        let padding = iter::repeat_n(' ', width.saturating_sub(width_of(cell)));
+        let padding = width.saturating_sub(width_of(cell));
         if NUMBERS.contains(&at) {
-            text.extend(padding);
+            write_spaces(text, padding);
             text.push_str(cell);
         } else {
             text.push_str(cell);
-            text.extend(padding.take(if at == LAST { 0 } else { usize::MAX }));
+            write_spaces(text, if at == LAST { 0 } else { padding });
         }
     }
     text.push('\n');
+}
+
+fn write_spaces(text: &mut String, mut count: usize) {
+    // Many at a time: one by one they take as long as the words between them.
+    const SPACES: &str = "                                ";
+    while count > 0 {
+        let part = count.min(SPACES.len());
+        text.push_str(&SPACES[..part]);
+        count = count.saturating_sub(part);
+    }
 }
 
 /// Says how much was shown, and what bytes stand for.
