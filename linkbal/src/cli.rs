@@ -118,6 +118,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         }
         Command::Reload { confirm } => reload::reload(confirm),
         Command::Confirm => reload::confirm(),
+        Command::Undo => reload::undo(),
         Command::Replay { file, all } => print(&replay::replay(&file, all)?),
         Command::Import(arguments) => import::import(&arguments),
         Command::Example { list: true, .. } => print(&example::list(width_of(std::io::stdout()))),

@@ -197,6 +197,9 @@ pub(super) enum Command {
     /// Keep the configuration of a `reload --confirm`
     #[command(after_help = help::CONFIRM)]
     Confirm,
+    /// Bring back the configuration before a `reload --confirm` at once
+    #[command(after_help = help::UNDO)]
+    Undo,
     /// Play a recording of `linkbal run --record` again, and print the decisions
     #[command(after_help = help::REPLAY)]
     Replay {

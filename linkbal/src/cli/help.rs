@@ -113,6 +113,12 @@ pub(super) const CONFIRM: &str = "\
 Examples:
   linkbal reload --confirm 60s && ping -c 3 192.0.2.1 && linkbal confirm";
 
+/// Examples of `linkbal undo`.
+pub(super) const UNDO: &str = "\
+Examples:
+  linkbal reload --confirm 5m              Look around; if it is no good:
+  linkbal undo";
+
 /// Examples of `linkbal replay`.
 pub(super) const REPLAY: &str = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `linkbal reload` and `linkbal confirm`.
+//! `linkbal reload`, `linkbal confirm` and `linkbal undo`.
 
 use std::{path::Path, time::Duration};
 
@@ -56,7 +56,10 @@ fn said(reloaded: &Reloaded) -> String {
     };
     let uplinks = count(*uplinks, "uplink");
     let trial = confirm_within_s.map_or(String::new(), |seconds| {
-        format!("the one before comes back in {seconds} s unless you say `linkbal confirm`\n")
+        format!(
+            "the one before comes back in {seconds} s unless you say `linkbal confirm`; `linkbal undo` \
+             brings it back at once\n"
+        )
     });
     format!("{changes}the configuration is in force, with {uplinks}\n{trial}")
 }
@@ -65,6 +68,12 @@ fn said(reloaded: &Reloaded) -> String {
 pub(super) fn confirm() -> Result<()> {
     request(Method::POST, "/v1/confirm")?;
     print("the configuration stays in force\n")
+}
+
+/// Brings back the configuration before the one that is on trial.
+pub(super) fn undo() -> Result<()> {
+    request_within(Method::POST, "/v1/undo", client::RELOAD_TIMEOUT)?;
+    print("the configuration before is in force again\n")
 }
 
 #[cfg(test)]
@@ -85,7 +94,7 @@ mod tests {
             said(&reloaded),
             "a.toml, compared with what was in force:\n  [uplink.a]\n+ weight = 2\nthe configuration \
              is in force, with 1 uplink\nthe one before comes back in 60 s unless you say `linkbal \
-             confirm`\n"
+             confirm`; `linkbal undo` brings it back at once\n"
         );
         let same = Reloaded { changes: Vec::new(), confirm_within_s: None, ..reloaded };
         assert_eq!(

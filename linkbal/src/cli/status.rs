@@ -87,7 +87,7 @@ pub(super) fn alarms(status: &Status, zone: &Zone) -> String {
     let trial = status.confirm_within_s.iter();
     let trial: String = trial
         .map(|left| {
-            format!("on trial: confirm within {left} s, or the configuration before comes back\n")
+            format!("on trial: `linkbal confirm` within {left} s, or the configuration before comes back\n")
         })
         .collect();
     let last_good = status.configuration.last_good.iter().map(|good| {

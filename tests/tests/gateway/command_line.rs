@@ -74,10 +74,11 @@ fn where_nothing_runs_every_verb_says_what_packets_do_and_teardown_what_it_remov
     let said = text(&kept.stderr);
     assert!(kept.status.success() && said.contains("linkbal is not running"), "{said}");
     assert!(text(&kept.stdout).contains("uplink isp-a"), "{}", text(&kept.stdout));
-    let verbs: [&[&str]; 6] = [
+    let verbs: [&[&str]; 7] = [
         &["status"],
         &["reload"],
         &["confirm"],
+        &["undo"],
         &["drain", "isp-a"],
         &["enable", "--now", "isp-a"],
         &["drill", "isp-a"],

@@ -20,6 +20,7 @@ use linkbal_lab::wait;
 use serde_json::Value;
 
 use crate::fixture::{Gateway, LIMIT, TICK, is_udp, linkbal, text, uplink_status};
+use crate::usage::memory;
 
 const ACCOUNTING: &str = "net.netfilter.nf_conntrack_acct";
 
@@ -263,7 +264,7 @@ fn entries() -> u32 {
 }
 
 /// Fills the flow table of the gateway with live flows on both uplinks.
-fn fill(gateway: &Gateway, count: u32) {
+pub(crate) fn fill(gateway: &Gateway, count: u32) {
     let pin = gateway.lab.gateway.bpf_dir().join(maps::FLOWS::NAME);
     let data = MapData::from_pin(pin).unwrap();
     let mut table: HashMap<_, FlowKey, Flow> = HashMap::try_from(Map::LruHashMap(data)).unwrap();
@@ -288,13 +289,6 @@ fn fill(gateway: &Gateway, count: u32) {
         };
         table.insert(key, flow, 0).unwrap();
     }
-}
-
-/// Returns a size in `/proc/PID/status`, in KiB.
-fn memory(pid: u32, key: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Checks that neither size nor slow readers hurt: memory stays bounded, the status goes on, and who

@@ -1,7 +1,6 @@
 //! A storm of ten thousand changes of links in a few seconds, which delays no failover.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::thread;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use linkbal_lab::wait;
 
 use crate::fixture::{Gateway, LIMIT};
 use crate::kernel::up_mask;
+use crate::usage::{cpu, memory};
 
 const CHANGES: usize = 10_000;
 /// Number of veth pairs that are changed.
@@ -46,20 +46,6 @@ fn storm() -> String {
         writeln!(batch, "link del storm{pair}").unwrap();
     }
     batch
-}
-
-/// Returns the CPU time of the daemon and of the programs that it ran, in hundredths of a second.
-fn cpu(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields = text.rsplit(") ").next().unwrap().split(' ').skip(11).take(4);
-    fields.map(|field| field.parse::<u64>().unwrap()).sum()
-}
-
-/// Returns a size in the daemon's `/proc/PID/status`, in KiB.
-fn memory(pid: u32, key: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]

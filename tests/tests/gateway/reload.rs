@@ -272,7 +272,9 @@ fn an_unconfirmed_configuration_is_rolled_back() {
     change(&gateway, |config| config.replace("weight = 30", "weight = 0"));
     let said = gateway.daemon.run(&["reload", "--confirm", "2s"]).unwrap();
     assert!(said.contains("comes back in 2 s unless you say `linkbal confirm`"), "{said}");
-    assert!(gateway.daemon.run(&["status"]).unwrap().contains("on trial: confirm within"));
+    assert!(
+        gateway.daemon.run(&["status"]).unwrap().contains("on trial: `linkbal confirm` within")
+    );
     gateway.assert_uplinks(20, &[1]);
     gateway.wait_for_uplinks(&[0, 1]);
     assert!(gateway.daemon.status().unwrap()["confirm_within_s"].is_null());
@@ -286,6 +288,20 @@ fn an_unconfirmed_configuration_is_rolled_back() {
         .unwrap();
     assert_eq!(outcomes(&gateway), ["on-trial", "lost", "on-trial", "in-force"]);
     gateway.assert_uplinks(20, &[1]);
+}
+
+#[test]
+fn a_trial_is_undone_upon_request() {
+    let gateway = Gateway::pair();
+    let undo = || gateway.daemon.run(&["undo"]);
+    assert!(undo().unwrap_err().to_string().contains("no configuration is on trial"));
+    change(&gateway, |config| config.replace("weight = 30", "weight = 0"));
+    gateway.daemon.run(&["reload", "--confirm", "7d"]).unwrap();
+    gateway.assert_uplinks(20, &[1]);
+    assert_eq!(undo().unwrap(), "the configuration before is in force again\n");
+    gateway.wait_for_uplinks(&[0, 1]);
+    assert!(gateway.daemon.status().unwrap()["confirm_within_s"].is_null());
+    assert_eq!(outcomes(&gateway), ["on-trial", "lost"]);
 }
 
 #[test]
