@@ -1,9 +1,17 @@
 //! Build script: compiles the eBPF object from source to `OUT_DIR/linkbal`.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf::SHT_STRTAB,
+};
 
 /// The toolchain that `cargo xtask setup` links if there is no nightly.
 const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
@@ -34,13 +42,38 @@ fn main() -> Result<()> {
         format!(
             "failed to build the eBPF object with toolchain {toolchain}: run `cargo xtask setup`"
         )
-    })
+    })?;
+    let object = object_path()?;
+    strip_dwarf(&object).with_context(|| format!("failed to strip {}", object.display()))
+}
+
+fn object_path() -> Result<PathBuf> {
+    Ok(PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?).join("linkbal"))
+}
+
+/// Removes DWARF, six sevenths of the object: bpf-linker makes BTF of it, and nobody reads it after that.
+/// Whatever stays is read at each start, and would be memory of the daemon.
+fn strip_dwarf(object: &Path) -> Result<()> {
+    let whole = fs::read(object)?;
+    let mut elf = Builder::read(&*whole)?;
+    for section in &mut elf.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    elf.delete_orphans();
+    // LLVM keeps the names of sections among those of symbols; the writer wants them apart.
+    let names = elf.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    elf.write(&mut stripped)?;
+    Ok(fs::write(object, stripped)?)
 }
 
 /// Writes an empty object: fuzz targets load no program, and so need no eBPF toolchain.
 fn leave_out() -> Result<()> {
-    let object = env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
-    let object = PathBuf::from(object).join("linkbal");
+    let object = object_path()?;
     fs::write(&object, []).with_context(|| format!("failed to write {}", object.display()))
 }
 

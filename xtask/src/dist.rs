@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     process::{ask, succeed, target_dir, workspace},
     setup::{Need, setup},
+    vm,
 };
 use architecture::Architecture;
 
@@ -29,15 +30,19 @@ pub(crate) struct Arguments {
     /// Architectures to make packages for; all without any
     #[arg(long, value_enum)]
     arch: Vec<Architecture>,
+    /// Then install, upgrade, downgrade, remove and purge the amd64 package in a virtual machine with
+    /// systemd; needs root
+    #[arg(long = "try")]
+    try_it: bool,
 }
 
-/// Makes all packages in `target/dist`.
+/// Makes all packages in `target/packages`.
 ///
 /// # Errors
 /// If something is missing on this machine, or a program fails.
 pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
     setup(Need::Dist)?;
-    let folder = target_dir()?.join("dist");
+    let folder = target_dir()?.join("packages");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
@@ -53,7 +58,8 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
         tarball::pack(*architecture, &program, &folder, epoch)?;
         sbom::write(*architecture, &folder, epoch)?;
     }
-    sum(&folder)
+    sum(&folder)?;
+    if arguments.try_it { vm::try_packages(debian::two_versions(&folder)?) } else { Ok(()) }
 }
 
 /// Returns the time that files in packages have, in seconds since 1970: that of the last commit, so that

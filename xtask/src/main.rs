@@ -26,7 +26,7 @@ enum Verb {
     Setup,
     /// Build target/release/linkbal
     Build,
-    /// Make packages for gateways in target/dist: .deb, tarball, sums and list of crates
+    /// Make packages for gateways in target/packages: .deb, tarball, sums and list of crates
     Dist(dist::Arguments),
     /// Run linkbal with a configuration, or its lab where there is none
     Run(run::Arguments),

@@ -103,17 +103,45 @@ type Results = Vec<(Version, Result<Outcome>)>;
 
 fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
     let tests = suites::build(selection)?;
-    Ok(kernels.iter().map(|version| (*version, run(*version, &tests, selection))).collect())
+    let script = selection.script();
+    let on = |version: &Version| run(*version, &tests, &image::FOR_TESTS, BTreeMap::new(), &script);
+    Ok(kernels.iter().map(|version| (*version, on(version))).collect())
 }
 
-/// Boots one kernel and runs the tests in it.
-fn run(version: Version, suites: &suites::Suites, selection: &Selection) -> Result<Outcome> {
+/// Boots Debian 12's kernel, and has dpkg install a package, replace it by the next one, and remove it.
+///
+/// # Errors
+/// If a step or the test fails, or the guest hangs.
+pub(crate) fn try_packages(packages: [PathBuf; 2]) -> Result<()> {
+    require_root("dist", "to try the packages in a guest")?;
+    setup(Need::Vm)?;
+    let suites = suites::build(&Selection::of(&["vm".to_owned()]))?;
+    let numbered = (1..).zip(packages);
+    let files = numbered.map(|(number, path)| (format!("packages/{number}.deb"), path)).collect();
+    let script = "/tests/vm --ignored --nocapture package::\n";
+    let outcome = run(Version::V6_1, &suites, &image::FOR_PACKAGES, files, script)?;
+    println!("Linux {}: {}", Version::V6_1.name(), outcome.counts);
+    match outcome.failure {
+        Some(failure) => bail!("{failure}"),
+        None if outcome.counts.ran() == 0 => bail!("the test of the packages did not run"),
+        None => Ok(()),
+    }
+}
+
+/// Boots one kernel and runs a script with the tests in it; `files` are paths in the guest and here.
+fn run(
+    version: Version,
+    suites: &suites::Suites,
+    contents: &image::Contents,
+    mut files: BTreeMap<String, PathBuf>,
+    script: &str,
+) -> Result<Outcome> {
     let start = Instant::now();
     let cache = cache_dir()?.join("vm");
-    let (kernel, unpacked) = (Kernel::get(version, &cache)?, packages::files(&cache)?);
+    let kernel = Kernel::get(version, &cache)?;
+    files.extend(packages::files(&cache)?);
     let folder = folder(version.name())?;
-    let image =
-        write_image(&folder, &image::FOR_TESTS, &kernel, unpacked, suites, &selection.script())?;
+    let image = write_image(&folder, contents, &kernel, files, suites, script)?;
     let guest = Guest {
         machine: Machine::Fast,
         name: &kernel.name,

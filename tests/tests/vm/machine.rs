@@ -40,7 +40,7 @@ cp -r /etc/. etc
 mkdir -p etc/systemd/system etc/systemd/network etc/linkbal
 mount --bind "$FOLDER/units" etc/systemd/system
 mount --bind "$FOLDER/network" etc/systemd/network
-mount --bind "$FOLDER/linkbal" etc/linkbal
+if [ -d "$FOLDER/linkbal" ]; then mount --bind "$FOLDER/linkbal" etc/linkbal; else rmdir etc/linkbal; fi
 id systemd-network >/dev/null 2>&1 || echo systemd-network:x:998:998::/:/bin/false >>etc/passwd
 grep -q ^systemd-network: etc/group || echo systemd-network:x:998: >>etc/group
 echo 00112233445566778899aabbccddeeff >etc/machine-id
@@ -61,12 +61,22 @@ impl Machine {
     /// Starts systemd in the gateway of `lab`, with units or drop-ins beside linkbal's; returns
     /// when it has started.
     pub(crate) fn start(lab: Lab, units: &[(&str, &str)]) -> Self {
-        let folder = TempDir::with_prefix("linkbal-machine-").unwrap();
-        for name in ["units", "network", "linkbal"] {
-            fs::create_dir(folder.path().join(name)).unwrap();
-        }
+        let folder = folder();
+        fs::create_dir(folder.path().join("linkbal")).unwrap();
+        write_unit(&folder, "linkbal.service", UNIT);
+        let machine = Self::boot(lab, folder, units);
+        machine.configure(&with_slow_probes(&config(&machine.lab)));
+        machine
+    }
+
+    /// Starts systemd in the gateway of `lab`, and nothing of linkbal: its package comes later.
+    pub(crate) fn start_without_linkbal(lab: Lab) -> Self {
+        Self::boot(lab, folder(), &[])
+    }
+
+    fn boot(lab: Lab, folder: TempDir, units: &[(&str, &str)]) -> Self {
         let log = format!("[Service]\nStandardError=append:{}\n", log_path(&folder).display());
-        let own = [("linkbal.service", UNIT), ("service.d/log.conf", &log)];
+        let own = [("service.d/log.conf", &*log)];
         own.iter().chain(units).for_each(|(name, content)| write_unit(&folder, name, content));
         let mut command = lab.gateway.command("unshare");
         command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]);
@@ -76,7 +86,6 @@ impl Machine {
         let systemd = lab.gateway.spawn(&mut command).unwrap();
         let servers = Servers::start(&lab.net).unwrap();
         let machine = Self { systemd, _servers: servers, lab, folder };
-        machine.configure(&with_slow_probes(&config(&machine.lab)));
         // Systemd cannot be asked before it listens.
         let booted = || {
             let said = machine.systemctl(&["is-system-running", "--wait"]);
@@ -231,6 +240,15 @@ impl Drop for Machine {
         });
         removed.unwrap_or_else(|error| eprintln!("{error:#}"));
     }
+}
+
+/// Creates the folder with what the machine gets.
+fn folder() -> TempDir {
+    let folder = TempDir::with_prefix("linkbal-machine-").unwrap();
+    for name in ["units", "network"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    folder
 }
 
 fn write_unit(folder: &TempDir, name: &str, content: &str) {

@@ -33,6 +33,7 @@ mod lines;
 mod machine;
 mod netem;
 mod networkd;
+mod package;
 mod pppoe;
 #[path = "../gateway/shortcuts.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]

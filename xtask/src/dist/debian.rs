@@ -1,14 +1,49 @@
 //! The package for Debian, as `linkbal/Cargo.toml` describes it.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::architecture::Architecture;
 use crate::{
-    process::{cargo, find_program, succeed},
+    process::{cargo, find_program, succeed, target_dir},
     setup::cache_dir,
 };
+
+/// Returns the path of the package for this machine's architecture, and that of the same with a newer
+/// version, which is made of it.
+///
+/// # Errors
+/// If there is no such package, or dpkg-deb fails.
+pub(super) fn two_versions(folder: &Path) -> Result<[PathBuf; 2]> {
+    let package = find(folder, Architecture::Amd64)?;
+    let root = target_dir()?.join("newer-package");
+    let _ = fs::remove_dir_all(&root);
+    succeed(Command::new("dpkg-deb").arg("--raw-extract").args([&package, &root]))?;
+    let control = root.join("DEBIAN/control");
+    let newer = |line: &str| match line.strip_prefix("Version: ") {
+        Some(version) => format!("Version: {version}+next\n"),
+        None => format!("{line}\n"),
+    };
+    let text: String = fs::read_to_string(&control)?.lines().map(newer).collect();
+    fs::write(&control, text).with_context(|| format!("failed to write {}", control.display()))?;
+    let path = root.with_extension("deb");
+    let mut build = Command::new("dpkg-deb");
+    succeed(build.args(["--build", "--root-owner-group"]).args([&root, &path]))?;
+    Ok([package, path])
+}
+
+/// Returns the path of the package for an architecture.
+fn find(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
+    let suffix = format!("_{}.deb", architecture.name());
+    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    let mut found = paths.filter(|path| path.to_string_lossy().ends_with(&suffix));
+    found.next().with_context(|| format!("no package for {} was made", architecture.name()))
+}
 
 /// Packs what was built, and has lintian look at it where it is installed.
 ///
@@ -24,7 +59,7 @@ pub(super) fn pack(architecture: Architecture, folder: &Path, epoch: u64) -> Res
     deb.env("SOURCE_DATE_EPOCH", epoch.to_string());
     succeed(&mut deb)?;
     let Some(lintian) = find_program("lintian") else { return Ok(()) };
-    let mut lintian = std::process::Command::new(lintian);
+    let mut lintian = Command::new(lintian);
     // As root it would look at what users cannot see.
     lintian.args([
         "--allow-root",
@@ -33,13 +68,5 @@ pub(super) fn pack(architecture: Architecture, folder: &Path, epoch: u64) -> Res
         "--suppress-tags",
         "statically-linked-binary",
     ]);
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(&format!("_{}.deb", architecture.name())) {
-            succeed(lintian.arg(path))?;
-            break;
-        }
-    }
-    Ok(())
+    succeed(lintian.arg(find(folder, architecture)?))
 }

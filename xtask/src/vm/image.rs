@@ -26,16 +26,20 @@ const INIT: &str = include_str!("init.sh");
 
 /// The programs and files of this machine that a guest gets.
 pub(super) struct Contents {
-    programs: &'static [&'static str],
-    data: &'static [&'static str],
+    programs: &'static [&'static [&'static str]],
+    data: &'static [&'static [&'static str]],
 }
 
 /// Everything that tests use.
-pub(super) const FOR_TESTS: Contents = Contents { programs: &PROGRAMS, data: &DATA };
+pub(super) const FOR_TESTS: Contents = Contents { programs: &[&PROGRAMS], data: &[&DATA] };
+
+/// What the test of the package uses beside that: dpkg, and what its scripts call.
+pub(super) const FOR_PACKAGES: Contents =
+    Contents { programs: &[&PROGRAMS, &PACKAGE_PROGRAMS], data: &[&DATA, &PACKAGE_DATA] };
 
 /// The little that gateways are made with, where each instruction to unpack counts.
 pub(super) const FOR_BENCHES: Contents = Contents {
-    programs: &[
+    programs: &[&[
         "bash",
         "busybox",
         "ip",
@@ -51,8 +55,8 @@ pub(super) const FOR_BENCHES: Contents = Contents {
         "sync",
         "tc",
         "timeout",
-    ],
-    data: &["/etc/group", "/etc/iproute2", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/xtables"],
+    ]],
+    data: &[&["/etc/group", "/etc/iproute2", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/xtables"]],
 };
 
 /// Programs that linkbal, the lab, the tests and [`INIT`] call. All of them are in Debian's base
@@ -128,6 +132,24 @@ const DATA: [&str; 9] = [
     "/usr/share/squid/mime.conf",
 ];
 
+const PACKAGE_PROGRAMS: [&str; 12] = [
+    "deb-systemd-helper",
+    "deb-systemd-invoke",
+    "diff",
+    "dpkg",
+    "dpkg-deb",
+    "dpkg-query",
+    "dpkg-split",
+    "dpkg-trigger",
+    "perl",
+    "tar",
+    "test",
+    "xz",
+];
+
+const PACKAGE_DATA: [&str; 3] =
+    ["/usr/lib/x86_64-linux-gnu/perl-base", "/usr/share/dpkg", "/usr/share/perl5/Debian"];
+
 /// Folders that are mounted on, or written to.
 const FOLDERS: [&str; 14] = [
     "dev", "etc", "modules", "proc", "root", "run", "sys", "tests", "tmp", "usr", "var", "var/lib",
@@ -147,11 +169,11 @@ pub(super) fn write(
     script: &str,
 ) -> Result<()> {
     let mut image = Image { files: unpacked };
-    for program in contents.programs {
+    for program in contents.programs.iter().copied().flatten() {
         let found = find_program(program);
         image.add_program(&found.with_context(|| format!("program {program} is missing"))?);
     }
-    for data in contents.data {
+    for data in contents.data.iter().copied().flatten() {
         image.add_tree(Path::new(data));
     }
     for (name, program) in suites {
