@@ -12,7 +12,7 @@ use crate::{
         uplinks::UplinkState,
     },
     history::{Counters, FamilySample, Probes, Sample, Verdict, archive::Archive, outages::Down},
-    sys::host::instance::Instance,
+    sys::host::{instance::Instance, memory},
 };
 
 /// Seconds between two additions to the file: what a crash costs at most.
@@ -53,8 +53,13 @@ impl Daemon {
         archive.shared().lock().record(seconds(wall), now, &samples);
         // When a minute begins, so that the one before is complete in the file.
         let minute = seconds(wall) / SAVE_INTERVAL_S;
-        archive.save(minute != self.history.saved);
+        let begins = minute != self.history.saved;
+        archive.save(begins);
         self.history.saved = minute;
+        if begins {
+            // Answers to many readers at once leave megabytes free in the middle of what lives.
+            memory::give_back();
+        }
     }
 }
 
