@@ -53,7 +53,7 @@ pub mod status;
 pub mod tcp;
 mod uplinks;
 
-use std::{path::Path, time::Duration};
+use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use anyhow::Result;
 use axum::{Router, extract::FromRef};
@@ -151,7 +151,7 @@ pub enum Request {
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them. If
 /// the socket cannot be created, a warning is logged and it is tried again: nothing else depends on
-/// it. Returns the requests, and what serves them by TCP as well.
+/// it. One that somebody removes is made again. Returns the requests, and what serves them by TCP as well.
 pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Server) {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
@@ -161,11 +161,20 @@ pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Se
         admission::open(path).inspect_err(|error| tracing::warn!("{error:#}; tried again"));
     let path = path.to_owned();
     tokio::spawn(async move {
-        let listener = match listener {
-            Ok(listener) => listener,
-            Err(_) => open_later(&path).await,
-        };
-        admission::serve(listener, router).await;
+        let mut pools = Default::default();
+        let mut opened = listener.ok();
+        loop {
+            let listener = match opened {
+                Some(listener) => listener,
+                None => open_later(&path).await,
+            };
+            tokio::select! {
+                () = admission::serve(&listener, &router, &mut pools) => {}
+                () = removed(&path) => {}
+            }
+            tracing::warn!("somebody removed {}: it is made again", path.display());
+            opened = admission::open(&path).ok();
+        }
     });
     (receiver, by_tcp)
 }
@@ -223,6 +232,20 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(reload::confirm))
         .routes(routes!(reload::undo))
         .routes(routes!(openapi::openapi))
+}
+
+/// Waits until the socket is gone, or another file is in its place.
+async fn removed(path: &Path) {
+    let inode = || fs::symlink_metadata(path).map(|found| found.ino());
+    let own = inode().ok();
+    loop {
+        sleep(RETRY_DELAY).await;
+        match inode() {
+            Ok(found) if Some(found) != own => return,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            _ => {}
+        }
+    }
 }
 
 async fn open_later(path: &Path) -> UnixListener {

@@ -30,6 +30,7 @@ mod reload;
 mod replay;
 mod rules;
 mod status;
+mod stderr;
 mod top;
 
 use std::{
@@ -75,8 +76,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Err(error) => {
             match error.downcast_ref::<ConfigError>() {
                 // It renders itself, over several lines.
-                Some(broken) => eprintln!("{broken:width$}", width = terminal_width()),
-                None => eprintln!("linkbal: {error:#}"),
+                Some(broken) => {
+                    stderr::line(format_args!("{broken:width$}", width = terminal_width()))
+                }
+                None => stderr::line(format_args!("linkbal: {error:#}")),
             }
             exit::of_error(&error).into()
         }
@@ -92,7 +95,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Check { explain: Some(key), .. } => return explain_key::print_key(&key),
         Command::Check { config, machine, .. } => return check(config, machine),
         Command::Doctor { config, json } => return doctor(&config_or_daemons(config).0, json),
-        Command::Health { uplinks } => show_health(uplinks),
+        Command::Health { uplinks, family } => show_health(uplinks.into(), family),
         Command::Status { wide, watch: Some(seconds), .. } => {
             let pause = Duration::from_secs(seconds);
             runtime()?.block_on(status::watch::watch(&instance::socket()?, wide, pause))
@@ -191,10 +194,10 @@ fn config_or_daemons(named: Option<PathBuf>) -> (PathBuf, Option<Status>) {
     let asked = request_within(Method::GET, "/v1/status", FILE_TIMEOUT);
     let hanging = asked.is_err().then(|| Instance::unprepared().ok()?.holder()).flatten();
     if let Some(pid) = hanging {
-        eprintln!(
+        stderr::line(format_args!(
             "linkbal: the daemon (process {pid}) does not tell its file: {DEFAULT_CONFIG} is looked at; \
              --config names another"
-        );
+        ));
     }
     let status = asked.ok().and_then(|text| serde_json::from_str::<Status>(&text).ok());
     match status {
@@ -214,15 +217,15 @@ fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> {
     let path = path.as_path();
     let last_good = daemon.as_ref().and_then(|status| status.configuration.last_good.as_ref());
     if let Some(good) = last_good {
-        eprintln!(
+        stderr::line(format_args!(
             "linkbal: the daemon runs with the last good configuration, of {}, since the file could \
              not be used at its start; once it can, say `linkbal reload`",
             good.saved
-        );
+        ));
     }
     let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
-        eprintln!("{warnings:width$}", width = terminal_width());
+        stderr::line(format_args!("{warnings:width$}", width = terminal_width()));
     }
     let shown = path.display();
     if machine && let Some(summary) = check_machine(&config, &sources, path)? {
@@ -243,7 +246,12 @@ fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> {
 fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Option<String>> {
     let found = runtime()?.block_on(plan::clashes(config, sources, path))?;
     let width = terminal_width();
-    eprint!("{:width$}{}{}", found.findings, plan::conflicts(&found.conflicts), found.hints);
+    stderr::text(format_args!(
+        "{:width$}{}{}",
+        found.findings,
+        plan::conflicts(&found.conflicts),
+        found.hints
+    ));
     let bad = |(severity, _): &&(Severity, Problem)| *severity != Severity::Hint;
     let mistakes = found.findings.found().iter().filter(bad).count();
     let clashes = found.conflicts.iter().filter(|clash| !clash.compatible).count();
@@ -264,7 +272,7 @@ fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Opti
 fn show_status(wide: bool, json: bool) -> Result<()> {
     let text = request(Method::GET, "/v1/status")?;
     if json {
-        return print(&text);
+        return print(&format!("{}\n", text.trim_end()));
     }
     let status = client::read(&text)?;
     let text = status::render(&status, wide, &local_time::Zone::system());
@@ -272,10 +280,10 @@ fn show_status(wide: bool, json: bool) -> Result<()> {
 }
 
 /// Prints whether this gateway can carry packets; an error if it cannot.
-fn show_health(needed: usize) -> Result<()> {
+fn show_health(needed: usize, families: health::Families) -> Result<()> {
     // Who asks does so every second.
     let text = request_within(Method::GET, "/v1/status", FILE_TIMEOUT)?;
-    print(&health::judge(&client::read(&text)?, needed)?)
+    print(&health::judge(&client::read(&text)?, needed, families)?)
 }
 
 /// Shows the gateway live.
@@ -302,10 +310,10 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     require_root()?;
     let (Parsed { config, warnings }, sources) = Sources::load(path)?;
     if !warnings.problems().is_empty() {
-        eprintln!("{warnings:width$}", width = terminal_width());
+        stderr::line(format_args!("{warnings:width$}", width = terminal_width()));
     }
     let plan = runtime()?.block_on(plan::Plan::make(&config, &sources, path))?;
-    eprint!("{:width$}", plan.findings(), width = terminal_width());
+    stderr::text(format_args!("{:width$}", plan.findings(), width = terminal_width()));
     print(&if json { plan.json()? } else { plan.text(path) })?;
     Ok(match (plan.is_empty(), plan.clashes()) {
         (false, _) => Exit::Different.into(),
@@ -356,7 +364,7 @@ fn tried(path: &Path) -> Result<(Parsed, Sources, Option<Complaint>)> {
         (_, Ok((parsed, sources))) => Ok((parsed, sources, None)),
         (Ok(None), Err(error)) => Err(error.into()),
         (Err(silence), Err(error)) => {
-            eprintln!("linkbal: {silence:#}");
+            stderr::line(format_args!("linkbal: {silence:#}"));
             Err(error.into())
         }
     }
@@ -395,7 +403,7 @@ fn ask_admin(path: &str) -> Result<String> {
     let text = request(Method::POST, path)?;
     let outcome: AdminOutcome = client::read(&text)?;
     if let Some(warning) = &outcome.warning {
-        eprintln!("linkbal: warning: {warning}");
+        stderr::line(format_args!("linkbal: warning: {warning}"));
     }
     Ok(admin_said(&outcome))
 }

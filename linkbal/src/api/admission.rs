@@ -100,11 +100,10 @@ pub(super) fn open(path: &Path) -> Result<UnixListener> {
     UnixListener::from_std(socket.into()).with_context(made)
 }
 
-/// Accepts and serves connections, without an end.
-pub(super) async fn serve(listener: UnixListener, router: Router) {
-    let mut pools = [Pool::default(), Pool::default()];
+/// Accepts and serves connections, without an end: those of root have a pool of their own, the second.
+pub(super) async fn serve(listener: &UnixListener, router: &Router, pools: &mut [Pool; 2]) {
     loop {
-        let stream = match accept(&listener).await {
+        let stream = match accept(listener).await {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!("failed to accept a connection to the API: {error}");
@@ -114,7 +113,7 @@ pub(super) async fn serve(listener: UnixListener, router: Router) {
         };
         let euid = nix::unistd::geteuid().as_raw();
         let is_root = stream.peer_cred().is_ok_and(|peer| [0, euid].contains(&peer.uid()));
-        pools[usize::from(is_root)].admit(stream, &router);
+        pools[usize::from(is_root)].admit(stream, router);
     }
 }
 

@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::{
-    DEFAULT_CONFIG, clients, drill, events, exit::Exit, explain, flows, help, history, import,
-    reload,
+    DEFAULT_CONFIG, clients, drill, events, exit::Exit, explain, flows, health, help, history,
+    import, reload,
 };
 
 /// Spreads the flows of a network over several internet uplinks.
@@ -98,9 +98,12 @@ pub(super) enum Command {
     /// code 0 if so many uplinks are up, or wait on standby for nothing but their virtual addresses
     #[command(after_help = help::HEALTH)]
     Health {
-        /// Number of uplinks that must be
-        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-        uplinks: usize,
+        /// Number of uplinks that must be, from 1 on
+        #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = value_parser!(u16).range(1..))]
+        uplinks: u16,
+        /// Families of which they must be
+        #[arg(long, value_enum, default_value = "auto")]
+        family: health::Families,
     },
     /// Show the gateway live on the whole terminal: uplinks, the busiest flows and clients, and events;
     /// keys drain, disable, enable and drill an uplink, and explain a flow. `?` shows the keys

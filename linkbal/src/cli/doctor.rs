@@ -8,7 +8,10 @@ use hyper::Method;
 use linkbal_common::{mark::MarkMask, uplink::Family};
 use serde::Serialize;
 
-use super::plan::{self, Clashes};
+use super::{
+    plan::{self, Clashes},
+    stderr,
+};
 use crate::{
     api::{
         client,
@@ -70,7 +73,7 @@ impl Diagnosis {
         let snapshot = kernel.snapshot(&[]).await?;
         let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
         if std::io::stderr().is_terminal() {
-            eprintln!("trying {} for some seconds ..", names(config));
+            stderr::line(format_args!("trying {} for some seconds ..", names(config)));
         }
         let trials = try_all(config, &indexed, &snapshot).await;
         let holder = instance.holder();

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 /// Ports of the schemes of addresses of pages.
 const SCHEMES: [(&str, u16); 6] =
     [("http", 80), ("https", 443), ("ftp", 21), ("ssh", 22), ("ws", 80), ("wss", 443)];
@@ -60,6 +62,9 @@ fn plain(text: &str) -> Result<End, String> {
     if let Some((host, rest)) = text.split_once('/') {
         return Err(no_path(text, host, rest));
     }
+    if text.split_once('%').is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) {
+        return Err(format!("{text:?} has a zone: no gateway forwards what is of one link alone"));
+    }
     if let Ok(address) = text.parse::<Ipv6Addr>() {
         return Ok(End { host: text.into(), port: None, note: note(text, address) });
     }
@@ -90,6 +95,9 @@ fn plain(text: &str) -> Result<End, String> {
 /// Returns the advice for a text with a slash in it.
 fn no_path(text: &str, host: &str, rest: &str) -> String {
     let address = host.parse::<IpAddr>().ok();
+    if text.parse::<IpNet>().is_ok_and(|net| net.addr() == net.network()) {
+        return format!("{text:?} is a prefix, and a flow is of one host: write its address");
+    }
     match (address, rest.parse::<u16>()) {
         (Some(IpAddr::V6(host)), Ok(number)) => {
             format!("{text:?} is no end of a flow: for a port, write [{host}]:{number}")
@@ -151,6 +159,9 @@ mod tests {
             ("", "DST is empty"),
             ("198.51.100.7/443", "write 198.51.100.7:443"),
             ("2001:db8::7/443", "write [2001:db8::7]:443"),
+            ("10.77.0.0/24", "is a prefix"),
+            ("2001:db8::/32", "is a prefix"),
+            ("fe80::1%eth0", "has a zone"),
             ("example.com/login", "write HOST:PORT, without a path"),
             ("198.51.100.7:0", "\"0\" is no port: write 1 to 65535"),
             ("198.51.100.7:http", "write 1 to 65535"),

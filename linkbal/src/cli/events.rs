@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path, time::SystemTime};
 use anyhow::{Error, Result};
 use hyper::Method;
 
-use super::{exit::misuse, fold, local_time::Zone, print_line};
+use super::{exit::misuse, fold, local_time::Zone, print_line, stderr};
 use crate::{
     api::{
         client::{self, Message, NotRunning},
@@ -55,7 +55,7 @@ pub(super) async fn print(socket: &Path, wanted: EventsArgs) -> Result<()> {
         print_line(&line)
     };
     if follow {
-        check_uplink(socket, uplink.as_deref()).await?;
+        check_uplink(socket, uplink.as_deref(), "event").await?;
         let each = |message: Message| match &*message.name {
             GAP => missing(&message.data),
             _ => print(&message.data),
@@ -67,8 +67,8 @@ pub(super) async fn print(socket: &Path, wanted: EventsArgs) -> Result<()> {
         asked => asked?,
     }
     if !printed && (since.is_some() || uplink.is_some()) {
-        check_uplink(socket, uplink.as_deref()).await?;
-        eprintln!("linkbal: {}", none_found(since, uplink.as_deref(), &zone));
+        check_uplink(socket, uplink.as_deref(), "event").await?;
+        stderr::line(format_args!("linkbal: {}", none_found(since, uplink.as_deref(), &zone)));
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn print_kept(
     if kept.is_empty() {
         return Err(not_running);
     }
-    eprintln!("linkbal: {not_running}; these are the events that it kept");
+    stderr::line(format_args!("linkbal: {not_running}; these are the events that it kept"));
     for event in kept.iter().filter(|event| query.holds(event)) {
         if print(&event.json())?.is_break() {
             break;
@@ -93,8 +93,9 @@ fn print_kept(
     Ok(())
 }
 
-/// Refuses the name of an uplink that the daemon does not have.
-async fn check_uplink(socket: &Path, uplink: Option<&str>) -> Result<()> {
+/// Refuses the name of an uplink that the daemon does not have, and of which nothing like `record` is
+/// kept.
+pub(super) async fn check_uplink(socket: &Path, uplink: Option<&str>, record: &str) -> Result<()> {
     let Some(uplink) = uplink else { return Ok(()) };
     let text = client::request(socket, Method::GET, "/v1/status", client::TIMEOUT).await?;
     let status: Status = client::read(&text)?;
@@ -103,14 +104,16 @@ async fn check_uplink(socket: &Path, uplink: Option<&str>) -> Result<()> {
         return Ok(());
     }
     let help = names_help(uplink, "the uplinks", &names);
-    Err(misuse(format!("there is no uplink {uplink:?}, and no event of one: {help}")))
+    Err(misuse(format!("there is no uplink {uplink:?}, and no {record} of one: {help}")))
 }
 
 /// Says that events are missing.
 fn missing(data: &str) -> Result<ControlFlow<()>> {
     let Gap { after, next } = client::read(data)?;
     let next = next.unwrap_or_else(|| "the next".into());
-    eprintln!("linkbal: events between {after} and {next} are missing: they were read too slowly");
+    stderr::line(format_args!(
+        "linkbal: events between {after} and {next} are missing: they were read too slowly"
+    ));
     Ok(ControlFlow::Continue(()))
 }
 

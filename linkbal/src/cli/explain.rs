@@ -14,7 +14,7 @@ use super::{
     end::{self, End},
     exit::misuse,
     leased::leased_address,
-    print, request,
+    print, request, stderr,
 };
 use crate::{
     api::{
@@ -80,7 +80,7 @@ pub(super) struct ExplainArgs {
 /// Asks the daemon what becomes of a flow, and prints the answer.
 pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
     let Asked { questions, notes } = questions(args)?;
-    notes.iter().for_each(|note| eprintln!("linkbal: {note}"));
+    notes.iter().for_each(|note| stderr::line(format_args!("linkbal: {note}")));
     for (name, question) in questions {
         let text = request(Method::GET, &question.path())?;
         if args.json {

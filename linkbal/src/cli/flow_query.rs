@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::leased::leased_address;
@@ -26,7 +26,7 @@ pub(super) struct Conditions {
     #[arg(long, value_name = "ADDRESS")]
     destination: Option<String>,
     /// Port that was connected to
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Protocol: tcp, udp, icmp, icmpv6, or a number
     #[arg(long)]

@@ -17,6 +17,7 @@ use hyper::Method;
 use super::{
     clients,
     flow_query::{Bar, Conditions, bytes_hint, read, short_bytes},
+    stderr,
 };
 use crate::{
     api::{
@@ -162,7 +163,7 @@ impl Screen {
     fn end(&self) {
         self.bar.end();
         if let Some(summary) = &self.summary {
-            eprint!("{}", ending(summary));
+            stderr::text(format_args!("{}", ending(summary)));
         }
     }
 }

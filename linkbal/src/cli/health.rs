@@ -1,44 +1,91 @@
 //! `linkbal health`: whether this gateway can carry packets, for keepalived, FRR and load balancers.
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+use linkbal_common::uplink::Family;
 
 use crate::{
-    api::status::{Status, Uplink},
+    api::status::{FamilyStatus, Status, Uplink},
     words::count,
 };
+
+/// Families of which the uplinks must be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Families {
+    /// IPv4, or IPv6 if no uplink has IPv4
+    Auto,
+    /// IPv4
+    Ipv4,
+    /// IPv6
+    Ipv6,
+    /// Each of both
+    Both,
+}
+
+impl Families {
+    /// Returns the families that decide.
+    fn decisive(self, status: &Status) -> &'static [Family] {
+        match self {
+            Families::Auto if !status.uplinks.iter().any(|uplink| uplink.ipv4.is_some()) => {
+                &[Family::Ipv6]
+            }
+            Families::Auto | Families::Ipv4 => &[Family::Ipv4],
+            Families::Ipv6 => &[Family::Ipv6],
+            Families::Both => &Family::ALL,
+        }
+    }
+}
 
 /// Returns why this gateway can carry packets. An uplink on standby counts: only the virtual addresses
 /// are missing, which the master has.
 ///
 /// # Errors
 ///
-/// If fewer than `needed` uplinks can; the error names the others, and why.
-pub(super) fn judge(status: &Status, needed: usize) -> Result<String> {
+/// If fewer than `needed` uplinks can, in one of `families`; the error names the others, and why.
+pub(super) fn judge(status: &Status, needed: usize, families: Families) -> Result<String> {
     ensure!(status.installed, "unhealthy: linkbal is still setting up its routes and programs");
-    let up = status.uplinks.iter().filter(|uplink| is(uplink, "up")).count();
-    let waiting = status.uplinks.iter().filter(|uplink| !is(uplink, "up") && on_standby(uplink));
-    let waiting = waiting.count();
-    let of = count(status.uplinks.len(), "uplink");
+    let decisive = families.decisive(status).iter();
+    let judged: Result<Vec<String>> =
+        decisive.map(|family| judge_family(status, needed, *family)).collect();
+    Ok(format!("healthy: {}\n", judged?.join("; ")))
+}
+
+fn judge_family(status: &Status, needed: usize, family: Family) -> Result<String> {
+    let of = |uplink| health_of(uplink, family);
+    let states = || status.uplinks.iter().filter_map(of);
+    let up = states().filter(|health| is_up(health)).count();
+    let waiting = states().filter(|health| !is_up(health) && health.standby).count();
     let on_standby = if waiting == 0 { String::new() } else { format!(", {waiting} on standby") };
-    if up.saturating_add(waiting) < needed {
-        let reasons: Vec<String> = status.uplinks.iter().filter_map(failing).collect();
-        bail!("unhealthy: {up} of {of} up{on_standby}, {needed} needed: {}", reasons.join("; "));
+    let (name, uplinks) = (family.name(), count(status.uplinks.len(), "uplink"));
+    let counted = format!("{up} of {uplinks} up for {name}{on_standby}");
+    if up.saturating_add(waiting) >= needed {
+        return Ok(counted);
     }
-    Ok(format!("healthy: {up} of {of} up{on_standby}\n"))
+    let each = status.uplinks.iter();
+    let reasons: Vec<String> = each.filter_map(|uplink| failing(uplink, family)).collect();
+    let reasons =
+        if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
+    bail!("unhealthy: {counted}, {needed} needed{reasons}")
 }
 
-fn is(uplink: &Uplink, state: &str) -> bool {
-    uplink.state == state
+const fn health_of(uplink: &Uplink, family: Family) -> Option<&FamilyStatus> {
+    match family {
+        Family::Ipv4 => uplink.ipv4.as_ref(),
+        Family::Ipv6 => uplink.ipv6.as_ref(),
+    }
 }
 
-fn on_standby(uplink: &Uplink) -> bool {
-    [&uplink.ipv4, &uplink.ipv6].into_iter().flatten().any(|health| health.standby)
+fn is_up(health: &FamilyStatus) -> bool {
+    health.state == "up"
 }
 
-fn failing(uplink: &Uplink) -> Option<String> {
-    let health = uplink.ipv4.as_ref().or(uplink.ipv6.as_ref())?;
-    let fails = !is(uplink, "up") && !on_standby(uplink);
-    fails.then(|| format!("{} is {}, {}", uplink.name, uplink.state, health.reason))
+fn failing(uplink: &Uplink, family: Family) -> Option<String> {
+    let name = &uplink.name;
+    match health_of(uplink, family) {
+        None => Some(format!("{name} has no {}", family.name())),
+        Some(health) if is_up(health) || health.standby => None,
+        Some(health) => Some(format!("{name} is {}, {}", health.state, health.reason)),
+    }
 }
 
 #[cfg(test)]
@@ -55,33 +102,63 @@ mod tests {
         })
     }
 
+    /// Puts every uplink into a state.
+    fn all(status: &mut serde_json::Value, families: &[&str], state: &str, standby: bool) {
+        for uplink in status["uplinks"].as_array_mut().expect("uplinks") {
+            for family in families {
+                let up = uplink["ipv4"].clone();
+                uplink[family] = up;
+                uplink[family]["state"] = json!(state);
+                uplink[family]["standby"] = json!(standby);
+                uplink[family]["reason"] = json!("no carrier on wan-a");
+            }
+        }
+    }
+
+    const BOTH: [&str; 2] = ["ipv4", "ipv6"];
+
     #[test]
     fn so_many_uplinks_must_be_up_or_wait_for_their_addresses() {
-        let said = judge(&with(|_| {}), 1).expect("healthy");
-        assert!(said.starts_with("healthy: "), "{said}");
-        let down = |status: &mut serde_json::Value, standby: bool| {
-            for uplink in status["uplinks"].as_array_mut().expect("uplinks") {
-                uplink["state"] = json!("down");
-                for family in ["ipv4", "ipv6"] {
-                    if uplink[family].is_object() {
-                        uplink[family]["standby"] = json!(standby);
-                        uplink[family]["reason"] = json!("no carrier on wan-a");
-                    }
-                }
-            }
-        };
-        let error = judge(&with(|status| down(status, false)), 1).expect_err("unhealthy");
+        let up = with(|status| all(status, &BOTH, "up", false));
+        let said = judge(&up, 1, Families::Both).expect("healthy");
+        assert!(said.starts_with("healthy: ") && said.contains("up for ipv6"), "{said}");
+        let down = with(|status| all(status, &BOTH, "down", false));
+        let error = judge(&down, 1, Families::Auto).expect_err("unhealthy");
         assert!(error.to_string().contains("no carrier on wan-a"), "{error}");
-        assert!(
-            judge(&with(|status| down(status, true)), 1).expect("healthy").contains("on standby")
-        );
-        let error = judge(&with(|_| {}), 99).expect_err("unhealthy");
-        assert!(error.to_string().contains("99 needed"), "{error}");
+        let standby = with(|status| all(status, &BOTH, "down", true));
+        assert!(judge(&standby, 1, Families::Auto).expect("healthy").contains("on standby"));
+        let error = judge(&up, 99, Families::Auto).expect_err("unhealthy").to_string();
+        assert!(error.ends_with("99 needed"), "{error}");
+    }
+
+    #[test]
+    fn a_family_that_works_does_not_hide_one_that_does_not() {
+        let only_ipv6 = with(|status| {
+            all(status, &["ipv6"], "up", false);
+            all(status, &["ipv4"], "down", false);
+        });
+        assert!(judge(&only_ipv6, 1, Families::Auto).is_err());
+        assert!(judge(&only_ipv6, 1, Families::Both).is_err());
+        judge(&only_ipv6, 1, Families::Ipv6).expect("healthy");
+        // Most networks can live without IPv6, and many have none.
+        let only_ipv4 = with(|status| {
+            all(status, &["ipv4"], "up", false);
+            all(status, &["ipv6"], "down", false);
+        });
+        judge(&only_ipv4, 1, Families::Auto).expect("healthy");
+        assert!(judge(&only_ipv4, 1, Families::Both).is_err());
+        let without_ipv4 = with(|status| {
+            all(status, &["ipv6"], "up", false);
+            for uplink in status["uplinks"].as_array_mut().expect("uplinks") {
+                uplink["ipv4"] = json!(null);
+            }
+        });
+        judge(&without_ipv4, 1, Families::Auto).expect("healthy");
     }
 
     #[test]
     fn a_gateway_that_is_not_set_up_yet_is_unhealthy() {
         let status = with(|status| status["installed"] = json!(false));
-        assert!(judge(&status, 0).is_err());
+        assert!(judge(&status, 1, Families::Auto).is_err());
     }
 }

@@ -40,6 +40,7 @@ Examples:
 pub(super) const HEALTH: &str = "\
 Examples:
   linkbal health                           Exit code 0, and why; 1 if no packet can leave
+  linkbal health --family both             The same, where IPv6 must not be missing, either
   vrrp_script linkbal { script \"/usr/sbin/linkbal health\" interval 1 fall 2 rise 2 }
                                            In keepalived.conf, for track_script";
 

@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use hyper::Method;
 
-use super::{events, flow_query::read, local_time::Zone, print, print_line};
+use super::{events, flow_query::read, local_time::Zone, print, print_line, stderr};
 use crate::{
     api::{client, history::HistoryQuery},
     history::record::{OutageRecord, Record},
@@ -69,7 +69,7 @@ pub(super) async fn run(socket: &Path, args: &HistoryArgs) -> Result<()> {
         let records = ask(socket, args, Some(since), false).await?;
         records.into_iter().for_each(|record| summary.add(record));
     }
-    warn_if_nothing(summary.is_empty(), args);
+    warn_if_nothing(socket, summary.is_empty(), args).await?;
     print(&summary.render(&zone))
 }
 
@@ -87,7 +87,7 @@ fn spans(since: Option<SystemTime>) -> Vec<(String, SystemTime)> {
 async fn print_report(socket: &Path, args: &HistoryArgs) -> Result<()> {
     let zone = Zone::system();
     let report = report::Report::new(ask(socket, args, args.since, true).await?, &zone);
-    warn_if_nothing(report.is_empty(), args);
+    warn_if_nothing(socket, report.is_empty(), args).await?;
     print(&match (args.csv, args.json) {
         (Some(CsvTable::Months), _) => report.csv_of_months(&zone)?,
         (Some(CsvTable::Outages), _) => report.csv_of_outages(&zone)?,
@@ -115,13 +115,12 @@ async fn ask(
     Ok(records)
 }
 
-fn warn_if_nothing(nothing: bool, args: &HistoryArgs) {
+async fn warn_if_nothing(socket: &Path, nothing: bool, args: &HistoryArgs) -> Result<()> {
     if nothing {
-        let of = args.uplink.as_ref().map_or(String::new(), |uplink| {
-            format!(" of an uplink {uplink:?} (`linkbal status` has the names)")
-        });
-        eprintln!("linkbal: nothing is recorded{of} yet");
+        events::check_uplink(socket, args.uplink.as_deref(), "history").await?;
+        stderr::line(format_args!("linkbal: nothing is recorded yet"));
     }
+    Ok(())
 }
 
 /// Formats a duration in its two largest units: 41m 12s.

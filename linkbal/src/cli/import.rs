@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::exit::misuse;
+use super::{exit::misuse, stderr};
 use crate::{
     import::{self, Kind, NoteKind, Translation},
     words::count,
@@ -50,7 +50,7 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<()> {
         Some(path) => write_new(path, &translated.text)?,
         None => super::print(&translated.text)?,
     }
-    eprint!("{}", summary(&translated, &text));
+    stderr::text(format_args!("{}", summary(&translated, &text)));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use hyper::Method;
 use linkbal_common::uplink::{Family, UpMask};
 use serde::Serialize;
 
+use super::stderr;
 use crate::{
     api::{client, status::Status},
     config::{Config, Findings, LocatedFinding, Sources},
@@ -138,7 +139,7 @@ fn flowtable(decided: &Decided) -> Result<Vec<Difference>> {
         Ok(tried) => tried,
         Err(refusal) => {
             // Nothing would be written.
-            eprintln!("note: {refusal}");
+            stderr::line(format_args!("note: {refusal}"));
             return Ok(Vec::new());
         }
     };

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::Result;
 use hyper::Method;
 
-use super::{plan, print, request, request_within, runtime, terminal_width};
+use super::{plan, print, request, request_within, runtime, stderr, terminal_width};
 use crate::{
     api::{
         client,
@@ -27,7 +27,7 @@ pub(super) fn reload(confirm: Option<Duration>) -> Result<()> {
     let text = request_within(Method::POST, &path(confirm), client::RELOAD_TIMEOUT)?;
     let reloaded: Reloaded = client::read(&text)?;
     if !reloaded.warnings.is_empty() {
-        eprintln!("{}", reloaded.warnings);
+        stderr::line(format_args!("{}", reloaded.warnings));
     }
     print(&said(&reloaded))?;
     warn_of_mistakes(Path::new(&reloaded.file));
@@ -42,8 +42,12 @@ fn warn_of_mistakes(path: &Path) {
     let Ok((Parsed { config, .. }, sources)) = Sources::load(path) else { return };
     let looked = runtime().and_then(|it| it.block_on(plan::clashes(&config, &sources, path)));
     match looked {
-        Ok(found) => eprint!("{:width$}", found.findings, width = terminal_width()),
-        Err(error) => eprintln!("linkbal: whether it fits this machine is unknown: {error:#}"),
+        Ok(found) => {
+            stderr::text(format_args!("{:width$}", found.findings, width = terminal_width()))
+        }
+        Err(error) => stderr::line(format_args!(
+            "linkbal: whether it fits this machine is unknown: {error:#}"
+        )),
     }
 }
 

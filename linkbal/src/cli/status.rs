@@ -206,6 +206,9 @@ pub(super) fn reason(name: &str, family: &str, health: &FamilyStatus, zone: &Zon
 /// Says how far an uplink is drained, and what to do then.
 pub(super) fn draining(uplink: &Uplink) -> String {
     let name = &uplink.name;
+    if uplink.share_wanted > 0.0 {
+        return format!("{name} is draining, but new flows use it: no other uplink is usable\n");
+    }
     let left = match uplink.live_flows {
         None => String::new(),
         Some(0) => format!("; no live flow is left: `linkbal disable {name}` takes it out of use"),
@@ -396,9 +399,14 @@ pub(super) mod tests {
     #[test]
     fn a_drained_uplink_says_how_many_flows_are_left() {
         let left = |count: Option<u64>| {
-            let status = status(|status| status["uplinks"][1]["live_flows"] = json!(count));
+            let status = status(|status| {
+                status["uplinks"][1]["live_flows"] = json!(count);
+                status["uplinks"][1]["share_wanted"] = json!(0.0);
+            });
             render(&status, false, &utc())
         };
+        let alone = render(&status(|_| {}), false, &utc());
+        assert!(alone.contains("isp-a is draining, but new flows use it"), "{alone}");
         assert!(
             left(Some(7))
                 .contains("isp-a is draining: new flows avoid it; 7 live flows are left\n")

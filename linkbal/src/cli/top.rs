@@ -85,7 +85,7 @@ struct Edge {
     model: Model,
     began: Instant,
     keys: EventStream,
-    ends: [Signal; 3],
+    ends: [Signal; 4],
     tick: Interval,
     news: mpsc::Receiver<News>,
     tell: mpsc::Sender<News>,
@@ -101,8 +101,12 @@ impl Edge {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let on = |kind| signal(kind).context("failed to watch for signals");
-        let ends =
-            [on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?];
+        let ends = [
+            on(SignalKind::terminate())?,
+            on(SignalKind::interrupt())?,
+            on(SignalKind::hangup())?,
+            on(SignalKind::quit())?,
+        ];
         Ok(Edge {
             socket: socket.to_owned(),
             screen,
@@ -146,7 +150,7 @@ impl Edge {
 
     /// Waits for what happens next; `None` at the end.
     async fn next(&mut self) -> Result<Option<Input>> {
-        let [terminate, interrupt, hangup] = &mut self.ends;
+        let [terminate, interrupt, hangup, quit] = &mut self.ends;
         let event = tokio::select! {
             event = self.keys.next() => event,
             Some(news) = self.news.recv() => return Ok(Some(Input::News(news))),
@@ -154,6 +158,7 @@ impl Edge {
             _ = terminate.recv() => return Ok(None),
             _ = interrupt.recv() => return Ok(None),
             _ = hangup.recv() => return Ok(None),
+            _ = quit.recv() => return Ok(None),
         };
         match event {
             // The terminal is gone.

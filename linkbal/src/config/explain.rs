@@ -61,12 +61,15 @@ fn with_files(text: &str) -> String {
     while let Some((before, link)) = rest.split_once("](") {
         let Some((target, after)) = link.split_once(')') else { break };
         let file = if target.starts_with('#') { "configuration.md" } else { "" };
-        shown.push_str(before);
+        // Other brackets are part of what is written.
+        let (text, name) = before.rsplit_once('[').unwrap_or((before, ""));
+        shown.push_str(text);
+        shown.push_str(name);
         shown.push_str(&format!(" (docs/{file}{target})"));
         rest = after;
     }
     shown.push_str(rest);
-    shown.replace(['`', '['], "")
+    shown.replace('`', "")
 }
 
 /// Returns what the words mean that a key can have, as the remedy for another word says it; `None` for

@@ -86,3 +86,12 @@ fn idle_api_connections_leave_descriptors_for_everything_else() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_socket_that_somebody_removes_is_made_again() {
+    let gateway = Gateway::pair();
+    fs::remove_file(api_socket(&gateway)).unwrap();
+    let unheard = gateway.daemon.run(&["status"]).unwrap_err().to_string();
+    assert!(unheard.contains("does not answer"), "{unheard}");
+    wait::until("another socket", LIMIT, || Ok(gateway.daemon.status().ok())).unwrap();
+}

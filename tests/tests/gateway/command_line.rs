@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use linkbal_lab::oracle;
 use linkbal_lab::topology::{Lab, UplinkSpec};
@@ -221,4 +221,23 @@ fn map_memory_is_what_bpftool_measures() {
     assert!(table.lines().any(|had| had == line), "{line}: {table}");
     let log = gateway.daemon.log();
     assert!(log.contains("map memory: ") && log.contains(", most of it FLOWS "), "{log}");
+}
+
+/// Checks that what was asked for is done, and told by the exit code, where messages can be written nowhere.
+#[test]
+fn a_full_standard_error_changes_no_outcome() {
+    let gateway = Gateway::pair();
+    let code = |args: &[&str]| {
+        let mut command = gateway.lab.gateway.command(gateway.daemon.program());
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        command.args(args).stdout(Stdio::null()).stderr(full);
+        command.status().unwrap().code()
+    };
+    assert_eq!(code(&["flows"]), Some(0));
+    assert_eq!(code(&["events", "--since", "1s"]), Some(0));
+    assert_eq!(code(&["explain", "10.77.0.10"]), Some(2));
+    assert_eq!(code(&["disable", "isp-x"]), Some(2));
+    let folder = TempDir::new().unwrap();
+    let broken = write(&folder, "[uplink]\n");
+    assert_eq!(code(&["check", "--config", broken.to_str().unwrap()]), Some(2));
 }

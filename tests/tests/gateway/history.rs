@@ -137,5 +137,6 @@ fn check_texts(gateway: &Gateway, outages: &[Value]) {
     let months: Vec<_> = table("months");
     assert!(!months.is_empty() && months.last().unwrap()["up_s"] != "0", "{months:?}");
     let none = linkbal(&gateway.lab, &["history", "--uplink", "isp-x"]);
-    assert!(text(&none.stderr).contains("nothing is recorded of an uplink \"isp-x\""));
+    assert_eq!(none.status.code(), Some(2));
+    assert!(text(&none.stderr).contains("there is no uplink \"isp-x\", and no history of one"));
 }

@@ -31,14 +31,14 @@ fn admin(gateway: &Gateway, uplink: &str) -> String {
 fn top_shows_an_outage_and_drains_an_uplink_by_a_key() {
     let mut gateway = Gateway::pair();
     let pane = Pane::start(&gateway.lab, "");
-    pane.wait_for(&["> isp-a", "  isp-b", "+ ipv4 up", "live", "[2 flows]"]);
+    pane.wait_for(&["> isp-a", "  isp-b", "+ ipv4 up", "live", "[2:flows]"]);
     assert!(pane.is_on_another_screen());
 
     gateway.lab.cut_cable(0).unwrap();
     gateway.wait_until_down(0);
     pane.wait_for(&["! ipv4 down", "isp-a ipv4 is down", "no carrier on wan-a", "1 down"]);
     pane.press(&["4"]);
-    pane.wait_for(&["[4 events]", "! uplink isp-a ipv4: up -> down"]);
+    pane.wait_for(&["[4:events]", "! uplink isp-a ipv4: up -> down"]);
 
     pane.press(&["1", "Down"]);
     pane.wait_for(&["> isp-b"]);
@@ -127,7 +127,7 @@ fn top_goes_on_when_the_daemon_hangs_dies_and_comes_back() {
 
     // Other sizes.
     pane.resize(120, 40);
-    pane.wait_for(&["[2 flows]", "[3 clients]", "[4 events]"]);
+    pane.wait_for(&["[2:flows]", "[3:clients]", "[4:events]"]);
     pane.resize(40, 10);
     pane.press(&["1"]);
     pane.wait_for(&["> isp-a", "+ ipv4 up"]);

@@ -123,10 +123,15 @@ fn summary(model: &Model) -> String {
     let Some(status) = &model.status else { return "linkbal".into() };
     let down = status.uplinks.iter().filter(|uplink| uplink.state == "down").count();
     let down = if down > 0 { format!(", {down} down") } else { String::new() };
+    // Many networks have no IPv6 at all.
+    let in_ipv4 = status.uplinks.iter().filter(|uplink| uplink.state == "up");
+    let in_ipv4 = in_ipv4.filter_map(|uplink| uplink.ipv4.as_ref());
+    let in_ipv4 = in_ipv4.filter(|health| health.state == "down" && !health.standby).count();
+    let in_ipv4 = if in_ipv4 > 0 { format!(", {in_ipv4} down for ipv4") } else { String::new() };
     let flows: u64 = status.uplinks.iter().filter_map(|uplink| uplink.live_flows).sum();
     let uplinks = count(status.uplinks.len(), "uplink");
     let since = model.zone.speak(&status.started);
-    format!("linkbal: {uplinks}{down}, {flows} flows, pid {} since {since}", status.pid)
+    format!("linkbal: {uplinks}{down}{in_ipv4}, {flows} flows, pid {} since {since}", status.pid)
 }
 
 /// Says what is not as it should be.
@@ -149,8 +154,7 @@ fn alarms(model: &Model, width: u16, paint: Paint) -> Vec<Line<'static>> {
     said.into_iter().map(|line| Line::styled(line, paint.bad())).collect()
 }
 
-const HINT: &str =
-    "? keys  Tab next  Enter open/explain  d drain  x disable  e enable  t drill  q quit";
+const HINT: &str = "q quit  ? keys  Tab next  Enter open  d drain  x disable  e enable  t drill";
 
 /// Returns the last lines: the answer to the last key, the drill, or what keys there are.
 fn footer(model: &Model, width: u16, paint: Paint) -> Vec<Line<'static>> {

@@ -112,7 +112,9 @@ impl Instance {
 
     /// Returns the process that holds the lock, if there is one and the kernel tells.
     pub fn holder(&self) -> Option<u32> {
-        lock::holder(&File::open(self.run_dir.join(PID_FILE)).ok()?)
+        // The folders are locked, too, and alone where no file can be made.
+        let files = [self.run_dir.join(PID_FILE), self.run_dir.clone(), self.bpf_dir.clone()];
+        files.iter().find_map(|path| lock::holder(&File::open(path).ok()?))
     }
 
     /// Returns whether this is the instance of the first network namespace, that of the service.

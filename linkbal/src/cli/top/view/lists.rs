@@ -100,9 +100,9 @@ fn title(model: &Model, part: Part) -> String {
         false => format!(" {name} "),
     };
     let names = [
-        name(Part::Flows, "2 flows"),
-        name(Part::Clients, "3 clients"),
-        name(Part::Events, "4 events"),
+        name(Part::Flows, "2:flows"),
+        name(Part::Clients, "3:clients"),
+        name(Part::Events, "4:events"),
     ];
     format!("{}{}", names.concat(), said(model, part))
 }

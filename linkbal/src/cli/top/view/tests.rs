@@ -63,21 +63,21 @@ fn the_usual_terminal_shows_uplinks_reasons_and_flows() {
         "  isp-b      623  30.0 %  31.2 %   7.7 Mbit/s 312.5 kbit/s  77.0 % [========   ]",
         "    ! ipv4 down          100 %                   -                   -",
         "isp-a ipv4 is up since 2026-11-22 02:08:43 UTC: targets answer",
-        "[2 flows] 3 clients  4 events",
+        "[2:flows] 3:clients  4:events",
         " PROTO CLIENT           DESTINATION      UPLINK   RATE  AGE     UP   DOWN",
         " tcp   10.77.0.12:40000 198.51.100.1:443 isp-a       -   3m   9.1K   1.2M",
     ];
     assert_eq!(shown[..expected.len()], expected);
     assert_eq!(
         shown[23],
-        "? keys  Tab next  Enter open/explain  d drain  x disable  e enable  t drill  q ~"
+        "q quit  ? keys  Tab next  Enter open  d drain  x disable  e enable  t drill"
     );
 }
 
 #[test]
 fn a_large_terminal_shows_all_lists_at_once() {
     let shown = screen(&gateway(), 120, 40);
-    assert_has(&shown, &["[2 flows]", "[3 clients]", "[4 events]", "laptop", "isp-a, isp-b"]);
+    assert_has(&shown, &["[2:flows]", "[3:clients]", "[4:events]", "laptop", "isp-a, isp-b"]);
     assert_has(
         &shown,
         &["22 Nov 05:56:21 ! uplink isp-a ipv4: up -> down: 3 rounds of probes failed"],
@@ -91,7 +91,7 @@ fn a_tiny_terminal_shows_the_part_that_keys_are_for() {
     assert_has(&shown, &["> isp-a", "+ ipv4 up", "! ipv4 down"]);
     model.focus = Part::Events;
     let shown = screen(&model, 40, 10);
-    assert_has(&shown, &["[4 events]", "22 Nov 05:56:21 ! uplink"]);
+    assert_has(&shown, &["[4:events]", "22 Nov 05:56:21 ! uplink"]);
     assert!(!shown.join("").contains("isp-b"));
 }
 
@@ -113,7 +113,7 @@ fn many_uplinks_with_long_names_are_scrolled() {
     let shown = screen(&model, 80, 24);
     let row = shown.iter().position(|line| line.starts_with("> provider")).expect("a row");
     assert!(shown[row + 2].contains("ipv6 down"), "{shown:#?}");
-    assert_has(&shown, &["provider-with-a-long-name-15 ipv4 is up", "[2 flows]"]);
+    assert_has(&shown, &["provider-with-a-long-name-15 ipv4 is up", "[2:flows]"]);
 }
 
 #[test]
