@@ -35,8 +35,11 @@ impl Keepalived {
         replacements.add(health, path("linkbal"));
         replacements.add(conntrackd, sync.config().display().to_string());
         replacements.add(notify, path("notify.sh"));
+        let lock = "/run/linkbal-notify.lock";
+        replacements.add(lock, path("lock"));
         write_script(&path("linkbal"), &format!("#!/bin/sh\nexec {program:?} \"$@\"\n"));
-        write_script(&path("notify.sh"), &replacements.apply(NOTIFY, &[conntrackd]));
+        let script = replacements.apply(NOTIFY, &[conntrackd, lock, "eth0", "192.168.1.1"]);
+        write_script(&path("notify.sh"), &script);
         let wanted = [
             "eth0",
             "eth1",
