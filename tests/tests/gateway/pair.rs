@@ -1,8 +1,8 @@
 //! Two gateways, of which one has the addresses, with the programs and files of `examples/ha`.
 
 mod conntrackd;
+mod files;
 mod keepalived;
-mod shipped;
 
 use std::fs;
 
@@ -17,7 +17,6 @@ use tempfile::TempDir;
 
 pub(crate) use self::conntrackd::Conntrackd;
 pub(crate) use self::keepalived::Keepalived;
-use self::shipped::Replacements;
 use crate::fixture::{Gateway, LIMIT};
 
 /// Both gateways, with their daemons.
@@ -58,8 +57,8 @@ impl Pair {
         prepare(&lab, &partner);
         let seed = TempDir::with_prefix("linkbal-lab-").unwrap();
         fs::write(seed.path().join("seed"), "00112233445566778899aabbccddeeff\n").unwrap();
-        let replacements = Replacements::new(&lab);
-        let firewall = replacements.apply(shipped::FIREWALL, &["eth1", "eth2"]);
+        let replacements = files::replacements(&lab);
+        let firewall = replacements.apply(files::FIREWALL, &["eth1", "eth2"]);
         let config = configuration(&lab, &seed);
         let sync = [&lab.gateway, &partner.gateway];
         for gateway in sync {
@@ -127,7 +126,7 @@ impl Pair {
 
 /// Returns the shipped configuration, for the lab.
 fn configuration(lab: &Lab, seed: &TempDir) -> String {
-    let mut replacements = Replacements::new(lab);
+    let mut replacements = files::replacements(lab);
     let seed_file = "/etc/linkbal/hash_seed";
     let sync = "192.168.255.0";
     replacements.add(sync, sync);
@@ -145,7 +144,7 @@ fn configuration(lab: &Lab, seed: &TempDir) -> String {
     wanted.extend(targets.map(|(target, ..)| target));
     wanted.extend(["203.0.113.1", "203.0.113.2", "2001:db8:a::1", "2001:db8:a::2"]);
     wanted.extend(["198.51.100.1", "198.51.100.2", "2001:db8:b::1", "2001:db8:b::2"]);
-    replacements.apply(shipped::LINKBAL, &wanted)
+    replacements.apply(files::LINKBAL, &wanted)
 }
 
 /// Checks that none of the chosen flows, at least `least`, died, moved or failed.

@@ -11,7 +11,7 @@ use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::shipped::{CONNTRACKD, Replacements};
+use super::files::{self, CONNTRACKD};
 use crate::fixture::LIMIT;
 
 /// A running conntrackd.
@@ -25,7 +25,7 @@ impl Conntrackd {
     pub(super) fn start(lab: &Lab, namespace: &Arc<Namespace>, number: usize) -> Self {
         let folder = TempDir::with_prefix("linkbal-lab-").unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
-        let mut replacements = Replacements::new(lab);
+        let mut replacements = files::replacements(lab);
         let (own, partner) = ("192.168.255.1", "192.168.255.2");
         replacements.add(own, StandbyGateway::sync_address(number));
         replacements.add(partner, StandbyGateway::sync_address(1 - number));

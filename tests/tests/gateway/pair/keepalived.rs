@@ -1,8 +1,6 @@
 //! keepalived of one gateway, with the files of `examples/ha`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -14,8 +12,9 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::conntrackd::Conntrackd;
-use super::shipped::{KEEPALIVED, NOTIFY, Replacements};
+use super::files::{self, KEEPALIVED, NOTIFY};
 use crate::fixture::LIMIT;
+use crate::shipped::write_script;
 
 /// A running keepalived; dropping it ends it as a service manager does.
 pub(crate) struct Keepalived {
@@ -29,7 +28,7 @@ impl Keepalived {
         let folder = TempDir::with_prefix_in("linkbal-lab-", "/run").unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let program = daemon::find_program().unwrap().canonicalize().unwrap();
-        let mut replacements = Replacements::new(lab);
+        let mut replacements = files::replacements(lab);
         let [health, conntrackd, notify] =
             ["/usr/sbin/linkbal", "/etc/conntrackd/conntrackd.conf", "/etc/keepalived/notify.sh"];
         replacements.add(health, path("linkbal"));
@@ -95,9 +94,4 @@ impl Drop for Keepalived {
             let _ = self.process.wait(LIMIT);
         }
     }
-}
-
-fn write_script(path: &str, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(Path::new(path), fs::Permissions::from_mode(0o755)).unwrap();
 }
