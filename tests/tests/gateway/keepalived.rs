@@ -50,8 +50,8 @@ impl Cluster {
         Self { flows, clocks, sessions, keepalived: [Some(first), Some(second)], pair }
     }
 
-    /// Does something to the gateways, after which `to` is the master: no connection dies or changes
-    /// its uplink.
+    /// Makes a change after which `to` is the master, and checks that no connection dies or changes its
+    /// uplink.
     fn hand_over(&mut self, what: &str, to: usize, change: impl FnOnce(&mut Self)) {
         self.pair.wait_until_synchronised(to, 4 * FLOWS);
         let before = self.flows.settle().unwrap();

@@ -10,7 +10,7 @@ pub(crate) fn write_script(path: &str, text: &str) {
     fs::set_permissions(Path::new(path), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// What an administrator changes in a file, and what a test has instead.
+/// Texts that an administrator changes in a file, and those that a test has instead.
 #[derive(Default)]
 pub(crate) struct Replacements(Vec<(String, String)>);
 

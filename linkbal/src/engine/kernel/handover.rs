@@ -27,7 +27,7 @@ pub(in crate::engine) const PARTNER_LIMIT: Duration = Duration::from_secs(1);
 /// The carrier of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Carrier {
-    /// It is there; set if virtual addresses are, too. They may go before the carrier does.
+    /// Present; `is_master` if virtual addresses are, too. They may go before the carrier does.
     Here {
         is_master: bool,
     },

@@ -135,7 +135,7 @@ fn a_partner_has_time_to_take_over_when_a_cable_is_cut() {
     assert_eq!(masks(&commands).last(), Some(&0x0002_0002), "nothing is promised by that cable");
 }
 
-/// The LAN's cable is cut first, so the addresses go first, and all is seen at once.
+/// Checks the LAN's cable being cut first: the addresses go first, and all is seen at once.
 #[test]
 fn a_gateway_that_lost_all_its_cables_may_be_the_master_again() {
     let mut world = World::with_config(&config(), machine(), UpMask::default());

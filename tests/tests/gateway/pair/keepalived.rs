@@ -80,15 +80,20 @@ impl Keepalived {
 
     /// Sends a signal to all its processes.
     pub(crate) fn signal_all(&self, signal: Signal) {
-        let text = fs::read_to_string(self.folder.path().join("vrrp.pid")).unwrap();
-        let child = Pid::from_raw(text.trim().parse().unwrap());
-        self.process.signal(signal).unwrap();
-        kill(child, signal).unwrap();
+        self.try_signal_all(signal).unwrap();
+    }
+
+    fn try_signal_all(&self, signal: Signal) -> anyhow::Result<()> {
+        let child = fs::read_to_string(self.folder.path().join("vrrp.pid"))?;
+        self.process.signal(signal)?;
+        Ok(kill(Pid::from_raw(child.trim().parse()?), signal)?)
     }
 }
 
 impl Drop for Keepalived {
     fn drop(&mut self) {
+        // A test that failed may have left it stopped.
+        let _ = self.try_signal_all(Signal::SIGCONT);
         // Killed at once, its child would be left behind.
         if self.process.signal(Signal::SIGTERM).is_ok() {
             let _ = self.process.wait(LIMIT);
