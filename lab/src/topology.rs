@@ -26,7 +26,7 @@ use serde_json::Value;
 pub use self::fault::UpstreamOutage;
 use self::plan::{CLIENTS, Family, MAX_UPLINKS, SERVERS};
 pub use self::point_to_point::PointToPointLink;
-pub use self::standby::StandbyGateway;
+pub use self::standby::{Segment, StandbyGateway};
 use crate::namespace::offload::Offload;
 use crate::namespace::{self, Namespace};
 use crate::turn::{self, Turn};
@@ -212,8 +212,10 @@ impl Lab {
     /// When `ip` refuses, as it does while the interface exists.
     pub fn connect_lan(&self) -> Result<()> {
         let peer = self.lan.name();
+        // As in `connect_customer`.
+        let number = NEXT_INDEX.fetch_add(1, Ordering::Relaxed);
         let mut gateway = format!(
-            "link add {LAN_INTERFACE} type veth peer name {CLIENT_INTERFACE} netns {peer}\n"
+            "link add {LAN_INTERFACE} index {number} type veth peer name {CLIENT_INTERFACE} netns {peer}\n"
         );
         let mut lan = String::new();
         for family in Family::ALL {

@@ -54,6 +54,7 @@ use self::{
         conflict::{Conflict, survey::Survey},
         conflicts::Conflicts,
         drift::Drift,
+        handover::Handover,
         lan::interfaces::LanInterfaces,
         lease::Leases,
         network::{Link, NetworkEvent, Snapshot, route_command},
@@ -82,6 +83,7 @@ pub struct Engine {
     drift: Drift,
     refusals: Refusals,
     conflicts: Conflicts,
+    handover: Handover,
     leases: Leases,
     lan: LanInterfaces,
     bonds: bond::Watch,
@@ -113,6 +115,7 @@ impl Engine {
             drift: Drift::default(),
             refusals: Refusals::default(),
             conflicts: Conflicts::new(now),
+            handover: Handover::default(),
             leases: Leases::default(),
             lan: LanInterfaces::default(),
             bonds: bond::Watch::new(now),
@@ -407,6 +410,8 @@ impl Engine {
                 }
                 forget_name(snapshot, &link);
                 snapshot.links.insert(link.ifindex, link);
+                let kept = self.handover.update(&mut self.context.uplinks, snapshot, now);
+                self.reconciler.observe_by(kept);
                 self.check_readiness();
             }
             NetworkEvent::LinkGone { ifindex } => {
@@ -423,6 +428,8 @@ impl Engine {
     fn observed(&mut self, mut snapshot: Snapshot) {
         let now = self.context.now;
         self.reconciler.observed(now);
+        let kept = self.handover.update(&mut self.context.uplinks, &mut snapshot, now);
+        self.reconciler.observe_by(kept);
         standby::update(&mut self.context, &snapshot, &mut self.output);
         let held = self.leases.update(&mut self.context, &mut snapshot, &mut self.output);
         self.reconciler.observe_by(held);

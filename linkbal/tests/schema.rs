@@ -41,8 +41,11 @@ fn the_file_is_up_to_date() {
 fn all_examples_fit() {
     let validator = validator();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    let examples = fs::read_dir(folder).expect("the folder of the examples");
-    let examples = examples.map(|file| fs::read_to_string(file.expect("a file").path()));
+    let folders = [folder.join("ha"), folder];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+    let paths = files.map(|file| file.expect("a file").path());
+    let examples = paths.filter(|path| path.extension().is_some_and(|is| is == "toml"));
+    let examples = examples.map(fs::read_to_string);
     let mut texts: Vec<String> = examples.map(|text| text.expect("a text")).collect();
     assert!(texts.len() >= 10);
     // The default file with what its comments show: defaults of single keys, and rules.

@@ -80,8 +80,8 @@ fn missing(need: Need) -> Result<Vec<Step>> {
     if !steps.is_empty() && !machine.debian {
         bail!(
             "the set-up knows only Debian; needed here: the programs ip, nft, bpftool, conntrack, \
-             tcpdump and curl, for the tests also busybox, chromium, chromedriver, conntrackd, dnsmasq, firewalld, iptables, \
-             iperf3, nginx, openvpn, prometheus, schemathesis, axe-core, squid, tmux and vsftpd, for virtual machines qemu-system-x86_64, ipset, \
+             tcpdump and curl, for the tests also busybox, chromium, chromedriver, conntrackd, dnsmasq, firewalld, frr, iptables, \
+             iperf3, keepalived, nginx, openvpn, prometheus, schemathesis, axe-core, squid, tmux and vsftpd, for virtual machines qemu-system-x86_64, ipset, \
              pppd, pppoe-server, wg and xz, for fuzzing a C++ compiler, \
              a nightly Rust with rust-src, and bpf-linker in PATH"
         );

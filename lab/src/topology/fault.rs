@@ -220,7 +220,7 @@ impl Lab {
 }
 
 /// Sets an interface up or down (netdevice(7)): one system call, so that the moment is exact.
-fn set_interface(name: &str, up: bool) -> Result<()> {
+pub(super) fn set_interface(name: &str, up: bool) -> Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     // SAFETY: `ifreq` is plain data for which all zeros is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

@@ -69,6 +69,12 @@ pub fn lan_gateway(family: Family) -> IpAddr {
     lan(family, 1)
 }
 
+/// Returns the LAN address that gateway `number` of a pair keeps: 0 or 1.
+#[must_use]
+pub fn own_lan_address(family: Family, number: usize) -> IpAddr {
+    lan(family, 2 + wrapped(number, 2))
+}
+
 /// Returns the address of client `number`, which counts from 0 and wraps after [`CLIENTS`].
 #[must_use]
 pub fn client(family: Family, number: usize) -> IpAddr {

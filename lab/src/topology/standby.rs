@@ -5,12 +5,15 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 
+use super::fault::set_interface;
 use super::plan::{self, CLIENTS, Family};
 use super::{
-    CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, READY_LIMIT, add_address, set_up,
+    CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab, NEXT_INDEX, READY_LIMIT, add_address,
+    set_up,
 };
 use crate::namespace::Namespace;
 use crate::{oracle, wait};
@@ -19,6 +22,18 @@ use crate::{oracle, wait};
 const SYNC_INTERFACE: &str = "sync0";
 /// The port of the first gateway on a bridge, and that of the second.
 const PORTS: [&str; 2] = ["port0", "port1"];
+
+/// A network that both gateways are plugged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// The LAN.
+    Lan,
+    /// The line of an uplink, by its index.
+    Uplink(usize),
+    /// The cable between both gateways. Its interface is set down at the one, the other one loses
+    /// the carrier.
+    Sync,
+}
 
 /// A pair of gateways, of which one has the addresses.
 #[derive(Debug)]
@@ -38,6 +53,23 @@ impl StandbyGateway {
     #[must_use]
     pub fn sync_interface() -> &'static str {
         SYNC_INTERFACE
+    }
+
+    /// Gives both gateways LAN addresses that they keep, as VRRP needs them.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn add_own_addresses(&self, lab: &Lab) -> Result<()> {
+        for (number, gateway) in [&lab.gateway, &self.gateway].into_iter().enumerate() {
+            let mut lines = String::new();
+            for family in Family::ALL {
+                let length = if family == Family::V4 { 24 } else { 64 };
+                let own = format!("{}/{length}", plan::own_lan_address(family, number));
+                add_address(&mut lines, &own, LAN_INTERFACE);
+            }
+            gateway.ip_batch(&lines)?;
+        }
+        Ok(())
     }
 }
 
@@ -95,6 +127,48 @@ impl Lab {
         Ok(StandbyGateway { gateway })
     }
 
+    /// Pulls the cable of gateway `number` (0 or 1) out of a segment, or plugs it in again: its
+    /// interface loses the carrier or gets it back.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the segment does not carry packets again.
+    pub fn set_cable_of(
+        &self,
+        standby: &StandbyGateway,
+        number: usize,
+        segment: Segment,
+        plugged: bool,
+    ) -> Result<()> {
+        let (namespace, interface) = match segment {
+            Segment::Lan => (&*self.lan, PORTS[number]),
+            Segment::Uplink(uplink) => (&self.uplinks[uplink].provider, PORTS[number]),
+            Segment::Sync => {
+                (if number == 0 { &*self.gateway } else { &*standby.gateway }, SYNC_INTERFACE)
+            }
+        };
+        let entered = namespace.enter()?;
+        set_interface(interface, plugged)?;
+        drop(entered);
+        if plugged && segment != Segment::Sync {
+            return wait_until_it_forwards(namespace);
+        }
+        Ok(())
+    }
+
+    /// Lets packets of gateway `number` (0 or 1) pass in no segment, or in all again. Its interfaces
+    /// keep their carriers, as those of a machine that hangs do.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_forwarding_of(&self, number: usize, forwards: bool) -> Result<()> {
+        let state = if forwards { "forwarding" } else { "disabled" };
+        let providers = self.uplinks.iter().map(|uplink| &uplink.provider);
+        for namespace in providers.chain([&*self.lan]) {
+            namespace.run("bridge", &["link", "set", "dev", PORTS[number], "state", state])?;
+        }
+        Ok(())
+    }
+
     /// Removes the addresses from a gateway, as the loss of mastership does.
     ///
     /// # Errors
@@ -144,12 +218,14 @@ fn share(
     gateway_interface: &str,
 ) -> Result<()> {
     let [first, second] = PORTS;
+    // See `connect_customer`: the gateway's kernel reports the loss of its carrier at once.
+    let index = NEXT_INDEX.fetch_add(1, Ordering::Relaxed);
     let mut batch = format!(
         "link set {interface} down
 address flush dev {interface}
 link set {interface} name {first}
 link add {interface} type bridge
-link add {second} type veth peer name {gateway_interface} netns {}
+link add {second} index {index} type veth peer name {gateway_interface} netns {}
 ",
         gateway.name()
     );
@@ -161,15 +237,23 @@ link add {second} type veth peer name {gateway_interface} netns {}
     let mut up = String::new();
     set_up(&mut up, gateway_interface);
     gateway.ip_batch(&up)?;
-    // The kernel may take a second to let a port forward; what comes before that is lost.
+    wait_until_it_forwards(namespace)
+}
+
+/// Waits until a bridge forwards. The kernel may take a second to let a port do so; what comes before that
+/// is lost.
+fn wait_until_it_forwards(namespace: &Namespace) -> Result<()> {
     wait::until("a bridge that forwards", READY_LIMIT, || Ok(forwards(namespace)?.then_some(())))
 }
 
-/// Returns whether both ports of a bridge forward (`BR_STATE_FORWARDING`, linux/if_bridge.h).
+/// Returns whether all ports of a bridge that are plugged in forward (`BR_STATE_FORWARDING`,
+/// linux/if_bridge.h).
 fn forwards(namespace: &Namespace) -> Result<bool> {
     for port in PORTS {
         let links = oracle::ip_json(namespace, &["-details", "link", "show", "dev", port])?;
-        if links[0]["linkinfo"]["info_slave_data"]["state"] != "forwarding" {
+        let flags = links[0]["flags"].as_array().into_iter().flatten();
+        let plugged = flags.into_iter().any(|flag| flag == "UP");
+        if plugged && links[0]["linkinfo"]["info_slave_data"]["state"] != "forwarding" {
             return Ok(false);
         }
     }

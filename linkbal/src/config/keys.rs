@@ -108,7 +108,7 @@ keys! {
     PREFIX: Other = "prefix", Other("prefix or list, at most 16", OneOrMore(&Text)), Unset::Words("none");
     /// an inner prefix, translated to the first of `prefix` of its length
     NPT: Other = "npt", Other("IPv6 prefix", Text), Unset::Words("none");
-    /// move between [two gateways](coexistence.md#high-availability)
+    /// move between [two gateways](high-availability.md)
     VIRTUAL_ADDRESSES: Other = "virtual_addresses", Other("list of addresses", List(&Text)), Unset::Value("[]");
     /// its flows when it goes down
     ON_DOWN: Other = "on_down", Other("`\"reset\"`, `\"move\"` or `\"keep\"`", OneOf(&["reset", "move", "keep"])), Unset::Value("\"reset\"");

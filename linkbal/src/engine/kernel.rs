@@ -11,6 +11,7 @@ pub(in crate::engine) mod conflicts;
 pub mod desired;
 pub mod diff;
 pub mod drift;
+pub(in crate::engine) mod handover;
 pub mod lan;
 pub(in crate::engine) mod lease;
 pub mod network;

@@ -72,7 +72,7 @@ const PROGRAMS: [(&str, &str); 6] = [
 ];
 
 /// Programs that only the tests call, as servers, clients, proxy and leftovers of their lab.
-const TEST_PROGRAMS: [(&str, &str); 14] = [
+const TEST_PROGRAMS: [(&str, &str); 16] = [
     ("busybox", "busybox-static"),
     ("chromedriver", "chromium-driver"),
     ("chromium", "chromium"),
@@ -81,12 +81,14 @@ const TEST_PROGRAMS: [(&str, &str); 14] = [
     ("firewalld", "firewalld"),
     ("iptables-nft", "iptables"),
     ("iperf3", "iperf3"),
+    ("keepalived", "keepalived"),
     ("nginx", "nginx"),
     ("openvpn", "openvpn"),
     ("prometheus", "prometheus"),
     ("squid", "squid"),
     ("tmux", "tmux"),
     ("vsftpd", "vsftpd"),
+    ("vtysh", "frr"),
 ];
 
 /// Debian package of Python with environments of its own.

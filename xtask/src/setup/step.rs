@@ -22,7 +22,8 @@ use crate::process::{cargo, succeed, workspace};
 const LLVM: &str = "22";
 
 /// Packages that start a service when they are installed and at each boot.
-const SERVICES: [&str; 5] = ["conntrackd", "firewalld", "nginx", "squid", "vsftpd"];
+const SERVICES: [&str; 7] =
+    ["conntrackd", "firewalld", "frr", "keepalived", "nginx", "squid", "vsftpd"];
 
 /// Services of these that only systemd can start: update-rc.d(8) knows no script of theirs.
 const UNITS: [&str; 1] = ["firewalld"];

@@ -5,8 +5,10 @@ use super::*;
 #[test]
 fn all_examples_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    let files = fs::read_dir(folder).expect("the folder of the examples");
-    let paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    let folders = [folder.join("ha"), folder];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     assert!(paths.len() >= 10, "{paths:?}");
     for path in paths {
         let Parsed { warnings, .. } = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));

@@ -313,11 +313,12 @@ impl Leases {
             snapshot.routes.extend(held);
         }
         let own = desired::own(uplinks, indexed, snapshot, family);
-        // Virtual addresses come and go with their connections: there is nothing to hold or to end.
-        let change = match uplink.virtual_of(family).next() {
-            Some(_) => AddressChange::Unchanged,
-            None => lease.update_address(&own, link, now),
-        };
+        if uplink.virtual_of(family).next().is_some() {
+            // They come and go with their connections: there is nothing to hold or to end.
+            lease.may_expire = lease.route.as_ref().and_then(Kept::deadline).is_some();
+            return None;
+        }
+        let change = lease.update_address(&own, link, now);
         let held = matches!(change, AddressChange::Held(_));
         if let AddressChange::Moved { to, .. } = change
             && let Some(former) = lease

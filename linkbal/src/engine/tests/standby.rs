@@ -116,3 +116,69 @@ fn without_a_carrier_nothing_is_promised() {
     });
     assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
 }
+
+#[test]
+fn a_partner_has_time_to_take_over_when_a_cable_is_cut() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    let cut = world.now;
+    world.answers[A as usize] = NONE_ANSWERS;
+    world.set_carrier(A, false).run_until(cut + ms(900));
+    assert_eq!(world.engine.up(), BOTH, "neither the carrier nor the probes count");
+    let commands = world.decisions();
+    assert_eq!(harms(&commands), 0, "{commands:?}");
+    assert!(masks(&commands).is_empty(), "{commands:?}");
+    // The partner takes over.
+    let commands = change(&mut world, take);
+    assert_eq!(harms(&commands), 0, "{commands:?}");
+    assert_eq!(world.engine.uplinks()[0].health.ipv4.reason(), "no carrier on wan-a");
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0002), "nothing is promised by that cable");
+}
+
+/// Checks the LAN's cable being cut first: the addresses go first, and all is seen at once.
+#[test]
+fn a_gateway_that_lost_all_its_cables_may_be_the_master_again() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    let commands = change(&mut world, |kernel| {
+        take(kernel);
+        kernel.links.insert(3, link(3, "wan-a", false));
+    });
+    assert_eq!(harms(&commands), 0, "{commands:?}");
+    change(&mut world, |kernel| {
+        kernel.links.insert(3, link(3, "wan-a", true));
+    });
+    let commands = change(&mut world, |kernel| kernel.addresses = machine().addresses);
+    assert_eq!(harms(&commands), 0, "{commands:?}");
+    assert_eq!(world.engine.up(), BOTH, "it has nothing to prove");
+}
+
+#[test]
+fn without_a_partner_an_uplink_without_its_cable_fails() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    let cut = world.now;
+    world.set_carrier(A, false).run_until(cut + ms(1100));
+    assert_eq!(world.engine.up(), UpMask(0x0002_0002));
+    assert_eq!(harms(&world.decisions()), 4, "its flows end in both families");
+    // It comes back, and its cable is cut again.
+    world.set_carrier(A, true);
+    let end = world.now + ms(10_000);
+    world.run_until(end).heard();
+    assert_eq!(world.engine.up(), BOTH);
+    let cut = world.now;
+    world.set_carrier(A, false).run_until(cut + ms(900));
+    assert_eq!(world.engine.up(), BOTH);
+    world.set_carrier(A, true).run_until(cut + ms(2000));
+    assert_eq!(world.engine.up(), BOTH, "a plug that was pushed in again");
+    assert_eq!(harms(&world.decisions()), 0);
+}
+
+#[test]
+fn a_cable_that_was_never_in_is_not_waited_for() {
+    let mut kernel = machine();
+    kernel.links.insert(3, link(3, "wan-a", false));
+    let mut world = World::with_config(&config(), kernel, UpMask::default());
+    world.run_until(ms(1000));
+    assert_eq!(world.engine.up(), UpMask(0x0002_0002));
+}
