@@ -21,6 +21,9 @@ use crate::{
     words::count,
 };
 
+/// File beside the default one, where that exists.
+const BESIDE: &str = "/etc/linkbal/linkbal.toml.new";
+
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct InitArgs {
@@ -66,9 +69,14 @@ pub(super) fn init(arguments: &InitArgs) -> Result<ExitCode> {
     let path = match path {
         None => {
             super::print(&text)?;
-            let may_write = asks && new_file::check(default).is_ok();
-            (may_write && ask::agrees(&format!("\nWrite it to {DEFAULT_CONFIG}?"))?)
-                .then_some(default)
+            let free = [default, Path::new(BESIDE)];
+            let free = free.into_iter().find(|path| new_file::check(path).is_ok());
+            match free.filter(|_| asks) {
+                Some(free) if ask::agrees(&format!("\nWrite it to {}?", free.display()))? => {
+                    Some(free)
+                }
+                _ => None,
+            }
         }
         some => some,
     };
@@ -92,13 +100,14 @@ fn summary(facts: &Facts, proposal: &Proposal, config: &Config, path: Option<&Pa
     text.push_str(&others(facts));
     let steps = steps(facts, config);
     let named = match path {
-        Some(path) if path != Path::new(DEFAULT_CONFIG) => {
+        Some(path) if path != Path::new(DEFAULT_CONFIG) && path != Path::new(BESIDE) => {
             format!(" --config {}", shell_word(&path.to_string_lossy()))
         }
         _ => String::new(),
     };
-    if path.is_none() {
-        text.push_str("\nTo keep it:\n  linkbal init --yes\n");
+    let keep = keep(path);
+    if !keep.is_empty() {
+        text.push_str(&format!("\nTo keep it:\n{keep}"));
     }
     if steps.is_empty() {
         text.push_str(&format!(
@@ -113,6 +122,18 @@ fn summary(facts: &Facts, proposal: &Proposal, config: &Config, path: Option<&Pa
         text.push_str(&script(&steps));
     }
     text
+}
+
+/// Returns the commands that put the proposal in place, if it is not there.
+fn keep(path: Option<&Path>) -> String {
+    let default = Path::new(DEFAULT_CONFIG);
+    let put = format!("  mv {BESIDE} {DEFAULT_CONFIG}\n");
+    match path {
+        None if new_file::check(default).is_ok() => "  linkbal init --yes\n".into(),
+        None => format!("  linkbal init --yes --output {BESIDE}\n{put}"),
+        Some(path) if path == Path::new(BESIDE) => put,
+        Some(_) => String::new(),
+    }
 }
 
 /// Returns the steps that take away what balanced before.
