@@ -21,7 +21,7 @@ pub enum Stage {
     Nat,
     /// Routes and tables go that no rule looks up any more.
     Routes,
-    /// What is left is looked for.
+    /// A last look is taken.
     Look,
 }
 

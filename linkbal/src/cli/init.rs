@@ -96,6 +96,14 @@ fn summary(facts: &Facts, proposal: &Proposal, config: &Config, path: Option<&Pa
     };
     let found = count(uplinks.len(), "uplink");
     let mut text = format!("{found} ({}), {lan}; {written}.\n", uplinks.join(", "));
+    if let [_] = uplinks[..] {
+        text.push_str(
+            "With one line there is nothing to balance yet: the second one is missing.\n",
+        );
+    }
+    if config.lan_interfaces.is_empty() {
+        text.push_str("Without a LAN, the connections of this machine alone are balanced.\n");
+    }
     text.push_str(&not_seen(facts));
     text.push_str(&others(facts));
     let steps = steps(facts, config);

@@ -6,7 +6,7 @@ use linkbal_common::uplink::Family;
 
 use super::{facts::family_name, way::Way};
 
-/// What a person says; nothing leaves it to the facts.
+/// Answers of a person; those that are missing are left to the facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// The interfaces that lead to the internet.
@@ -56,6 +56,11 @@ pub struct Proposal {
 }
 
 impl Uplink {
+    /// Returns the tier.
+    pub(super) fn tier_number(&self) -> u32 {
+        self.tier.as_ref().map_or(1, |tier| tier.value)
+    }
+
     /// Returns the value of `gateway`, and where it is known from, in lines.
     pub(super) fn gateway(&self) -> (String, Vec<String>) {
         let fixed = |at: usize| self.ways.get(at)?.as_ref()?.address();

@@ -166,6 +166,9 @@ fn set_tiers(facts: &Facts, proposal: &mut Proposal) {
         if modem && lines {
             let why = "a modem: used only while all of tier 1 are down";
             uplink.tier = Some(Value { value: 2, why: why.into() });
+            let hint = "If it costs by the megabyte, `linkbal example lte-backup` shows how to ask it less \
+                        often.";
+            uplink.remarks.push(hint.into());
         } else if let (Some(metric), Some(best)) = (metric, best)
             && metric > best
         {
@@ -189,13 +192,19 @@ fn set_weights(choice: &Choice, proposal: &mut Proposal) {
     let unknown =
         proposal.uplinks.iter().any(|uplink| uplink.tier.is_none() && uplink.weight.why.is_empty());
     let chosen = !choice.weights.is_empty();
+    let tiers: Vec<u32> = proposal.uplinks.iter().map(Uplink::tier_number).collect();
     for uplink in &mut proposal.uplinks {
         if unknown && !chosen {
-            uplink.weight.value = 1;
-            uplink.weight.why = String::new();
+            uplink.weight = Value { value: 1, why: String::new() };
         }
+        let tier = uplink.tier_number();
+        let alone = tiers.iter().filter(|other| **other == tier).count() == 1;
         if uplink.weight.why.is_empty() {
-            uplink.weight.why = "equal shares; or the Mbit/s of the line, like 100".into();
+            let why = match alone {
+                true => "the only one of its tier, whatever its number",
+                false => "equal shares; or the Mbit/s of the line, like 100",
+            };
+            uplink.weight.why = why.into();
         }
     }
 }

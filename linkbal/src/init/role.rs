@@ -47,9 +47,9 @@ const MODEM_NAMES: [&str; 2] = ["wwan", "wwp"];
 /// A role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It leads to the internet.
+    /// A way to the internet.
     Uplink,
-    /// Machines of the network come in there.
+    /// The way in of machines of the network.
     Lan,
     /// Neither, with the reason.
     Neither(String),

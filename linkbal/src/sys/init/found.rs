@@ -15,7 +15,7 @@ const MOST: u64 = 1 << 20;
 const MWAN3: &str = "/etc/config/mwan3";
 const NETWORK: &str = "/etc/config/network";
 
-/// Where VyOS and EdgeOS keep their configuration.
+/// File of the configuration of VyOS and EdgeOS.
 const BOOT: &str = "/config/config.boot";
 
 /// Returns the files that `linkbal import` reads; `jobs` are those that look like old scripts.
