@@ -33,6 +33,19 @@ impl Machine {
             ip address add 10.8.0.1/24 dev tun0
             ip link set tun0 up";
         lab.gateway.run("sh", &["-ec", script]).unwrap();
+        // Routes by hand, where the lab's are by DHCP.
+        for (family, index) in Family::ALL.into_iter().flat_map(|family| [(family, 0), (family, 1)])
+        {
+            let (via, device) =
+                (plan::nexthop(family, index).to_string(), &lab.uplinks[index].spec.interface);
+            let metric = ["100", "200"][index];
+            let route = ["default", "via", &via, "dev", device, "metric", metric];
+            for verb in ["delete", "add"] {
+                lab.gateway
+                    .run("ip", &[&[family.flag(), "route", verb], &route[..]].concat())
+                    .unwrap();
+            }
+        }
         Self { lab, folder: TempDir::new().unwrap() }
     }
 
@@ -84,6 +97,11 @@ fn the_proposal_for_a_machine_fits_it_and_brings_both_uplinks_up() {
     assert_eq!(fs::metadata(machine.path()).unwrap().permissions().mode() & 0o7777, 0o644);
     assert_eq!(fs::read_dir(machine.folder.path()).unwrap().count(), 1, "no draft is left");
     assert_eq!(oracle::kernel_state(&machine.lab.gateway).unwrap(), before, "nothing is changed");
+    let gateways = [0, 1].map(|index| Family::ALL.map(|family| plan::nexthop(family, index)));
+    for [ipv4, ipv6] in gateways {
+        let line = format!("gateway = {{ ipv4 = \"{ipv4}\", ipv6 = \"{ipv6}\" }}");
+        assert!(written.contains(&line), "{line:?} in\n{written}");
+    }
     for words in [
         "interfaces = [\"lan0\"]",
         "[uplink.wan-a]",
@@ -138,7 +156,9 @@ fn old_script() -> String {
     let [a, b] = [0, 1].map(|index| plan::uplink_address(Family::V4, index));
     let [via_a, via_b] = [0, 1].map(|index| plan::nexthop(Family::V4, index));
     format!(
-        "ip route add default via {via_a} dev wan-a table 101
+        "ip route flush default
+         ip route add default nexthop via {via_a} dev wan-a weight 3 nexthop via {via_b} dev wan-b weight 7
+         ip route add default via {via_a} dev wan-a table 101
          ip route add default via {via_b} dev wan-b table 102
          ip rule add from {a} table 101
          ip rule add from {b} table 102
@@ -156,6 +176,8 @@ fn the_commands_that_it_prints_remove_an_old_script() {
     let machine = Machine::new();
     machine.lab.gateway.run("sh", &["-ec", &old_script()]).unwrap();
     let said = machine.write();
+    let written = fs::read_to_string(machine.path()).unwrap();
+    assert!(written.contains("weight = 3 ") && written.contains("weight = 7 "), "{written}");
     let gateway = machine.start();
     let (_, found) = doctor(&gateway);
     assert!(found.to_string().contains("of an old script"), "{found:#}");
@@ -169,6 +191,8 @@ fn the_commands_that_it_prints_remove_an_old_script() {
     assert!(!found.to_string().contains("old script"), "{found:#}");
     let rules = gateway.lab.gateway.run("ip", &["rule", "show"]).unwrap();
     assert!(!rules.contains("lookup 101") && !rules.contains("lookup 102"), "{rules}");
+    let ways = gateway.lab.gateway.run("ip", &["route", "show", "default"]).unwrap();
+    assert_eq!(ways.lines().count(), 1, "one way is left: {ways}");
     let firewall = gateway.lab.gateway.run("iptables-save", &[]).unwrap();
     assert!(!firewall.contains("MARK") && !firewall.contains("MASQUERADE"), "{firewall}");
 }
