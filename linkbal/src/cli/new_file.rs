@@ -5,7 +5,11 @@ use std::{io::ErrorKind, path::Path};
 use anyhow::{Context as _, Result};
 
 use super::exit::misuse;
-use crate::{config::COMMENTED, removal::shell_word, sys::host::file};
+use crate::{
+    config::COMMENTED,
+    removal::shell_word,
+    sys::host::{file, privilege::only_root},
+};
 
 /// Writes a file that does not exist yet, as a whole.
 ///
@@ -15,6 +19,8 @@ use crate::{config::COMMENTED, removal::shell_word, sys::host::file};
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     match file::create(path, text.as_bytes()) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(path)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error)
+            .with_context(|| format!("failed to write {}: {}", path.display(), only_root())),
         written => written.with_context(|| format!("failed to write {}", path.display())),
     }
 }

@@ -73,6 +73,8 @@ pub struct Facts {
     pub survey: Survey,
     /// Configurations of other tools.
     pub found: Vec<Found>,
+    /// Effect of IPsec on packets, in words, if it has one.
+    pub ipsec: Option<String>,
     /// Processes that look like old scripts.
     pub leftovers: Vec<Leftover>,
     /// Jobs that look like old scripts.

@@ -8,6 +8,12 @@ use crate::engine::kernel::{conflict::survey::Survey, network::forwarding};
 /// Oldest kernel on which linkbal runs.
 const OLDEST: (u32, u32) = (6, 1);
 
+/// Number of tracked connections that a busy network reaches.
+const FEW_CONNECTIONS: u32 = 32_768;
+
+/// The sysctl of the most tracked connections.
+const CONNTRACK: &str = "net/netfilter/nf_conntrack_max";
+
 /// Returns what is worth saying of the machine.
 pub(super) fn sentences(facts: &Facts, proposal: &Proposal) -> Vec<String> {
     let mut all = Vec::new();
@@ -42,6 +48,18 @@ pub(super) fn sentences(facts: &Facts, proposal: &Proposal) -> Vec<String> {
         let names = firewalls.join(" and ");
         all.push(format!("{names} {verb} packets here: what is refused there stays refused"));
     }
+    if let Some(ipsec) = &facts.ipsec {
+        all.push(format!(
+            "{ipsec}: the networks that it reaches need an entry without uplink in `exempt` of [nat]"
+        ));
+    }
+    let room = sysctl(CONNTRACK).and_then(|value| value.parse::<u32>().ok());
+    if let Some(room) = room.filter(|room| *room < FEW_CONNECTIONS) {
+        all.push(format!(
+            "it tracks at most {room} connections, which a busy network fills: set net.netfilter.nf_conntrack_max \
+             higher"
+        ));
+    }
     all
 }
 
@@ -65,7 +83,10 @@ fn firewalls(survey: &Survey) -> Vec<&'static str> {
 /// Returns the sysctls that are looked at.
 pub(super) fn sysctls(interfaces: impl Iterator<Item = String>) -> Vec<String> {
     let own = interfaces.map(|name| rp_filter(&name));
-    [forwarding(Family::Ipv4).to_owned(), rp_filter("all")].into_iter().chain(own).collect()
+    [forwarding(Family::Ipv4).to_owned(), rp_filter("all"), CONNTRACK.to_owned()]
+        .into_iter()
+        .chain(own)
+        .collect()
 }
 
 fn rp_filter(interface: &str) -> String {

@@ -159,8 +159,7 @@ fn of_tunnel(kind: &str, leads_out: bool) -> String {
     };
     let more = match leads_out {
         true => {
-            "its default route takes what it is asked for; as an uplink of linkbal it needs a section \
-                 of its own"
+            "a default route leads by it: to use it as a way to the internet, write it as an uplink"
         }
         false => "add it to interfaces if machines behind it use the internet by this gateway",
     };

@@ -216,6 +216,44 @@ fn a_machine_without_lines_or_lan_is_told_what_is_missing() {
 }
 
 #[test]
+fn what_is_special_about_a_machine_is_said() {
+    let mut machine = pair();
+    machine.0.kernel = "5.10.0-8-amd64".into();
+    machine.0.ipsec = Some("IPsec policies exist".into());
+    let values = [
+        ("net/ipv4/ip_forward", "0"),
+        ("net/ipv4/conf/wan-a/rp_filter", "1"),
+        ("net/netfilter/nf_conntrack_max", "8192"),
+    ];
+    machine.0.snapshot.sysctls =
+        values.map(|(path, value)| (path.to_owned(), value.to_owned())).into();
+    machine.0.survey.chains.insert("inet firewalld filter_FORWARD".into());
+    let text = machine.text();
+    for words in [
+        "# - Linux 5.10.0-8-amd64 is too old: linkbal needs 6.1 or later",
+        "# - it does not forward packets yet",
+        "# - its reverse path filter is strict",
+        "# - firewalld filters packets here",
+        "# - IPsec policies exist: the networks that it reaches",
+        "# - it tracks at most 8192 connections",
+    ] {
+        assert!(text.contains(words), "{words:?} in\n{text}");
+    }
+    assert!(!pair().text().contains("This machine"));
+}
+
+#[test]
+fn a_router_beside_the_network_is_taken_from_its_route() {
+    let machine = Machine::default().link("eth0", "", &["203.0.113.7/32"]).out(
+        "203.0.113.1",
+        TABLE_MAIN,
+        0,
+        3,
+    );
+    assert_eq!(machine.config().uplinks[0].gateway_ipv4, Gateway::Auto);
+}
+
+#[test]
 fn numbers_that_others_use_are_left_to_them() {
     let mut machine = pair();
     let rule = |priority, table, fwmark| IpRule {

@@ -105,8 +105,11 @@ fn way(facts: &Facts, link: &Link, route: &Route, several: bool) -> Way {
         let family = if gateway.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
         family == route.family() && host(&gateway.to_string()) == Some(*gateway)
     });
+    // A router beside the networks of the interface is taken from its route, if there is one to take.
+    let near = |address: &IpAddr| facts.addresses(link).iter().any(|net| net.contains(address));
+    let single = route.table == TABLE_MAIN && !several;
     match address {
-        Some(address) if !told => Way::Fixed(address, origin),
+        Some(address) if !told && (near(&address) || !single) => Way::Fixed(address, origin),
         _ => Way::Auto(origin),
     }
 }

@@ -13,6 +13,7 @@ use super::{
     doctor::{jobs, processes, suspects},
     host::file,
     netlink::Netlink,
+    obstacles,
     survey::survey,
     sysctl,
 };
@@ -72,6 +73,7 @@ pub async fn observe() -> Result<Facts> {
         modems: names.iter().filter(|name| is_modem(name)).cloned().collect(),
         survey,
         found: found::configurations(&jobs),
+        ipsec: obstacles::ipsec().ok().flatten(),
         leftovers: suspects(&names.iter().map(String::as_str).collect(), &processes),
         jobs,
         snapshot,
