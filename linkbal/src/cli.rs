@@ -20,10 +20,12 @@ mod health;
 mod help;
 mod history;
 mod import;
+mod init;
 mod leased;
 mod local_time;
 mod log;
 mod manual;
+mod new_file;
 mod notify;
 mod plan;
 mod reload;
@@ -123,6 +125,7 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Confirm => reload::confirm(),
         Command::Undo => reload::undo(),
         Command::Replay { file, all } => print(&replay::replay(&file, all)?),
+        Command::Init(arguments) => return init::init(&arguments),
         Command::Import(arguments) => import::import(&arguments),
         Command::Example { list: true, .. } => print(&example::list(width_of(std::io::stdout()))),
         Command::Example { name, .. } => print(example::text(name.as_deref())?),

@@ -15,6 +15,7 @@
 
 mod edgeos;
 mod kind;
+mod leave;
 mod model;
 mod mwan3;
 mod names;
@@ -33,6 +34,8 @@ pub use note::{Lines, Note, NoteKind};
 
 use thiserror::Error;
 
+use crate::removal::Step;
+
 /// A translated configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translation {
@@ -44,6 +47,8 @@ pub struct Translation {
     pub uplinks: usize,
     /// Number of rules.
     pub rules: usize,
+    /// The steps that take away what it translates, as far as its text says.
+    pub removal: Vec<Step>,
 }
 
 /// A text that cannot be translated.
@@ -79,7 +84,8 @@ pub fn translate(
     })?;
     names::settle(&mut draft);
     policy::settle(&mut draft);
-    Ok(write::write(draft, kind, name, text))
+    let removal = leave::steps(kind, text, name);
+    Ok(Translation { removal, ..write::write(draft, kind, name, text) })
 }
 
 #[cfg(test)]

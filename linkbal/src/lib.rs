@@ -8,6 +8,7 @@
 pub mod api;
 pub mod bytes;
 pub mod cli;
+mod commented;
 pub mod config;
 pub mod daemon;
 pub mod engine;
@@ -15,8 +16,10 @@ pub mod events;
 pub mod flows;
 pub mod history;
 pub mod import;
+pub mod init;
 mod mac;
 pub mod notify;
+pub mod removal;
 pub mod replay;
 pub mod sys;
 mod words;

@@ -14,6 +14,7 @@ pub mod facts;
 #[cfg(feature = "model")]
 pub mod fuzz;
 pub mod host;
+pub mod init;
 pub mod ipsec;
 pub mod netlink;
 pub mod nft;

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::{
     DEFAULT_CONFIG, clients, drill, events, exit::Exit, explain, flows, health, help, history,
-    import, reload,
+    import, init, reload,
 };
 
 /// Spreads the flows of a network over several internet uplinks.
@@ -212,6 +212,11 @@ pub(super) enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Look at this machine and propose a configuration: uplinks, LAN, gateways, each value with the fact
+    /// that it comes from. Asks on a terminal, changes nothing else, and says how what balanced before
+    /// goes away
+    #[command(after_help = help::INIT)]
+    Init(init::InitArgs),
     /// Translate a configuration of another tool, and say what could not be said and why
     #[command(after_help = help::IMPORT)]
     Import(import::ImportArgs),

@@ -28,6 +28,7 @@ use crate::{
             nexthop::{link_mtu, nexthop},
         },
     },
+    removal::Step,
     sys::{
         Kernel,
         doctor::observe,
@@ -208,7 +209,7 @@ async fn try_all(config: &Config, indexed: &[Indexed], snapshot: &Snapshot) -> V
 
 /// Returns what does not fit the machine as complaints.
 fn of_machine(clashes: Clashes) -> Vec<Complaint> {
-    let Clashes { conflicts, findings, .. } = clashes;
+    let Clashes { conflicts, findings, remains, .. } = clashes;
     let mistakes = findings.found().iter().map(|(severity, problem)| {
         let at =
             problem.location.as_ref().map_or(String::new(), |at| format!("line {}: ", at.line));
@@ -223,7 +224,18 @@ fn of_machine(clashes: Clashes) -> Vec<Complaint> {
         let command = command_in(&conflict.advice);
         Complaint::new(severity, format!("{what} ({who})"), advice, command)
     });
-    mistakes.chain(conflicts).collect()
+    let found: Vec<Complaint> = mistakes.chain(conflicts).collect();
+    let known = |step: &Step| found.iter().any(|other| other.command == step.command);
+    let left: Vec<Complaint> = remains
+        .iter()
+        .filter(|step| !known(step))
+        .map(|step| {
+            let what = step.stage.left_over();
+            let advice = "linkbal works beside it, but it serves nothing any more";
+            Complaint::new(Severity::Hint, what, advice, &*step.command)
+        })
+        .collect();
+    [found, left].concat()
 }
 
 /// Returns the states of the uplinks that the daemon knows.

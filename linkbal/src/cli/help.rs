@@ -133,6 +133,14 @@ Examples:
   linkbal example two-lines-30-70
   linkbal example --list                   The names of all examples";
 
+/// Examples of `linkbal init`.
+pub(super) const INIT: &str = "\
+Examples:
+  linkbal init                             Asks on a terminal, and prints the configuration
+  linkbal init --yes                       Asks nothing, and writes /etc/linkbal/linkbal.toml
+  linkbal init < /dev/null > proposal.toml
+  linkbal init -o new.toml && linkbal check --machine -c new.toml";
+
 /// Examples of `linkbal import`.
 pub(super) const IMPORT: &str = "\
 Examples:

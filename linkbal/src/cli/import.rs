@@ -2,15 +2,15 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{exit::misuse, stderr};
+use super::{new_file, stderr};
 use crate::{
     import::{self, Kind, NoteKind, Translation},
+    removal::script,
     words::count,
 };
 
@@ -47,7 +47,7 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<()> {
     let translated = import::translate(*kind, &text, &name, network.as_deref())
         .with_context(|| format!("failed to import {}", file.display()))?;
     match output {
-        Some(path) => write_new(path, &translated.text)?,
+        Some(path) => new_file::write(path, &translated.text)?,
         None => super::print(&translated.text)?,
     }
     stderr::text(format_args!("{}", summary(&translated, &text)));
@@ -61,20 +61,6 @@ fn read(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("failed to read {shown}"))?;
     // Comments in other encodings are no reason to refuse it.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Writes a file that does not exist yet.
-fn write_new(path: &Path, text: &str) -> Result<()> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(path);
-    if file.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
-        let shown = path.display();
-        return Err(misuse(format!(
-            "{shown} exists, and is not overwritten: write another file with --output, like \
-             {shown}.new, and compare the two; or move {shown} away first"
-        )));
-    }
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.with_context(|| format!("failed to write {}", path.display()))
 }
 
 /// Formats the notes for people.
@@ -92,5 +78,9 @@ fn summary(translated: &Translation, input: &str) -> String {
             text.push_str(&format!("  {}\n", note.show(&input)));
         }
     }
+    text.push_str(
+        "\nTo change over, as root on the gateway; `linkbal init` lists there what is really left:\n\n",
+    );
+    text.push_str(&script(&translated.removal));
     text
 }

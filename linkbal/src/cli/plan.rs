@@ -15,7 +15,7 @@ use crate::{
     engine::{
         indexed,
         kernel::{
-            conflict::{self, Conflict, closed, path},
+            conflict::{self, Conflict, closed, path, remains},
             desired::{self, watched_sysctls},
             lan,
             network::Snapshot,
@@ -26,6 +26,7 @@ use crate::{
         plan::{self, Decided, Difference, Sign},
         policy,
     },
+    removal::Step,
     sys::{Kernel, datapath::inspect, host::instance::Instance, nft, survey},
 };
 
@@ -189,6 +190,8 @@ pub(super) struct Clashes {
     pub(super) findings: Findings,
     /// Firewall chains of others that drop what this machine sends, or the answers to it.
     pub(super) closed: Vec<String>,
+    /// Steps that take away what old scripts left.
+    pub(super) remains: Vec<Step>,
 }
 
 /// Returns what does not fit a configuration on this machine.
@@ -210,9 +213,10 @@ pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> 
     let hints = hints.chain(refused).map(|hint| format!("note: {hint}\n")).collect();
     let conflicts = conflict::find(config, &snapshot, &survey, &BTreeSet::new());
     let closed = closed::own_traffic(config, &snapshot, &survey);
+    let remains = remains::steps(config, &snapshot, &survey);
     let facts = kernel.facts(config, snapshot, true).await?;
     let findings = locate_mistakes(config, sources, path, &facts);
-    Ok(Clashes { conflicts, hints, findings, closed })
+    Ok(Clashes { conflicts, hints, findings, closed, remains })
 }
 
 /// Returns the uplinks that a running daemon has as usable.

@@ -35,6 +35,8 @@ use crate::config::{Config, Finding, Place, Uplink};
 pub struct Device {
     /// Index of the bridge, bond or the like that it is part of.
     pub master: Option<u32>,
+    /// Kind of a virtual interface, as `ip -d link` names it; empty for a network card.
+    pub kind: String,
     /// Ethernet address.
     pub mac: Option<[u8; 6]>,
     /// Further names by which `ip` knows it.

@@ -1,7 +1,7 @@
 //! The tools whose configurations are translated, and how their texts look.
 
 /// A tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
     /// OpenWrt's /etc/config/mwan3
     Mwan3,
@@ -28,7 +28,7 @@ impl Kind {
     }
 
     /// Returns the name of the tool in a sentence.
-    pub(super) fn tool(self) -> &'static str {
+    pub fn tool(self) -> &'static str {
         match self {
             Kind::Mwan3 => "mwan3",
             Kind::Vyos => "VyOS",

@@ -3,9 +3,7 @@
 use linkbal_common::uplink::MAX_UPLINKS;
 
 use super::model::{Draft, Uplink};
-
-/// Longest name of an uplink, in bytes.
-const NAME_LENGTH: usize = 32;
+use crate::commented::uplink_name;
 
 /// Gives each uplink a name that linkbal takes, and leaves out those beyond the last possible one.
 pub(super) fn settle(draft: &mut Draft) {
@@ -20,7 +18,7 @@ pub(super) fn settle(draft: &mut Draft) {
     let mut taken: Vec<String> = Vec::new();
     let mut renamed = Vec::new();
     for uplink in &mut draft.uplinks {
-        let name = unique(&possible(&uplink.id), &taken);
+        let name = uplink_name(&uplink.id, &taken);
         if name != uplink.id {
             let why = format!(
                 "the uplink {:?} is called {name} here: its name is not possible",
@@ -60,21 +58,4 @@ fn drop_twins(draft: &mut Draft) {
 fn gateway(uplink: &Uplink) -> &str {
     let written = uplink.settings.iter().rfind(|setting| setting.key == "gateway");
     written.map_or("\"auto\"", |setting| &setting.value)
-}
-
-/// Returns the name with everything but letters, digits, `-` and `_` replaced.
-fn possible(id: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let name = id.chars().map(|c| if fits(c) { c } else { '-' });
-    let name: String = name.take(NAME_LENGTH).collect();
-    if name.is_empty() { "uplink".into() } else { name }
-}
-
-fn unique(name: &str, taken: &[String]) -> String {
-    if !taken.iter().any(|known| known == name) {
-        return name.to_owned();
-    }
-    let short: String = name.chars().take(NAME_LENGTH.saturating_sub(3)).collect();
-    let numbered = (2..100).map(|number| format!("{short}-{number}"));
-    numbered.into_iter().find(|name| !taken.contains(name)).unwrap_or(short)
 }

@@ -1,11 +1,10 @@
 //! Values that several dialects have: prefixes, ports, protocols, and how TOML writes them.
 
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets, Ipv6Subnets};
+
+pub(super) use crate::commented::{host, is_device, list, one_or_list, quote};
 
 /// Most prefixes that a range of addresses becomes.
 const MAX_RANGE: usize = 64;
@@ -81,35 +80,6 @@ const PROTOCOLS: [(&str, &str); 20] = [
     ("vrrp", "112"),
     ("l2tp", "115"),
 ];
-
-/// Returns a text in double quotes, as TOML writes it.
-pub(super) fn quote(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                // Writing to a string cannot fail.
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
-}
-
-/// Returns one value as it is, and several as a list.
-pub(super) fn one_or_list(values: &[String]) -> String {
-    match values {
-        [single] => single.clone(),
-        several => list(several),
-    }
-}
-
-/// Returns a list.
-pub(super) fn list(values: &[String]) -> String {
-    format!("[{}]", values.join(", "))
-}
 
 /// Parses addresses as tools write them: an address, a prefix with a length or a mask, a range, or a
 /// list of these with commas. Returns prefixes without bits behind their length; none for "any".
@@ -255,22 +225,6 @@ pub(super) fn protocols(text: &str) -> Result<Option<Vec<String>>, String> {
         }
     }
     Ok(Some(all))
-}
-
-/// Returns the address if another machine can have it.
-pub(super) fn host(text: &str) -> Option<IpAddr> {
-    let address: IpAddr = text.parse().ok()?;
-    let none = address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast()
-        || address == IpAddr::V4(Ipv4Addr::BROADCAST)
-        || address.to_canonical() != address;
-    (!none).then_some(address)
-}
-
-/// Returns whether a text can be the name of a device.
-pub(super) fn is_device(text: &str) -> bool {
-    crate::config::is_interface_name(text) && !text.contains(['"', '\\', '*', '$', '?'])
 }
 
 /// Returns whether all destinations of a family are within the prefix.

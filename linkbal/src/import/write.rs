@@ -9,10 +9,10 @@ use super::{
     note::{Lines, Note, NoteKind, quoted},
     values::{is_device, list, quote},
 };
-use crate::config::Config;
-
-/// Column at which the origin of a line begins.
-const ORIGIN: usize = 44;
+use crate::{
+    commented::{item, key, with_comment},
+    config::Config,
+};
 
 /// Most attempts to leave out what the reader refuses.
 const ATTEMPTS: usize = 64;
@@ -54,12 +54,11 @@ impl Block {
 fn with_origin(text: &str, lines: &Lines, remark: &str) -> String {
     let origin = if lines.is_empty() { String::new() } else { lines.to_string() };
     let comment = match (origin.is_empty(), remark.is_empty()) {
-        (true, true) => return text.to_owned(),
         (false, false) => format!("{origin}: {remark}"),
         (false, true) => origin,
-        (true, false) => remark.to_owned(),
+        (true, _) => remark.to_owned(),
     };
-    format!("{text:ORIGIN$} # {}", comment.replace(char::is_control, " "))
+    with_comment(text, &comment)
 }
 
 /// Writes a draft; `name` and `input` are the input's name and text.
@@ -88,7 +87,7 @@ pub(super) fn write(mut draft: Draft, kind: Kind, name: &str, input: &str) -> Tr
     let notes = joined(draft.notes);
     let lines: Vec<&str> = input.lines().collect();
     let text = text_of(&blocks) + &comments(&notes, &lines);
-    Translation { text, notes, uplinks: uplinks.len(), rules }
+    Translation { text, notes, uplinks: uplinks.len(), rules, removal: Vec::new() }
 }
 
 fn head(kind: Kind, name: &str) -> Block {
@@ -162,12 +161,6 @@ fn bond(bond: &Bond) -> Block {
     block.header(&format!("[bond.{}]", key(&bond.name)), &bond.lines);
     bond.settings.iter().for_each(|setting| block.setting("", setting));
     block
-}
-
-/// Returns a key of TOML, in quotes if need be.
-fn key(name: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { quote(name) }
 }
 
 fn uplink(uplink: &Uplink, draft: &mut Draft) -> Block {
@@ -342,25 +335,8 @@ fn comments(notes: &[Note], input: &[&str]) -> String {
             text.push_str(&format!("\n# {}:\n", kind.heading()));
         }
         for note in of_kind {
-            text.push_str(&wrapped(&note.show(input)));
+            text.push_str(&item(&note.show(input)));
         }
     }
     text
-}
-
-/// Returns a text as an item of a list in comments.
-fn wrapped(text: &str) -> String {
-    const WIDTH: usize = 98;
-    let (mut out, mut line) = (String::new(), String::from("# -"));
-    for word in text.split_whitespace() {
-        let length = line.chars().count().saturating_add(word.chars().count());
-        if length >= WIDTH && line.len() > 3 {
-            out.push_str(&line);
-            out.push('\n');
-            line = "#  ".into();
-        }
-        line.push(' ');
-        line.extend(word.chars().filter(|c| !c.is_control()));
-    }
-    out + &line + "\n"
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,12 +23,14 @@ const PROGRAMS: [&str; 2] = ["nft", "ss"];
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Files and folders of cron, and of what runs at boot.
-const CRONTABS: [&str; 5] = [
+const CRONTABS: [&str; 7] = [
     "/etc/crontab",
     "/etc/cron.d",
     "/var/spool/cron/crontabs",
     "/etc/rc.local",
     "/etc/rc.d/rc.local",
+    "/etc/network/interfaces",
+    "/etc/network/interfaces.d",
 ];
 
 /// Most bytes of a script that are read.
@@ -44,6 +46,7 @@ const YEAR: Duration = Duration::from_secs(31_556_952);
 pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine {
     let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
     let sysctls: BTreeMap<String, String> = values.collect();
+    let interfaces = config.uplinks.iter().map(|uplink| &*uplink.interface).collect();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let years = since.as_secs().checked_div(YEAR.as_secs()).unwrap_or_default();
     Machine {
@@ -52,7 +55,7 @@ pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine
         year: u32::try_from(years).unwrap_or_default().saturating_add(1970),
         unsynchronised: is_unsynchronised(),
         missing: missing(),
-        leftovers: suspects(config),
+        leftovers: suspects(&interfaces, &processes()),
         jobs: jobs(),
         closed: Vec::new(),
     }
@@ -82,21 +85,40 @@ fn missing() -> BTreeSet<String> {
     PROGRAMS.iter().filter(|program| !is_there(program)).map(|name| (*name).to_owned()).collect()
 }
 
-/// Returns processes of this network namespace that look like old scripts.
-fn suspects(config: &Config) -> Vec<Leftover> {
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sys) struct Process {
+    pub(in crate::sys) pid: u32,
+    /// The words of its command line.
+    pub(in crate::sys) words: Vec<String>,
+}
+
+/// Returns the processes of this network namespace: those elsewhere are none of ours.
+pub(in crate::sys) fn processes() -> Vec<Process> {
     let Ok(own) = fs::read_link("/proc/thread-self/ns/net") else { return Vec::new() };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let suspect = |pid: u32| {
-        // Only of those that are here: what hangs elsewhere is none of ours.
+    let process = |pid: u32| {
         fs::read_link(format!("/proc/{pid}/ns/net")).ok().filter(|there| *there == own)?;
         let line = file::read(Path::new(&format!("/proc/{pid}/cmdline")), MOST).ok()?;
         let line = String::from_utf8_lossy(&line).into_owned();
-        let words: Vec<&str> = line.split('\0').filter(|word| !word.is_empty()).collect();
-        let suspect = leftovers::is_suspect(config, &words) || runs_suspect_script(pid, &words);
-        suspect.then(|| Leftover { pid, command: shown(&words.join(" ")) })
+        let words = line.split('\0').filter(|word| !word.is_empty()).map(str::to_owned);
+        Some(Process { pid, words: words.collect() })
     };
-    pids.filter_map(suspect).collect()
+    pids.filter_map(process).collect()
+}
+
+/// Returns those that look like old scripts for uplinks at some of these interfaces.
+pub(in crate::sys) fn suspects(
+    interfaces: &BTreeSet<&str>,
+    processes: &[Process],
+) -> Vec<Leftover> {
+    let suspect = |Process { pid, words }: &Process| {
+        let all: Vec<&str> = words.iter().map(String::as_str).collect();
+        let suspect = leftovers::is_suspect(interfaces, &all) || runs_suspect_script(*pid, &all);
+        suspect.then(|| Leftover { pid: *pid, command: shown(&words.join(" ")) })
+    };
+    processes.iter().filter_map(suspect).collect()
 }
 
 /// Returns whether a process runs a script that changes ways out, as far as its file is there.
@@ -117,15 +139,26 @@ fn shown(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(LENGTH).collect()
 }
 
-fn jobs() -> Vec<Job> {
-    let files = CRONTABS.iter().flat_map(|path| match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
-        Err(_) => Vec::new(),
-    });
-    let read = |path: std::path::PathBuf| {
-        let text = file::read(&path, MOST).unwrap_or_default();
-        leftovers::jobs(&path.display().to_string(), &String::from_utf8_lossy(&text))
+/// Returns the jobs of cron and the scripts of boot and of interfaces that look like old scripts.
+pub(in crate::sys) fn jobs() -> Vec<Job> {
+    let files =
+        CRONTABS.iter().chain(&leftovers::HOOKS).flat_map(|path| match fs::read_dir(path) {
+            Ok(entries) => {
+                let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+                files.sort();
+                files
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
+            Err(_) => Vec::new(),
+        });
+    let text_of = |path: &Path, most| {
+        let text = file::read(path, most).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let is_suspect =
+        |path: &str| leftovers::is_suspect_script(&text_of(Path::new(path), MOST_OF_SCRIPT));
+    let read = |path: PathBuf| {
+        leftovers::jobs(&path.display().to_string(), &text_of(&path, MOST), &is_suspect)
     };
     let jobs = files.flat_map(read);
     jobs.map(|job| Job { text: shown(&job.text), ..job }).collect()

@@ -147,7 +147,9 @@ fn whoever_is_not_root_is_told_so_in_one_sentence() {
         let again = format!("only root may do this: run `sudo {}", program.display());
         assert!(said.contains(&again) && said.lines().count() == 1, "{verb:?}: {said}");
     }
-    for verb in [&["check", "--config", path][..], &["example"], &["schema"], &["--help"]] {
+    for verb in
+        [&["check", "--config", path][..], &["init"], &["example"], &["schema"], &["--help"]]
+    {
         let output = nobody(verb);
         assert!(output.status.success(), "{verb:?}: {}", text(&output.stderr));
     }

@@ -41,6 +41,7 @@ mod hangs;
 mod health;
 mod history;
 mod inbound;
+mod init;
 mod invalid_requests;
 mod ipv6;
 mod keepalived;

@@ -1,12 +1,33 @@
 //! Leftovers of scripts for several uplinks: loops that ping by an interface, jobs that change routes.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::{Complaint, Machine};
-use crate::config::{Config, Severity};
+use crate::{
+    config::Severity,
+    removal::{Stage, Step, shell_word},
+};
 
 /// Programs that do what linkbal does.
 const RIVALS: [&str; 5] = ["mwan3track", "mwan3rtmon", "mwan3", "vyos-wan-load-balance", "wan_lb"];
+
+/// Folders whose scripts run when an interface comes up, or at certain times.
+pub const HOOKS: [&str; 12] = [
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/network/if-pre-up.d",
+    "/etc/network/if-up.d",
+    "/etc/network/if-post-down.d",
+    "/etc/network/if-down.d",
+    "/etc/ppp/ip-up.d",
+    "/etc/ppp/ip-down.d",
+    "/etc/dhcp/dhclient-exit-hooks.d",
+    "/etc/NetworkManager/dispatcher.d",
+    "/etc/networkd-dispatcher/routable.d",
+    "/etc/hotplug.d/iface",
+];
 
 /// Shells that run scripts.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
@@ -31,8 +52,9 @@ pub struct Job {
     pub text: String,
 }
 
-/// Returns whether a command line, by its words, is one that watches or changes the ways out.
-pub fn is_suspect(config: &Config, words: &[&str]) -> bool {
+/// Returns whether a command line, by its words, is one that watches or changes the ways out by some
+/// of these interfaces.
+pub fn is_suspect(interfaces: &BTreeSet<&str>, words: &[&str]) -> bool {
     let name = |word: &&str| word.rsplit('/').next().unwrap_or_default().to_owned();
     // The second word is the script of a shell, or the program of a busybox.
     let programs: Vec<String> = words.iter().take(2).map(name).collect();
@@ -40,7 +62,7 @@ pub fn is_suspect(config: &Config, words: &[&str]) -> bool {
         return true;
     }
     let mut pairs = words.iter().zip(words.iter().skip(1));
-    let interface = |word: &str| config.uplinks.iter().any(|uplink| uplink.interface == word);
+    let interface = |word: &str| interfaces.contains(word);
     let mut by_interface =
         || pairs.any(|(flag, value)| *flag == "-I" && interface(value)) || glued(words, &interface);
     programs.iter().any(|program| program == "ping") && by_interface()
@@ -99,36 +121,90 @@ fn glued(words: &[&str], interface: &dyn Fn(&str) -> bool) -> bool {
     words.iter().filter_map(|word| word.strip_prefix("-I")).any(interface)
 }
 
-/// Returns the lines of a crontab that change ip rules or default routes.
-pub fn jobs(file: &str, text: &str) -> Vec<Job> {
+/// Returns the words of a line that may be scripts.
+pub fn scripts_in(line: &str) -> Vec<&str> {
+    let line = line.split(" #").next().unwrap_or_default();
+    let words = line.split(|c: char| c.is_whitespace() || ";&|()<>'\"`".contains(c));
+    words.filter(|word| word.starts_with('/') && word.len() > 1).collect()
+}
+
+/// Returns the lines of a crontab, or of a script that runs at boot, that change ip rules or default
+/// routes, or run a script of which `is_suspect` says so. Of a script in a folder whose scripts all run,
+/// it is the first one.
+pub fn jobs(file: &str, text: &str, is_suspect: &dyn Fn(&str) -> bool) -> Vec<Job> {
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with('#'));
-    let changes = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let ip =
-            words.iter().any(|word| *word == "ip" || word.ends_with("/ip") || *word == "route");
-        let object = words.iter().any(|word| matches!(*word, "rule" | "route"));
-        let rival =
-            words.iter().any(|word| RIVALS.contains(&word.rsplit('/').next().unwrap_or_default()));
-        ip && object && words.iter().any(|word| matches!(*word, "default" | "rule")) || rival
-    };
-    let lines = lines.filter(|(_, line)| changes(line));
+    let runs =
+        |line: &str| scripts_in(line).into_iter().any(|path| path != file && is_suspect(path));
+    let lines = lines.filter(|(_, line)| changes(line) || is_suspect_script(line) || runs(line));
+    let most = if is_hook(file) { 1 } else { usize::MAX };
     lines
+        .take(most)
         .map(|(line, text)| Job { file: file.to_owned(), line, text: text.trim().to_owned() })
         .collect()
 }
 
+/// Returns whether a line changes ip rules or default routes, or runs a program that does.
+fn changes(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let ip = words.iter().any(|word| *word == "ip" || word.ends_with("/ip") || *word == "route");
+    let object = words.iter().any(|word| matches!(*word, "rule" | "route"));
+    let rival =
+        words.iter().any(|word| RIVALS.contains(&word.rsplit('/').next().unwrap_or_default()));
+    ip && object && words.iter().any(|word| matches!(*word, "default" | "rule")) || rival
+}
+
+impl Leftover {
+    /// Returns the step that ends it.
+    fn step(&self) -> Step {
+        let Leftover { pid, command } = self;
+        let what = format!("process {pid} looks like an old script for several uplinks: {command}");
+        Step::new(Stage::Stop, what, format!("kill {pid}"))
+    }
+}
+
+impl Job {
+    /// Returns the step that takes it out.
+    fn step(&self) -> Step {
+        let Job { file, line, text } = self;
+        let what = format!("{file}:{line}: a job changes routes or rules: {text}");
+        let command = match is_hook(file) {
+            // Without some of its lines, it might be no script any more.
+            true => format!("chmod a-x {}", shell_word(file)),
+            false => format!("sed -i '{line}s/^/#/' {}", shell_word(file)),
+        };
+        Step::new(Stage::Stop, what, command)
+    }
+}
+
+/// Returns whether a file is a script of a folder whose scripts all run.
+fn is_hook(file: &str) -> bool {
+    HOOKS.iter().any(|folder| file.rsplit_once('/').is_some_and(|(inside, _)| inside == *folder))
+}
+
+/// Returns the steps that stop them: jobs first, since these start processes.
+pub fn steps(leftovers: &[Leftover], jobs: &[Job]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for step in jobs.iter().map(Job::step).chain(leftovers.iter().map(Leftover::step)) {
+        if !steps.iter().any(|known| known.command == step.command) {
+            steps.push(step);
+        }
+    }
+    steps
+}
+
 /// Returns what is left of scripts.
 pub(super) fn find(machine: &Machine) -> Vec<Complaint> {
-    let processes = machine.leftovers.iter().map(|Leftover { pid, command }| {
-        let what = format!("process {pid} looks like an old script for several uplinks: {command}");
+    let complaint = |Step { what, command, .. }: Step, advice| {
+        Complaint::new(Severity::Warning, what, advice, command)
+    };
+    let processes = steps(&machine.leftovers, &[]).into_iter().map(|step| {
         let advice =
             "what it finds may make it change routes: stop the service that starts it, too";
-        Complaint::new(Severity::Warning, what, advice, format!("kill {pid}"))
+        complaint(step, advice)
     });
-    let jobs = machine.jobs.iter().map(|Job { file, line, text }| {
-        let what = format!("{file}:{line}: a job changes routes or rules: {text}");
+    let jobs = steps(&[], &machine.jobs).into_iter().map(|step| {
         let advice = "linkbal restores its own, but not those of the main table: take the job out";
-        Complaint::new(Severity::Warning, what, advice, format!("sed -i '{line}s/^/#/' {file}"))
+        complaint(step, advice)
     });
     processes.chain(jobs).collect()
 }

@@ -189,7 +189,7 @@ fn interfaces_in_one_network_that_answer_for_each_other() {
 fn old_scripts_are_told_from_other_programs() {
     let suspect = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
-        leftovers::is_suspect(&config(), &words)
+        leftovers::is_suspect(&["wan-a", "wan-b"].into(), &words)
     };
     for line in [
         "ping -c 1 -I wan-a 1.1.1.1",
@@ -204,8 +204,18 @@ fn old_scripts_are_told_from_other_programs() {
     }
     let text = "# ip route add default\n* * * * * root ip route replace default via 192.0.2.1\n\
                 @reboot root /sbin/ip rule add fwmark 1 lookup 100\n0 3 * * * root apt-get update\n";
-    let found = leftovers::jobs("/etc/cron.d/wan", text);
-    assert_eq!(found.iter().map(|job| job.line).collect::<Vec<_>>(), [2, 3]);
+    let text = text.to_owned() + "5 * * * * root test -x /opt/wan.sh && /opt/wan.sh >/dev/null\n";
+    let is_suspect = |path: &str| path == "/opt/wan.sh";
+    let found = leftovers::jobs("/etc/cron.d/wan", &text, &is_suspect);
+    assert_eq!(found.iter().map(|job| job.line).collect::<Vec<_>>(), [2, 3, 5]);
+    let hook = leftovers::jobs(
+        "/etc/network/if-up.d/wan",
+        "#!/bin/sh\n ip rule add x\n ip rule add y",
+        &is_suspect,
+    );
+    assert_eq!(hook.iter().map(|job| job.line).collect::<Vec<_>>(), [2], "the file is what counts");
+    let command = &leftovers::steps(&[], &hook)[0].command;
+    assert_eq!(command, "chmod a-x /etc/network/if-up.d/wan");
     let jobs = Machine { jobs: found, ..machine() };
     let found = told(&jobs, &trial());
     assert_eq!(found[0].command, "sed -i '2s/^/#/' /etc/cron.d/wan");

@@ -19,6 +19,7 @@ pub mod path;
 mod possible_marks;
 mod products;
 mod reach;
+pub mod remains;
 mod routes;
 mod rules;
 mod snat;

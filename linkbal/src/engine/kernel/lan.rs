@@ -83,8 +83,30 @@ pub fn hints(config: &Config, snapshot: &Snapshot) -> Vec<String> {
     candidates(config, snapshot).into_iter().map(hint).collect()
 }
 
+/// Returns whose network of containers or virtual machines an interface is, by its name.
+pub(crate) fn container_network(name: &str) -> Option<&'static str> {
+    const NAMES: [(&str, &str); 9] = [
+        ("docker", "a network of Docker"),
+        ("podman", "a network of Podman"),
+        ("cni", "a network of containers"),
+        ("virbr", "a network of libvirt"),
+        ("lxc", "a network of LXC"),
+        ("lxdbr", "a network of LXD"),
+        ("incusbr", "a network of Incus"),
+        ("veth", "an interface of a container"),
+        ("vnet", "an interface of a virtual machine"),
+    ];
+    // Docker's names for its networks end in hexadecimal digits; br-lan is a LAN.
+    let id = name.strip_prefix("br-").filter(|id| id.len() == 12);
+    if id.is_some_and(|id| id.chars().all(|c| c.is_ascii_hexdigit())) {
+        return Some("a network of Docker");
+    }
+    let known = NAMES.iter().find(|(start, _)| name.starts_with(start));
+    known.map(|(_, owner)| *owner)
+}
+
 /// Returns whether an address is private (RFC 1918, RFC 4193).
-fn is_private(address: &IpAddr) -> bool {
+pub(crate) fn is_private(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_private(),
         IpAddr::V6(address) => address.is_unique_local(),

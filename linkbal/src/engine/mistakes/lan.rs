@@ -12,10 +12,6 @@ use crate::{
     },
 };
 
-/// Beginnings of the names of networks of containers and virtual machines on this machine: a PC
-/// that has one is no gateway.
-const VIRTUAL: [&str; 6] = ["docker", "br-", "virbr", "veth", "lxc", "podman"];
-
 /// Finds mistakes of the LAN.
 pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
     if config.lan_interfaces.is_empty() {
@@ -65,7 +61,8 @@ fn leads_out(snapshot: &Snapshot, link: &Link, place: &Place) -> Option<Finding>
 fn forgotten(config: &Config, facts: &Facts) -> Option<Finding> {
     let candidates: Vec<String> = lan::candidates(config, &facts.snapshot)
         .into_iter()
-        .filter(|(link, _)| !VIRTUAL.iter().any(|start| link.name.starts_with(start)))
+        // A PC that has one is no gateway.
+        .filter(|(link, _)| lan::container_network(&link.name).is_none())
         .map(|(link, address)| format!("{} ({address})", link.name))
         .collect();
     let first = candidates.first()?.split(' ').next()?;

@@ -10,7 +10,7 @@ mod retry;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -178,6 +178,31 @@ pub(crate) fn rewrite<T>(
     // The name, too, must be on the disk.
     File::open(folder)?.sync_all()?;
     Ok(filled)
+}
+
+/// Creates the file at `path`, and its folder if needed, for everybody to read: it is there as a whole
+/// or not at all.
+///
+/// # Errors
+///
+/// If it exists, of kind [`ErrorKind::AlreadyExists`], or if it cannot be written.
+pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".draft{}", std::process::id()));
+    let draft = PathBuf::from(name);
+    let created = write_draft(&draft, |file| {
+        file.write_all(contents)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))
+    })
+    // Unlike a renamed one, a link never takes the place of a file.
+    .and_then(|()| fs::hard_link(&draft, path));
+    // It has another name by now, or is of no use.
+    let _ = fs::remove_file(&draft);
+    created?;
+    File::open(folder)?.sync_all()
 }
 
 fn write_draft<T>(draft: &Path, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {

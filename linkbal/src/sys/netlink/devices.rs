@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkMessage, Prop},
+    link::{LinkAttribute, LinkInfo, LinkMessage, Prop},
 };
 
 use super::Netlink;
@@ -33,6 +33,13 @@ fn device(message: &LinkMessage) -> Device {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Controller(master) if *master != 0 => device.master = Some(*master),
+            LinkAttribute::LinkInfo(info) => {
+                let kind = info.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+                device.kind = kind.unwrap_or_default();
+            }
             LinkAttribute::Address(address) => device.mac = address.as_slice().try_into().ok(),
             LinkAttribute::PropList(list) => {
                 let names = list.iter().filter_map(|property| match property {

@@ -18,7 +18,10 @@ use netlink_packet_route::{
 };
 
 use super::{Netlink, address_family};
-use crate::engine::kernel::network::{Route, RouteKind};
+use crate::{
+    engine::kernel::network::{Route, RouteKind, TABLE_MAIN},
+    init::Weight,
+};
 
 impl Netlink {
     /// Lists the routes of all tables.
@@ -32,6 +35,27 @@ impl Netlink {
             _ => None,
         });
         Ok(routes.flatten().collect())
+    }
+
+    /// Returns the weights of the default routes of the main table that have several next hops.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not answer.
+    pub async fn weights(&self, family: Family) -> Result<Vec<Weight>> {
+        let mut request = RouteMessage::default();
+        request.header.address_family = address_family(family);
+        let messages = self.dump(RouteNetlinkMessage::GetRoute(request)).await;
+        let messages = messages.with_context(|| format!("failed to list {} routes", family.name()));
+        let of_main = |message: &RouteMessage| {
+            let parsed = parse(message).unwrap_or_default();
+            parsed.iter().all(|route| route.is_default() && route.table == TABLE_MAIN)
+        };
+        let weights = messages?.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(message) if of_main(&message) => Some(weights(&message)),
+            _ => None,
+        });
+        Ok(weights.flatten().collect())
     }
 
     /// Adds a unicast, unreachable or blackhole route in place of the one with the same table,
@@ -157,6 +181,24 @@ pub(in crate::sys) fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
     Some(several.map_or(vec![route.clone()], |nexthops| {
         nexthops.iter().map(|nexthop| by(route.clone(), nexthop)).collect()
     }))
+}
+
+/// Returns the weights of the next hops of a route; none if it has a single one.
+fn weights(message: &RouteMessage) -> Vec<Weight> {
+    let several = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(nexthops) => Some(nexthops),
+        _ => None,
+    });
+    let weight = |nexthop: &RouteNextHop| Weight {
+        ifindex: nexthop.interface_index,
+        gateway: nexthop.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(address) => ip(address),
+            _ => None,
+        }),
+        // The kernel counts from 0 (rtnetlink(7)).
+        weight: u32::from(nexthop.hops).saturating_add(1),
+    };
+    several.into_iter().flatten().map(weight).collect()
 }
 
 /// Returns a route by one of its next hops.

@@ -8,7 +8,7 @@ use linkbal_common::uplink::Family;
 use super::{
     forward,
     source_rule::{self, Leaving},
-    survey::{Filter, FilterKind, MarkRule, SourceChange, Survey},
+    survey::{Filter, FilterKind, MarkRule, Masquerade, SourceChange, Survey},
 };
 
 /// Maximum number of words of a rule that are read.
@@ -73,6 +73,18 @@ impl Survey {
                     let value = Some(value);
                     self.note(chain, false, MarkRule { bits, value, delete: delete.clone() });
                 }
+            }
+            "MASQUERADE" => {
+                let interface = after("-o").filter(|_| !words.contains(&"!")).map(str::to_owned);
+                // The chain, the target, and the interface with its option.
+                let known = if interface.is_some() { 5 } else { 3 };
+                let (chain, narrow) = (chain.to_owned(), words.len() > known);
+                self.masquerades.push(Masquerade {
+                    chain,
+                    interface,
+                    narrow,
+                    delete: delete.clone(),
+                });
             }
             _ => {}
         }

@@ -63,7 +63,7 @@ fn has_mask(rule: &IpRule, mask: u32) -> bool {
 
 /// Returns whether a rule is one of mwan3's: from 1001 on for incoming packets, from 2001 on for
 /// its marks, from 3001 on for unreachable ones.
-fn is_mwan3(rule: &IpRule) -> bool {
+pub(super) fn is_mwan3(rule: &IpRule) -> bool {
     (1000..4000).contains(&rule.priority) && has_mask(rule, MWAN3_MASK)
 }
 

@@ -36,6 +36,9 @@ pub struct Survey {
     /// Chains that set sources whatever the output interface, each once for each source.
     #[serde(default)]
     pub sources: Vec<SourceChange>,
+    /// Rules that masquerade.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masquerades: Vec<Masquerade>,
     /// Rules that can keep packets from where linkbal sends them.
     #[serde(default)]
     pub filters: Vec<Filter>,
@@ -60,6 +63,19 @@ pub struct SourceChange {
     pub chain: String,
     /// The source.
     pub address: IpAddr,
+}
+
+/// A rule that masquerades.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Masquerade {
+    /// The chain.
+    pub chain: String,
+    /// The output interface that it matches; none for all.
+    pub interface: Option<String>,
+    /// Set if it matches anything else.
+    pub narrow: bool,
+    /// The command that deletes it.
+    pub delete: String,
 }
 
 /// A rule that can keep packets from where linkbal sends them.
@@ -203,6 +219,13 @@ impl Survey {
             let bits = !kept(&change["value"], &change["key"], DEPTH);
             let value = set(&change["value"]);
             self.note(chain, of_connection, MarkRule { bits, value, delete: delete.clone() });
+        }
+        if statements.iter().any(|statement| statement.get("masquerade").is_some()) {
+            let interface = matched(statements, "oifname").or_else(|| matched(statements, "oif"));
+            let matches = statements.iter().filter(|statement| statement.get("match").is_some());
+            let narrow = matches.count() > usize::from(interface.is_some());
+            let (chain, delete) = (chain.to_owned(), delete.clone());
+            self.masquerades.push(Masquerade { chain, interface, narrow, delete });
         }
         self.unread |= statements.iter().any(|statement| statement.get("xt").is_some());
         let each_packet = sees_forwarded && is_for_each_packet(statements);

@@ -1,0 +1,175 @@
+//! Remains of scripts that balanced over the same uplinks: ip rules, marks, masquerading, tables.
+//!
+//! linkbal works beside most of them. Each comes with the command that deletes it; what belongs to a
+//! VPN, to containers or to another known product is none of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use linkbal_common::uplink::Family;
+
+use super::{
+    products::{is_known, is_mwan3, owner},
+    reach,
+    rules::is_our_table,
+    survey::{Masquerade, Survey},
+};
+use crate::{
+    config::{Config, Gateway},
+    engine::kernel::network::{
+        IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN, table_name,
+    },
+    removal::{Stage, Step, shell_word},
+};
+
+/// Protocol numbers of what a script or a person has set: none, `ip` without a protocol, static.
+const BY_HAND: [u8; 3] = [0, 3, 4];
+
+/// Number of the table of default routes that count last.
+const TABLE_DEFAULT: u32 = 253;
+
+/// Returns the steps that delete them, in their order.
+pub fn steps(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Step> {
+    let tables = tables(config, snapshot);
+    let rules: Vec<&IpRule> =
+        snapshot.rules.iter().filter(|rule| is_old(config, snapshot, &tables, rule)).collect();
+    let mwan3 = snapshot.rules.iter().any(|rule| rule.protocol != PROTOCOL && is_mwan3(rule));
+    let service = mwan3.then(|| {
+        let command = "service mwan3 stop; service mwan3 disable";
+        Step::new(Stage::Stop, "mwan3, with its rules and tables", command)
+    });
+    let deleted = rules.iter().map(|rule| Step::new(Stage::Rules, "", reach::delete(rule)));
+    let each = service.into_iter().chain(deleted);
+    let each = each.chain(marks(survey, &rules)).chain(masquerading(config, survey));
+    each.chain(flushed(&tables, snapshot, &rules)).chain(several_ways(config, snapshot)).collect()
+}
+
+/// Returns the tables, by family, besides the kernel's and linkbal's that lead out by an uplink.
+fn tables(config: &Config, snapshot: &Snapshot) -> BTreeSet<(u32, Family)> {
+    let old = snapshot.routes.iter().filter(|route| {
+        let own = [TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL].contains(&route.table);
+        let by_uplink = route.ifindex.and_then(|ifindex| snapshot.links.get(&ifindex));
+        route.is_default()
+            && !own
+            && !is_our_table(config, route.table)
+            && BY_HAND.contains(&route.protocol)
+            && by_uplink.is_some_and(|link| is_uplink(config, &link.name))
+    });
+    old.map(|route| (route.table, route.family())).collect()
+}
+
+fn is_uplink(config: &Config, interface: &str) -> bool {
+    config.uplinks.iter().any(|uplink| uplink.interface == interface)
+}
+
+/// Returns whether a script made a rule: it leads out by an uplink, or nowhere any more.
+fn is_old(
+    config: &Config,
+    snapshot: &Snapshot,
+    tables: &BTreeSet<(u32, Family)>,
+    rule: &IpRule,
+) -> bool {
+    let by_hand = BY_HAND.contains(&rule.protocol) && !is_known(rule);
+    let own = [0, TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL].contains(&rule.table);
+    if !by_hand || own || is_our_table(config, rule.table) {
+        return false;
+    }
+    let of_table = |route: &Route| (route.table, route.family()) == (rule.table, rule.family);
+    let is_empty = || !snapshot.routes.iter().any(of_table);
+    tables.contains(&(rule.table, rule.family)) || is_empty()
+}
+
+/// Returns the steps for firewall rules that set the marks of such rules, or save and restore them.
+fn marks(survey: &Survey, rules: &[&IpRule]) -> Vec<Step> {
+    let asked: BTreeSet<(u32, u32)> = rules.iter().filter_map(|rule| rule.fwmark).collect();
+    let is_asked =
+        |value: u32| asked.iter().any(|(mark, mask)| value != 0 && value & mask == *mark);
+    let changes = survey.marks.iter().filter(|change| owner(&change.chain).is_none());
+    let all = changes.flat_map(|change| &change.rules).filter(|rule| match rule.value {
+        Some(value) => is_asked(value),
+        None => !asked.is_empty(),
+    });
+    all.map(|rule| Step::new(Stage::Marks, "", &*rule.delete)).collect()
+}
+
+/// Returns the steps for rules that masquerade what leaves by uplinks. Those for one network only, such
+/// as Docker's, name no uplink.
+fn masquerading(config: &Config, survey: &Survey) -> Vec<Step> {
+    let old =
+        survey.masquerades.iter().filter(|Masquerade { chain, interface, narrow, .. }| {
+            let everywhere = interface.is_none() && !narrow;
+            let by_uplink = interface.as_ref().is_some_and(|name| is_uplink(config, name));
+            owner(chain).is_none() && (everywhere || by_uplink)
+        });
+    old.map(|masquerade| Step::new(Stage::Nat, "", &*masquerade.delete)).collect()
+}
+
+/// Returns the steps for tables that no rule but those to delete looks up.
+fn flushed(tables: &BTreeSet<(u32, Family)>, snapshot: &Snapshot, rules: &[&IpRule]) -> Vec<Step> {
+    let free = tables.iter().filter(|(table, family)| {
+        let looks = |rule: &&IpRule| (rule.table, rule.family) == (*table, *family);
+        snapshot.rules.iter().filter(looks).all(|rule| rules.contains(&rule))
+    });
+    let flush = |(table, family): &(u32, Family)| {
+        Step::new(Stage::Routes, "", format!("{} route flush table {table}", ip(*family)))
+    };
+    free.map(flush).collect()
+}
+
+/// Returns the steps for default routes by several uplinks at once: one is left for the time in which
+/// linkbal does not run. Uplinks that take their gateways from it keep theirs.
+fn several_ways(config: &Config, snapshot: &Snapshot) -> Vec<Step> {
+    let mut same: BTreeMap<(Family, u32), Vec<(&Route, &str)>> = BTreeMap::new();
+    for route in &snapshot.routes {
+        let link = route.ifindex.and_then(|ifindex| snapshot.links.get(&ifindex));
+        let main = route.table == TABLE_MAIN && route.kind == RouteKind::Unicast;
+        if let Some(link) = link.filter(|_| main && route.is_default())
+            && BY_HAND.contains(&route.protocol)
+        {
+            same.entry((route.family(), route.metric)).or_default().push((route, &link.name));
+        }
+    }
+    let several = same.into_iter().filter(|((family, _), ways)| {
+        ways.len() > 1 && ways.iter().all(|(route, name)| is_fixed(config, *family, route, name))
+    });
+    several.flat_map(|((family, _), ways)| keep_first(family, &ways)).collect()
+}
+
+/// Returns whether the configuration knows a way out without the main table.
+fn is_fixed(config: &Config, family: Family, route: &Route, interface: &str) -> bool {
+    config.uplinks.iter().any(|uplink| {
+        let gateway = match family {
+            Family::Ipv4 => uplink.gateway_ipv4,
+            Family::Ipv6 => uplink.gateway_ipv6,
+        };
+        let known = |address| matches!(gateway, Gateway::Address(own) if own == address);
+        uplink.interface == interface && route.nexthop.is_some_and(known)
+    })
+}
+
+fn keep_first(family: Family, ways: &[(&Route, &str)]) -> Vec<Step> {
+    let words = |(route, name): &(&Route, &str)| {
+        let via = route.nexthop.map_or(String::new(), |gateway| format!(" via {gateway}"));
+        let metric =
+            if route.metric == 0 { String::new() } else { format!(" metric {}", route.metric) };
+        format!("default{via} dev {}{metric}", shell_word(name))
+    };
+    let what = format!("one way, for when linkbal does not run; table {}", table_name(TABLE_MAIN));
+    let step = |verb: &str, way| {
+        Step::new(Stage::Routes, &*what, format!("{} route {verb} {}", ip(family), words(way)))
+    };
+    match family {
+        // A next hop of an IPv4 route cannot be deleted alone.
+        Family::Ipv4 => ways.first().map(|way| step("replace", way)).into_iter().collect(),
+        Family::Ipv6 => ways.iter().skip(1).map(|way| step("delete", way)).collect(),
+    }
+}
+
+const fn ip(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip -6",
+    }
+}
+
+#[cfg(test)]
+mod tests;

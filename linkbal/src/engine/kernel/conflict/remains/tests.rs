@@ -1,0 +1,129 @@
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use super::*;
+use crate::engine::kernel::network::Link;
+
+const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n\
+    [uplink.a]\ninterface = \"wan-a\"\ngateway = \"192.0.2.1\"\n\
+    [uplink.b]\ninterface = \"wan-b\"\ngateway = \"198.51.100.1\"\n";
+
+fn config() -> Config {
+    Config::parse(CONFIG, "test").expect("a configuration")
+}
+
+fn route(table: u32, gateway: &str, ifindex: u32) -> Route {
+    Route {
+        table,
+        destination: "0.0.0.0/0".parse().expect("a network"),
+        metric: 0,
+        kind: RouteKind::Unicast,
+        nexthop: gateway.parse::<IpAddr>().ok(),
+        ifindex: Some(ifindex),
+        onlink: false,
+        protocol: 3,
+        mtu: None,
+    }
+}
+
+fn rule(priority: u32, fwmark: Option<(u32, u32)>, table: u32) -> IpRule {
+    IpRule {
+        family: Family::Ipv4,
+        priority,
+        source: None,
+        destination: None,
+        from_here: false,
+        fwmark,
+        device: None,
+        table,
+        suppress_prefix_length: None,
+        protocol: 3,
+        more: String::new(),
+    }
+}
+
+fn snapshot(routes: Vec<Route>, rules: Vec<IpRule>) -> Snapshot {
+    let names = [(2, "wan-a"), (3, "wan-b"), (4, "lan0"), (5, "wg0")];
+    let links = names.map(|(ifindex, name)| (ifindex, Link::ethernet(ifindex, name)));
+    Snapshot { links: links.into(), routes, rules, ..Snapshot::default() }
+}
+
+fn commands(snapshot: &Snapshot, survey: &Survey) -> Vec<String> {
+    steps(&config(), snapshot, survey).into_iter().map(|step| step.command).collect()
+}
+
+#[test]
+fn rules_marks_masquerading_and_tables_of_a_script_are_found() {
+    let mut survey = Survey::default();
+    survey.read_iptables(
+        "iptables-legacy-save",
+        "*mangle\n\
+         -A PREROUTING -i lan0 -p tcp --dport 443 -j MARK --set-xmark 0x1/0xffffffff\n\
+         -A PREROUTING -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff\n\
+         -A PREROUTING -i lan0 -j MARK --set-xmark 0x77/0xffffffff\nCOMMIT\n\
+         *nat\n-A POSTROUTING -o wan-a -j MASQUERADE\n-A POSTROUTING -s 10.0.0.0/24 -o wan-b -j MASQUERADE\n\
+         -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n\
+         -A POSTROUTING -s 10.8.0.0/24 -j MASQUERADE\nCOMMIT\n",
+    );
+    let snapshot = snapshot(
+        vec![route(101, "192.0.2.1", 2), route(102, "198.51.100.1", 3), route(200, "10.9.0.1", 5)],
+        vec![
+            rule(32_764, Some((1, u32::MAX)), 101),
+            rule(900, None, 102),
+            rule(901, None, 200),
+            rule(902, None, 777),
+            rule(32_766, None, TABLE_MAIN),
+            IpRule { protocol: PROTOCOL, ..rule(26_000, None, 2600) },
+        ],
+    );
+    let expected = [
+        "ip rule delete pref 32764 fwmark 0x1/0xffffffff lookup 101",
+        "ip rule delete pref 900 lookup 102",
+        "ip rule delete pref 902 lookup 777",
+        "iptables-legacy -t mangle -D PREROUTING -i lan0 -p tcp --dport 443 -j MARK --set-xmark 0x1/0xffffffff",
+        "iptables-legacy -t mangle -D PREROUTING -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff",
+        "iptables-legacy -t nat -D POSTROUTING -o wan-a -j MASQUERADE",
+        "iptables-legacy -t nat -D POSTROUTING -s 10.0.0.0/24 -o wan-b -j MASQUERADE",
+        "ip route flush table 101",
+        "ip route flush table 102",
+    ];
+    assert_eq!(commands(&snapshot, &survey), expected);
+}
+
+#[test]
+fn masquerading_of_nft_is_found_by_the_uplink_that_it_names() {
+    let rule = |interface: &str, handle: u32| {
+        json!({"rule": {"family": "ip", "table": "nat", "chain": "post", "handle": handle, "expr": [
+            {"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": interface}},
+            {"masquerade": null},
+        ]}})
+    };
+    let survey = Survey::of(&json!({"nftables": [rule("wan-a", 7), rule("tun0", 8)]}));
+    let found = commands(&snapshot(vec![], vec![]), &survey);
+    assert_eq!(found, ["nft delete rule ip nat post handle 7"]);
+}
+
+#[test]
+fn of_several_ways_one_is_left_if_the_configuration_knows_the_gateways() {
+    let both = snapshot(
+        vec![route(TABLE_MAIN, "192.0.2.1", 2), route(TABLE_MAIN, "198.51.100.1", 3)],
+        vec![],
+    );
+    let left = ["ip route replace default via 192.0.2.1 dev wan-a"];
+    assert_eq!(commands(&both, &Survey::default()), left);
+    let other = snapshot(
+        vec![route(TABLE_MAIN, "192.0.2.9", 2), route(TABLE_MAIN, "198.51.100.1", 3)],
+        vec![],
+    );
+    assert!(commands(&other, &Survey::default()).is_empty());
+    let one = snapshot(vec![route(TABLE_MAIN, "192.0.2.1", 2)], vec![]);
+    assert!(commands(&one, &Survey::default()).is_empty());
+}
+
+#[test]
+fn a_service_that_balances_is_stopped_as_a_whole() {
+    let mwan3 = snapshot(vec![], vec![rule(2001, Some((0x100, 0x3f00)), 1)]);
+    let found = commands(&mwan3, &Survey::default());
+    assert_eq!(found, ["service mwan3 stop; service mwan3 disable"]);
+}

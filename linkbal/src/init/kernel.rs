@@ -1,0 +1,64 @@
+//! Numbers of tables, rules and marks that nobody else uses.
+
+use std::collections::BTreeSet;
+
+use super::facts::Facts;
+use crate::{
+    commented::with_comment,
+    config::Kernel,
+    engine::kernel::network::{IpRule, PROTOCOL},
+};
+
+/// Number of tables, and of rules, that are kept free.
+const TABLES: u32 = 100;
+const RULES: u32 = 200;
+
+/// Returns the lines of `[kernel]`; none if linkbal's own numbers are free.
+pub(super) fn lines(facts: &Facts) -> Vec<String> {
+    let rules = || facts.snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL);
+    let routes = facts.snapshot.routes.iter().filter(|route| route.protocol != PROTOCOL);
+    let tables: BTreeSet<u32> =
+        routes.map(|route| route.table).chain(rules().map(|rule| rule.table)).collect();
+    let priorities: BTreeSet<u32> = rules().map(|rule| rule.priority).collect();
+    let mut lines = Vec::new();
+    let kernel = Kernel::default();
+    let default = kernel.table_base;
+    if let Some(free) = moved(&tables, default, TABLES) {
+        let comment = format!("tables from {default} on are in use");
+        lines.push(with_comment(&format!("table_base = {free}"), &comment));
+    }
+    let default = kernel.rule_priority;
+    if let Some(free) = moved(&priorities, default, RULES) {
+        let comment = format!("ip rules from {default} on are in use");
+        lines.push(with_comment(&format!("rule_priority = {free}"), &comment));
+    }
+    let used = rules().fold(0, |bits, rule| bits | bits_of(rule));
+    let mask = kernel.fwmark_mask;
+    let masks = [0xff00_0000_u32, 0x00ff_0000, 0x0000_ff00];
+    if used & mask != 0
+        && let Some(free) = masks.iter().find(|free| used & **free == 0)
+    {
+        let comment = format!("ip rules of others ask for bits of {mask:#x}");
+        lines.push(with_comment(&format!("fwmark_mask = {free:#010x}"), &comment));
+    }
+    if !lines.is_empty() {
+        lines.insert(0, "[kernel]".into());
+    }
+    lines
+}
+
+/// Returns the bits of the mark that a rule shares with others: one that asks for the whole mark never
+/// matches those of others.
+fn bits_of(rule: &IpRule) -> u32 {
+    rule.fwmark.map_or(0, |(_, mask)| if mask == u32::MAX { 0 } else { mask })
+}
+
+/// Returns another beginning of a range if the one from `first` on is in use, and one is free.
+fn moved(used: &BTreeSet<u32>, first: u32, count: u32) -> Option<u32> {
+    let is_free = |from: &u32| used.range(*from..from.saturating_add(count)).next().is_none();
+    if is_free(&first) {
+        return None;
+    }
+    let others = (1..20).map(|step: u32| first.saturating_sub(step.saturating_mul(count)));
+    others.filter(|from| *from > 1000).find(is_free)
+}
