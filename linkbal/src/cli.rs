@@ -63,6 +63,7 @@ use crate::{
     sys::host::{
         self,
         instance::{self, Instance},
+        memory,
         privilege::require_root,
     },
     words::count,
@@ -147,6 +148,7 @@ fn run_daemon(
     strict: bool,
 ) -> Result<()> {
     require_root()?;
+    memory::limit_arenas();
     let configured = configured(path, strict)?;
     let on_exit = on_exit.map(|on_exit| match on_exit {
         OnExitArg::Keep => OnExit::Keep,
