@@ -1,5 +1,5 @@
-//! Drills: drops the packets of an uplink, and counts what happens. The engine is not informed: it
-//! has to detect the outage.
+//! Drills: drops the packets of an uplink, and counts what happens. The engine has to detect the outage
+//! all the same; it is told so that it puts the outage down to the drill.
 
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -16,7 +16,7 @@ use crate::{
         drill::{DrillRequest, Outcome, Update, Updates},
     },
     engine::{
-        Report,
+        Event, Report,
         health::{State, Transition},
         kernel::desired,
     },
@@ -146,6 +146,7 @@ impl Daemon {
             .install_black_hole(&link, selection, request.time)
             .map_err(RequestError::Failed)?;
         drill.hole = Some(hole);
+        self.handle(Event::Drill { uplink: drill.index, on: true });
         drill.send(Update::Began {
             time_ms: ms(request.time),
             families: families.iter().map(|family| family.name().to_owned()).collect(),
@@ -216,7 +217,8 @@ impl Daemon {
         }
         drill.due = now.saturating_add(RECOVERY_TIMEOUT);
         drill.send(Update::Over { at_ms: drill.ms(now) });
-        let (uplink, reason) = (drill.uplink.clone(), reason.to_owned());
+        let (index, uplink, reason) = (drill.index, drill.uplink.clone(), reason.to_owned());
+        self.handle(Event::Drill { uplink: index, on: false });
         self.report(&Report::Drill { uplink, on: false, reason });
     }
 
