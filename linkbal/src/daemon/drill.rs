@@ -183,6 +183,9 @@ impl Daemon {
                 request.uplink
             ));
         }
+        if let Some(missing) = self.missing_in_drill(index, &families).filter(|_| !request.force) {
+            return not_possible(missing);
+        }
         let alone = |family: &&Family| up.family(**family) == 1 << index;
         let alone: Vec<_> = families.iter().filter(alone).map(|family| family.name()).collect();
         if !alone.is_empty() && !request.force {
@@ -193,6 +196,23 @@ impl Daemon {
             ));
         }
         Ok(families)
+    }
+
+    /// Returns why a drill would not show all families that an uplink has, if so.
+    fn missing_in_drill(&self, index: u32, up: &[Family]) -> Option<String> {
+        let uplink = self.engine.uplinks().by_index(index)?;
+        let family = Family::ALL
+            .into_iter()
+            .find(|family| uplink.family(*family).is_some() && !up.contains(family))?;
+        let reason = uplink.family(family)?.explain(self.now());
+        let name = &uplink.config.name;
+        let shown: Vec<&str> = up.iter().map(|family| family.name()).collect();
+        Some(format!(
+            "{name} is not up for {}, so that a drill would show {} alone: {reason}; try again when it \
+             is up, or `--force` does it all the same",
+            family.name(),
+            shown.join(" and ")
+        ))
     }
 
     /// Returns the time at which the drill under way has something to do.

@@ -449,7 +449,7 @@ impl Health {
             self.targets[at].last_reply = Some(now);
         }
         if outcome != Outcome::Void {
-            self.window.settle(outcome == Outcome::Answered);
+            self.settle(outcome == Outcome::Answered);
         }
         self.judge(round, now)
     }
@@ -466,7 +466,7 @@ impl Health {
         if !self.rounds[round].end(&mut self.targets, at, End::Failed(failure)) {
             return None;
         }
-        self.window.settle(false);
+        self.settle(false);
         self.judge(round, now)
     }
 
@@ -482,7 +482,7 @@ impl Health {
         let mut transition = None;
         for at in 0..self.rounds.len() {
             for _ in 0..self.rounds[at].expire(&mut self.targets, now) {
-                self.window.settle(false);
+                self.settle(false);
             }
             transition = self.judge(at, now).or(transition);
         }

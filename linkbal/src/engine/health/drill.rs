@@ -89,6 +89,13 @@ impl Health {
         }
     }
 
+    /// Counts a probe that is over, unless it was lost in a drill, which says nothing of the line.
+    pub(super) fn settle(&mut self, answered: bool) {
+        if answered || !self.is_drilled() {
+            self.window.settle(answered);
+        }
+    }
+
     /// Notes a good round, whose probes were sent at a time.
     pub(super) fn heard_after_drill(&mut self, sent_at: Duration, now: Duration) {
         if let Phase::Over { since, .. } = self.drill.phase
@@ -160,6 +167,7 @@ mod tests {
         assert!(run.health.is_drilled() && run.health.outage().is_none(), "it is held back");
         run_on(&mut run, ms(5000), true);
         assert!(run.health.state() == State::Up && !run.health.is_drilled());
+        assert_eq!(run.health.window().lost_in_all(), 0, "the line lost nothing");
         // The next outage is the first one that counts.
         let fell = run.now;
         run_on(&mut run, ms(4000), false);
