@@ -364,6 +364,11 @@ impl Engine {
                     self.health_event(uplink, family, &HealthEvent::Admitted);
                 }
             }
+            Event::Drill { uplink, on } => {
+                for family in Family::ALL {
+                    self.health_event(uplink, family, &HealthEvent::Blocked(on));
+                }
+            }
             Event::Counted(counts) => self.counted(&counts),
             Event::Traffic { counters, networks } => {
                 suspicion::count(&counters, &networks, &mut self.context.uplinks, now);

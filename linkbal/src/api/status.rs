@@ -350,6 +350,9 @@ pub struct FamilyStatus {
     /// Set if the uplink is down for nothing but its virtual addresses, which another gateway has.
     #[serde(default)]
     pub standby: bool,
+    /// Set from the begin of a drill that blocks it until it is up again: that is no outage.
+    #[serde(default)]
+    pub drilled: bool,
     /// Advice for an administrator; null if there is nothing, or the reason says so.
     #[serde(default)]
     pub remedy: Option<String>,

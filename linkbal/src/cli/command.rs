@@ -167,7 +167,7 @@ pub(super) enum Command {
         /// Longest time that the uplink is blocked; then it is watched until it is up again
         #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = drill::time)]
         time: Duration,
-        /// Start even if users have no other uplink in the meantime
+        /// Start even if users have no other uplink in the meantime, or not all families are up
         #[arg(long)]
         force: bool,
         /// Print one JSON object on each line for programs

@@ -20,7 +20,10 @@ use crate::{
     config::{Config, ConfigError, Severity, Sources},
     daemon::state,
     engine::{
-        doctor::{self, Attempts, Complaint, Machine, States, Trial, command_in},
+        doctor::{
+            self, Attempts, Complaint, Machine, States, Trial, command_in,
+            uplinks::{self, Known, NOTED_LOSS},
+        },
         indexed::{self, Indexed},
         kernel::{
             conflict::Conflict,
@@ -36,9 +39,6 @@ use crate::{
         probe::{Path as ProbePath, Resolvers, try_uplink},
     },
 };
-
-/// Share of lost probes from which on it is said.
-const NOTED_LOSS: f64 = 0.1;
 
 /// Number of silent hosts that are named.
 const MOST_SILENT: usize = 3;
@@ -82,14 +82,19 @@ impl Diagnosis {
         let clashes = plan::clashes(config, sources, path).await?;
         let machine = observe(config, &doctor::watched(config), pid);
         let machine = Machine { closed: clashes.closed.clone(), ..machine };
-        let mut findings = doctor::find(config, &snapshot, &machine, &trials);
+        let known: Vec<Known> = status.iter().flat_map(known).collect();
+        let mut findings = doctor::find(config, &snapshot, &machine, &trials, &known);
         findings.extend(doctor::missing(config, &snapshot, status.as_ref().map(states).as_ref()));
         findings.extend(fault);
         findings.extend(of_machine(clashes));
+        findings.retain(|finding| !uplinks::has_said(&known, finding));
         findings.extend(holder.filter(|_| status.is_none()).map(hanging));
         findings.extend(status.iter().flat_map(of_status));
         findings.sort();
         findings.dedup();
+        // What is done on purpose comes before what seems wrong.
+        let drill = status.as_ref().and_then(|status| status.drill.as_deref());
+        findings.splice(..0, uplinks::drill(drill, &known));
         Ok(Diagnosis { version: VERSION, trials, findings })
     }
 
@@ -164,7 +169,7 @@ fn hanging(pid: u32) -> Complaint {
 
 /// Returns the complaint about an uplink that is up, but loses many of its probes.
 fn lossy(uplink: &Uplink, family: &str, health: &FamilyStatus) -> Option<Complaint> {
-    if health.state != "up" || health.loss < NOTED_LOSS {
+    if health.state != "up" || health.drilled || health.loss < NOTED_LOSS {
         return None;
     }
     let name = &uplink.name;
@@ -249,17 +254,31 @@ fn states(status: &Status) -> States {
     each.collect()
 }
 
-/// Returns what the daemon complains of.
-fn of_status(status: &Status) -> Vec<Complaint> {
-    let down = status.uplinks.iter().flat_map(|uplink| {
-        let families = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
+/// Returns the uplinks as the daemon has them.
+fn known(status: &Status) -> Vec<Known> {
+    let each = status.uplinks.iter().flat_map(|uplink| {
+        let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];
         families.into_iter().filter_map(|(family, health)| {
-            let health = health.as_ref().filter(|health| health.state == "down")?;
-            let what = format!("{} {family} is down: {}", uplink.name, health.reason);
-            let remedy = health.remedy.as_deref().unwrap_or_default();
-            Some(Complaint::new(Severity::Error, what, remedy, command_in(remedy)))
+            let health = health.as_ref()?;
+            Some(Known {
+                uplink: uplink.name.clone(),
+                family,
+                state: health.state.clone(),
+                admin: uplink.admin.clone(),
+                standby: health.standby,
+                drilled: health.drilled,
+                reason: health.reason.clone(),
+                remedy: health.remedy.clone().unwrap_or_default(),
+                gateway: health.gateway.clone(),
+                loss: health.loss,
+            })
         })
     });
+    each.collect()
+}
+
+/// Returns what the daemon complains of besides its uplinks.
+fn of_status(status: &Status) -> Vec<Complaint> {
     let lossy = status.uplinks.iter().flat_map(|uplink| {
         let families = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
         families.into_iter().filter_map(|(family, health)| lossy(uplink, family, health.as_ref()?))
@@ -277,7 +296,7 @@ fn of_status(status: &Status) -> Vec<Complaint> {
         let what = format!("{} is undone again and again by {by}", thing.what);
         Complaint::new(Severity::Error, what, "stop that program", "")
     });
-    down.chain(lossy).chain(refused).chain(throttled).collect()
+    lossy.chain(refused).chain(throttled).collect()
 }
 
 /// Names the hosts that did not answer while others did.

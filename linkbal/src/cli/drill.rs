@@ -73,9 +73,11 @@ fn summary(uplink: &str, outcome: &Outcome) -> String {
         Some(at) => format!("{family} after {} ms", at),
         None => format!("{family} not at all"),
     });
+    let families: Vec<&str> = outcome.found_down_ms.iter().map(|(family, _)| &**family).collect();
+    let families = families.join(" and ");
     let back = match outcome.up_again_ms {
-        Some(at) => format!("{uplink} was up again after {}", seconds(at).trim()),
-        None => format!("{uplink} is not up again yet; see `linkbal status`"),
+        Some(at) => format!("{uplink} was up again for {families} after {}", seconds(at).trim()),
+        None => format!("{uplink} is not up again for {families} yet; see `linkbal status`"),
     };
     let Outcome { packets_dropped, flows_moved, connections_reset, connections_silent, .. } =
         outcome;
@@ -110,7 +112,7 @@ mod tests {
             summary("isp-a", &outcome),
             "\nfound out: ipv4 after 412 ms, ipv6 not at all\nflows moved to other uplinks: 40\n\
              TCP connections reset, so that clients connect again: 25, of them 1 silent\n\
-             packets lost: 120\nisp-a was up again after 33.900 s"
+             packets lost: 120\nisp-a was up again for ipv4 and ipv6 after 33.900 s"
         );
     }
 

@@ -1,5 +1,5 @@
-//! Drills: drops the packets of an uplink, and counts what happens. The engine is not informed: it
-//! has to detect the outage.
+//! Drills: drops the packets of an uplink, and counts what happens. The engine has to detect the outage
+//! all the same; it is told so that it puts the outage down to the drill.
 
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
@@ -16,7 +16,7 @@ use crate::{
         drill::{DrillRequest, Outcome, Update, Updates},
     },
     engine::{
-        Report,
+        Event, Report,
         health::{State, Transition},
         kernel::desired,
     },
@@ -146,6 +146,7 @@ impl Daemon {
             .install_black_hole(&link, selection, request.time)
             .map_err(RequestError::Failed)?;
         drill.hole = Some(hole);
+        self.handle(Event::Drill { uplink: drill.index, on: true });
         drill.send(Update::Began {
             time_ms: ms(request.time),
             families: families.iter().map(|family| family.name().to_owned()).collect(),
@@ -182,6 +183,9 @@ impl Daemon {
                 request.uplink
             ));
         }
+        if let Some(missing) = self.missing_in_drill(index, &families).filter(|_| !request.force) {
+            return not_possible(missing);
+        }
         let alone = |family: &&Family| up.family(**family) == 1 << index;
         let alone: Vec<_> = families.iter().filter(alone).map(|family| family.name()).collect();
         if !alone.is_empty() && !request.force {
@@ -192,6 +196,23 @@ impl Daemon {
             ));
         }
         Ok(families)
+    }
+
+    /// Returns why a drill would not show all families that an uplink has, if so.
+    fn missing_in_drill(&self, index: u32, up: &[Family]) -> Option<String> {
+        let uplink = self.engine.uplinks().by_index(index)?;
+        let family = Family::ALL
+            .into_iter()
+            .find(|family| uplink.family(*family).is_some() && !up.contains(family))?;
+        let reason = uplink.family(family)?.explain(self.now());
+        let name = &uplink.config.name;
+        let shown: Vec<&str> = up.iter().map(|family| family.name()).collect();
+        Some(format!(
+            "{name} is not up for {}, so that a drill would show {} alone: {reason}; try again when it \
+             is up, or `--force` does it all the same",
+            family.name(),
+            shown.join(" and ")
+        ))
     }
 
     /// Returns the time at which the drill under way has something to do.
@@ -216,7 +237,8 @@ impl Daemon {
         }
         drill.due = now.saturating_add(RECOVERY_TIMEOUT);
         drill.send(Update::Over { at_ms: drill.ms(now) });
-        let (uplink, reason) = (drill.uplink.clone(), reason.to_owned());
+        let (index, uplink, reason) = (drill.index, drill.uplink.clone(), reason.to_owned());
+        self.handle(Event::Drill { uplink: index, on: false });
         self.report(&Report::Drill { uplink, on: false, reason });
     }
 

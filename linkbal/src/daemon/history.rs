@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use linkbal_common::{counter::UplinkCounters, uplink::MAX_UPLINKS};
 
-use super::{Daemon, drill::Drill};
+use super::Daemon;
 use crate::{
     engine::{
         health::{Health, KnownOutage, State},
@@ -43,12 +43,9 @@ impl Daemon {
     /// Records the state of all uplinks, with their traffic counters.
     pub(super) fn record_history(&mut self, counters: &[UplinkCounters; MAX_UPLINKS]) {
         let (now, wall) = (self.now(), SystemTime::now());
-        let drilled = self.drill.as_ref().map(Drill::uplink);
-        let samples = self.engine.uplinks().iter().map(|uplink| {
-            let moment = Moment { now, wall, drill: drilled == Some(&*uplink.config.name) };
-            moment.sample(uplink, counters)
-        });
-        let samples: Vec<Sample> = samples.collect();
+        let moment = Moment { now, wall };
+        let uplinks = self.engine.uplinks().iter();
+        let samples: Vec<Sample> = uplinks.map(|uplink| moment.sample(uplink, counters)).collect();
         let archive = &self.history.archive;
         archive.shared().lock().record(seconds(wall), now, &samples);
         // When a minute begins, so that the one before is complete in the file.
@@ -67,8 +64,6 @@ impl Daemon {
 struct Moment {
     now: Duration,
     wall: SystemTime,
-    /// Set during a drill of the uplink, and until it has recovered.
-    drill: bool,
 }
 
 impl Moment {
@@ -90,7 +85,8 @@ impl Moment {
     fn family(&self, health: &Health) -> FamilySample {
         let window = health.window();
         let latencies = window.latencies();
-        let age = self.now.saturating_sub(health.since());
+        let since = health.outage().map_or(health.since(), |outage| outage.since);
+        let age = self.now.saturating_sub(since);
         FamilySample {
             probes: Probes {
                 answered: window.settled().saturating_sub(window.lost_in_all()),
@@ -99,19 +95,19 @@ impl Moment {
                 latency_sum: latencies.sum(),
             },
             jitter: window.jitter(),
-            verdict: self.verdict(health),
+            verdict: verdict(health),
             since: self.wall.checked_sub(age).map_or(0, seconds),
         }
     }
+}
 
-    fn verdict(&self, health: &Health) -> Verdict {
-        match (health.state(), health.outage()) {
-            // What is blocked on purpose says nothing of the line.
-            _ if self.drill => Verdict::Unmeasured,
-            (State::Up, _) => Verdict::Up,
-            (_, Some(outage)) => Verdict::Down(down(&outage)),
-            _ => Verdict::Unmeasured,
-        }
+fn verdict(health: &Health) -> Verdict {
+    match (health.state(), health.outage()) {
+        // What is blocked on purpose says nothing of the line.
+        _ if health.is_drilled() => Verdict::Unmeasured,
+        (State::Up, _) => Verdict::Up,
+        (_, Some(outage)) => Verdict::Down(down(&outage)),
+        _ => Verdict::Unmeasured,
     }
 }
 

@@ -12,7 +12,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use linkbal_common::{mark::MarkMask, uplink::Family};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{Daemon, drill::Drill, rfc3339};
+use super::{Daemon, rfc3339};
 use crate::{
     api::{
         admin::RequestError,
@@ -325,7 +325,6 @@ impl Daemon {
 
     /// Returns what is seen of all uplinks.
     fn sightings(&self) -> Vec<Sighting> {
-        let drilled = self.drill.as_ref().map(Drill::uplink);
         let each = self.engine.uplinks().iter().flat_map(|uplink| {
             let name = &uplink.config.name;
             let known = Family::ALL.map(|family| Some((family, uplink.family(family)?)));
@@ -334,9 +333,8 @@ impl Daemon {
                 uplink: name.clone(),
                 family,
                 only,
-                // What is blocked on purpose is no news.
-                seen: if drilled == Some(&**name) { Seen::Unwatched } else { seen(health) },
-                since: health.since(),
+                seen: seen(health),
+                since: health.outage().map_or(health.since(), |outage| outage.since),
             })
         });
         each.collect()
@@ -345,6 +343,8 @@ impl Daemon {
 
 fn seen(health: &Health) -> Seen {
     match (health.state(), health.outage()) {
+        // What is blocked on purpose is no news.
+        _ if health.is_drilled() => Seen::Unwatched,
         (State::Up, _) => Seen::Up,
         (_, Some(outage)) => Seen::Down(cause(&outage)),
         _ => Seen::Unwatched,

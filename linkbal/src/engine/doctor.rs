@@ -12,6 +12,7 @@ mod missing;
 mod own_fault;
 #[cfg(test)]
 mod tests;
+pub mod uplinks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,8 +22,11 @@ use std::{
 use linkbal_common::uplink::Family;
 use serde::Serialize;
 
-use self::leftovers::{Job, Leftover};
 pub use self::missing::{States, missing};
+use self::{
+    leftovers::{Job, Leftover},
+    uplinks::Known,
+};
 use super::kernel::network::Snapshot;
 use crate::config::{Config, Severity};
 
@@ -161,17 +165,21 @@ pub fn watched(config: &Config) -> Vec<String> {
     machine::watched(config)
 }
 
-/// Returns what is wrong, the worst first.
+/// Returns what is wrong, the worst first. `known` is what the daemon has of its uplinks, if it runs.
 pub fn find(
     config: &Config,
     snapshot: &Snapshot,
     machine: &Machine,
     trials: &[Trial],
+    known: &[Known],
 ) -> Vec<Complaint> {
     let of_line = |trial: &Trial| {
         line::find(config, snapshot, trial, own_fault::find(machine, trials, trial).as_ref())
     };
-    let mut found: Vec<Complaint> = trials.iter().flat_map(of_line).collect();
+    let untold = trials.iter().filter(|trial| !uplinks::explains(known, trial));
+    let mut found: Vec<Complaint> = untold.flat_map(of_line).collect();
+    found.extend(uplinks::down(machine, trials, known));
+    found.extend(uplinks::taken_out(known));
     found.extend(machine::find(config, snapshot, machine));
     found.extend(leftovers::find(machine));
     found.sort();

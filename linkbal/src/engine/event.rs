@@ -120,6 +120,14 @@ pub enum Event {
         /// Index of the uplink.
         uplink: u32,
     },
+    /// A drill blocks an uplink, or no longer does. What follows has to be found out all the same, but is
+    /// no outage.
+    Drill {
+        /// Index of the uplink.
+        uplink: u32,
+        /// Set if it is blocked from now on.
+        on: bool,
+    },
     /// The traffic counters were read, about once a second.
     Counted(Counts),
     /// The datapath counted traffic.

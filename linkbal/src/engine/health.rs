@@ -23,6 +23,7 @@ pub mod window;
 
 mod cause;
 mod damping;
+mod drill;
 pub mod failure;
 mod passive;
 mod quality;
@@ -38,6 +39,7 @@ use linkbal_common::uplink::Family;
 use self::{
     cause::GatewayState,
     damping::Damping,
+    drill::Drill,
     failure::Failure,
     passive::Passive,
     quality::Quality,
@@ -132,6 +134,8 @@ pub enum HealthEvent<'a> {
     Disabled(bool),
     /// The administrator wants it up with its first good round, or at once if the last was good.
     Admitted,
+    /// A drill blocks it, or no longer does.
+    Blocked(bool),
     /// A target answered the probe of a round. Unknown rounds and targets and repeated answers do
     /// not count.
     ProbeAnswered(&'a Target, u64),
@@ -182,6 +186,7 @@ pub struct Health {
     quality: Quality,
     damping: Damping,
     gateway: GatewayState,
+    drill: Drill,
     /// Set if it has not failed since it was last up, or ever: it need not prove anything.
     fresh: bool,
     /// Set if another gateway has its address.
@@ -212,6 +217,7 @@ impl Health {
             quality: Quality::default(),
             damping: Damping::default(),
             gateway: GatewayState::default(),
+            drill: Drill::default(),
             fresh: !usable,
             standing_by: false,
         }
@@ -272,6 +278,7 @@ impl Health {
             HealthEvent::OtherFamily(other) => return self.follow(other, now),
             HealthEvent::Tick => return self.expire(now),
             HealthEvent::TrafficAnswered(answers) => self.traffic_answered(answers, now),
+            HealthEvent::Blocked(blocked) => self.set_blocked(blocked, now),
             HealthEvent::Suspected => self.suspect(now),
             HealthEvent::Paused(until) => self.pause(until),
             HealthEvent::Resumed => self.resume(),
@@ -340,7 +347,7 @@ impl Health {
                 self.targets.iter_mut().for_each(TargetState::forget);
                 self.restart_count();
                 let transition = self.enter(State::Down, reason.into(), now);
-                self.reason = reason.into();
+                self.reason = self.drill.explain(reason.into());
                 transition
             }
             Ok(()) if self.ready => None,
@@ -442,7 +449,7 @@ impl Health {
             self.targets[at].last_reply = Some(now);
         }
         if outcome != Outcome::Void {
-            self.window.settle(outcome == Outcome::Answered);
+            self.settle(outcome == Outcome::Answered);
         }
         self.judge(round, now)
     }
@@ -459,7 +466,7 @@ impl Health {
         if !self.rounds[round].end(&mut self.targets, at, End::Failed(failure)) {
             return None;
         }
-        self.window.settle(false);
+        self.settle(false);
         self.judge(round, now)
     }
 
@@ -475,12 +482,14 @@ impl Health {
         let mut transition = None;
         for at in 0..self.rounds.len() {
             for _ in 0..self.rounds[at].expire(&mut self.targets, now) {
-                self.window.settle(false);
+                self.settle(false);
             }
             transition = self.judge(at, now).or(transition);
         }
         self.rounds.retain(|round| round.deadline().is_some() || round.sent_at + REMEMBER > now);
-        self.trust_carrier(now).or(transition)
+        let transition = self.trust_carrier(now).or(transition);
+        self.end_grace(now);
+        transition
     }
 
     /// Returns the places of a target and of a round.
@@ -492,7 +501,10 @@ impl Health {
 
     fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
         let transition = match self.rounds[round].judge(&self.targets, self.probe.quorum)? {
-            Verdict::Good => self.good_round(now),
+            Verdict::Good => {
+                self.heard_after_drill(self.rounds[round].sent_at, now);
+                self.good_round(now)
+            }
             Verdict::Bad if self.excuses(round, now) => {
                 self.bad_rounds = 0;
                 None
@@ -523,15 +535,17 @@ impl Health {
 
     /// Returns the time at which [`Self::start_round`] or [`HealthEvent::Tick`] has something to do.
     pub fn deadline(&self) -> Option<Duration> {
+        let drill = self.drill.deadline();
         if !self.ready {
-            return None;
+            return drill;
         }
         if !self.targets.is_empty() {
             let pending = self.rounds.iter().filter_map(Round::deadline);
-            return pending.chain([self.next_at()]).min();
+            return pending.chain([self.next_at()]).chain(drill).min();
         }
         let waiting = self.evidence() == Evidence::Carrier && self.state == State::Down;
-        self.good_since.filter(|_| waiting).map(|since| since + self.hold())
+        let held = self.good_since.filter(|_| waiting).map(|since| since + self.hold());
+        held.into_iter().chain(drill).min()
     }
 
     fn good_round(&mut self, now: Duration) -> Option<Transition> {
@@ -566,7 +580,7 @@ impl Health {
         self.fresh = false;
         if self.state == State::Down {
             // What keeps it down may be something else than what brought it down.
-            self.reason = reason;
+            self.reason = self.drill.explain(reason);
             return None;
         }
         self.enter(State::Down, reason, now)
@@ -596,7 +610,7 @@ impl Health {
         }
         self.trust();
         self.quality = Quality::new(&self.window);
-        if (self.state, state) == (State::Up, State::Down) {
+        if (self.state, state) == (State::Up, State::Down) && !self.is_drilled() {
             self.damping.went_down(now);
         }
         // Not being ready says nothing about a line that was never probed.
@@ -605,7 +619,8 @@ impl Health {
         let transition = Transition { from: self.state, to: state, lasted };
         self.state = state;
         self.since = now;
-        self.reason = reason;
+        self.reason = if state == State::Down { self.drill.explain(reason) } else { reason };
+        self.follow_drill(now);
         Some(transition)
     }
 }

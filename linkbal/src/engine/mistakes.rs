@@ -23,7 +23,10 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-pub use self::{gateway::questions, network::claims};
+pub use self::{
+    gateway::{questions, silence_of},
+    network::claims,
+};
 use super::kernel::{
     network::{Address, Link, Snapshot},
     nexthop,

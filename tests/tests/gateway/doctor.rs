@@ -7,7 +7,8 @@ use linkbal_lab::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::fixture::{Gateway, LIMIT, linkbal, text, with_targets};
+use crate::drill::endless_drill;
+use crate::fixture::{Gateway, LIMIT, linkbal, text, uplink_status, with_targets};
 
 /// Starts a gateway whose targets are pinged and connected to.
 pub(crate) fn gateway() -> Gateway {
@@ -116,7 +117,7 @@ fn the_command_of_a_finding_mends_it() {
 
 #[test]
 fn what_does_not_pass_is_named_by_kind() {
-    let gateway = gateway();
+    let mut gateway = gateway();
     let block = |rule: &str| {
         let chain = "type filter hook output priority 10;";
         let table = format!(
@@ -129,14 +130,64 @@ fn what_does_not_pass_is_named_by_kind() {
     assert_eq!(command, "nft list ruleset");
     gateway.lab.gateway.load_nft("delete table inet block").unwrap();
     gateway.lab.silence_nexthop(1).unwrap();
-    let command = command_for(&gateway, "isp-b ipv6: nothing passes");
+    gateway.wait_until_down(1);
+    let command = command_for(&gateway, "isp-b ipv4 and ipv6 are down, nothing passes: ");
     assert_eq!(command, "ip neigh show dev wan-b");
-    command_for(&gateway, "isp-b ipv4 is down: ");
+    let (_, json) = doctor(&gateway);
+    assert_eq!(errors(&json).len(), 1, "one line, one fault: {json:#}");
     gateway.lab.restore_nexthop(1).unwrap();
     wait::until("a gateway that is well again", LIMIT, || {
         Ok((doctor(&gateway).0 == 0).then_some(()))
     })
     .unwrap();
+    assert_fine(&gateway);
+}
+
+/// Returns the findings that are errors.
+fn errors(json: &Value) -> Vec<&Value> {
+    let findings = json["findings"].as_array().unwrap().iter();
+    findings.filter(|finding| finding["severity"] == "error").collect()
+}
+
+#[test]
+fn uplinks_that_the_administrator_took_out_of_use_are_told() {
+    let mut gateway = gateway();
+    gateway.daemon.run(&["disable", "isp-a"]).unwrap();
+    let (code, json) = doctor(&gateway);
+    assert_eq!(code, 0, "a hint: {json:#}");
+    assert!(json.to_string().contains("isp-a is disabled"), "{json:#}");
+    gateway.daemon.run(&["disable", "isp-b"]).unwrap();
+    let command = command_for(&gateway, "no uplink is usable for ipv4 and ipv6");
+    assert_eq!(command, "linkbal enable isp-a");
+    gateway.daemon.run(&["enable", "isp-a", "--now"]).unwrap();
+    gateway.daemon.run(&["enable", "isp-b", "--now"]).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    gateway.daemon.run(&["drain", "isp-a"]).unwrap();
+    gateway.daemon.run(&["drain", "isp-b"]).unwrap();
+    let command = command_for(&gateway, "no uplink is left for new flows of ipv4 and ipv6");
+    assert_eq!(command, "linkbal enable isp-a");
+}
+
+#[test]
+fn a_drill_is_named_first_and_no_line_is_blamed() {
+    let mut gateway = gateway();
+    let drill = endless_drill(&gateway.lab);
+    let status = gateway.wait_until_down(0);
+    for family in ["ipv4", "ipv6"] {
+        let health = &uplink_status(&status, "isp-a")[family];
+        let reason = health["reason"].as_str().unwrap();
+        assert!(
+            reason.contains("a drill of it is under way") && !reason.contains("cable"),
+            "{health}"
+        );
+        assert_eq!(health["drilled"], true, "{health}");
+    }
+    let (_, json) = doctor(&gateway);
+    let first = json["findings"][0]["what"].as_str().unwrap();
+    assert!(first.contains("a drill of isp-a is under way"), "{json:#}");
+    assert!(errors(&json).is_empty(), "{json:#}");
+    drop(drill);
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
     assert_fine(&gateway);
 }
 

@@ -18,7 +18,7 @@ use crate::topologies::{put_on_one_hub, share_wan_a};
 const FLOWS: usize = 25;
 
 /// Starts `linkbal drill isp-a` for longer than any test takes.
-fn endless_drill(lab: &Lab) -> Process {
+pub(crate) fn endless_drill(lab: &Lab) -> Process {
     let mut command = lab.gateway.command(daemon::find_program().unwrap());
     command.args(["drill", "isp-a", "--for", "10m"]).stdout(Stdio::null());
     let process = lab.gateway.spawn(&mut command).unwrap();
@@ -132,6 +132,24 @@ fn a_drill_that_would_harm_or_show_nothing_is_refused() {
         &["isp-a"],
         "no other uplink is up for ipv4 and ipv6: users would have none",
     );
+    // A family that has yet to come back would not be shown.
+    gateway.lab.plug_cable(1).unwrap();
+    gateway.daemon.wait_until_up(LIMIT).unwrap();
+    let provider = &gateway.lab.uplinks[1].provider;
+    provider
+        .load_nft(
+            "table ip6 closed {\nchain c {\ntype filter hook forward priority 0; policy drop;\n}\n}\n",
+        )
+        .unwrap();
+    let lost = |status: &Value| uplink_status(status, "isp-b")["ipv6"]["state"] == "down";
+    gateway.daemon.wait_for("an uplink without IPv6", LIMIT, lost).unwrap();
+    refused(
+        &gateway.lab,
+        &["isp-b"],
+        "isp-b is not up for ipv6, so that a drill would show ipv4 alone",
+    );
+    gateway.lab.cut_cable(1).unwrap();
+    gateway.wait_until_down(1);
     assert_eq!(drilling(&gateway.lab), 0);
     let forced = linkbal(&gateway.lab, &["drill", "isp-a", "--for", "3s", "--force"]);
     let said = text(&forced.stdout);

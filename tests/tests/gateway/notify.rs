@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use self::server::{Mailbox, Received};
+use crate::drill::endless_drill;
 use crate::fixture::{Gateway, LIMIT, OPEN};
 
 const SMTP: u16 = 2525;
@@ -126,6 +127,35 @@ fn an_outage_is_told_by_the_other_uplink_with_its_end_and_cause() {
     let events = told.gateway.daemon.run(&["events"]).unwrap();
     let status = status.to_string();
     assert!([&log, &events, &status].iter().all(|text| !text.contains(TOKEN)));
+}
+
+#[test]
+fn a_drill_that_is_left_alone_is_no_outage_and_what_comes_later_is() {
+    let mut told = Told::start();
+    let drill = endless_drill(&told.gateway.lab);
+    told.gateway.wait_until_down(0);
+    drop(drill);
+    told.gateway.daemon.wait_until_up(LIMIT).unwrap();
+    told.gateway.lab.cut_cable(0).unwrap();
+    told.wait_for(&told.mail, "isp-a is down: no carrier on wan-a");
+    told.gateway.lab.plug_cable(0).unwrap();
+    told.gateway.daemon.wait_until_up(LIMIT).unwrap();
+    told.wait_for(&told.mail, "was down");
+    told.wait_until_told();
+    for message in told.mail.all() {
+        for line in message.text.lines().filter(|line| line.contains("isp-a")) {
+            assert!(
+                line.contains("Uplinks that work") || line.contains("no carrier"),
+                "{message:?}"
+            );
+        }
+    }
+    let history = told.gateway.daemon.run(&["history", "--json"]).unwrap();
+    let outages: Vec<&str> = history.lines().filter(|line| line.contains("\"outage\"")).collect();
+    assert!(
+        !outages.is_empty() && outages.iter().all(|line| line.contains("no carrier")),
+        "{history}"
+    );
 }
 
 #[test]

@@ -314,6 +314,7 @@ impl FamilyStatus {
                 None => reason,
             },
             standby: health.stands_by(),
+            drilled: health.is_drilled(),
             remedy: remedy.or_else(|| own_firewall(&closed)),
             degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),

@@ -44,7 +44,13 @@ pub(super) fn find(
     found
 }
 
-fn nothing(who: &str, interface: &str, gateway: Option<bool>, own: Option<&OwnFault>) -> Complaint {
+/// Returns the complaint that nothing passes.
+pub(super) fn nothing(
+    who: &str,
+    interface: &str,
+    gateway: Option<bool>,
+    own: Option<&OwnFault>,
+) -> Complaint {
     let what = format!("{who}: nothing passes");
     if let Some(OwnFault { why, command }) = own {
         return Complaint::new(Severity::Error, what, why, command);

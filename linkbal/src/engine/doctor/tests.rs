@@ -3,6 +3,15 @@
 use super::*;
 use crate::engine::kernel::network::{Address, Link, PROTOCOL, Route, RouteKind, TABLE_MAIN};
 
+fn find(
+    config: &Config,
+    snapshot: &Snapshot,
+    machine: &Machine,
+    trials: &[Trial],
+) -> Vec<Complaint> {
+    super::find(config, snapshot, machine, trials, &[])
+}
+
 fn config() -> Config {
     let text = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n\
                 [uplink.b]\ninterface = \"wan-b\"\n";

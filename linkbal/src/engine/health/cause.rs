@@ -84,6 +84,8 @@ pub struct KnownOutage<'a> {
     pub reason: &'a str,
     /// Set if interface, carrier, address and gateway are there.
     pub ready: bool,
+    /// Time at which it began.
+    pub since: Duration,
 }
 
 /// Knowledge of the gateway.
@@ -140,19 +142,23 @@ const fn is_ping(asked: &TargetState) -> bool {
 
 impl Health {
     /// Returns what is known of its outage; `None` if there is none: it is not down, another gateway has
-    /// its address, or it was enabled again and has yet to be proved good.
+    /// its address, it was enabled again and has yet to be proved good, or it is of a drill.
     pub fn outage(&self) -> Option<KnownOutage<'_>> {
-        if self.state != State::Down || self.standing_by || self.reason == ENABLED {
+        let excused = self.standing_by || self.reason == ENABLED || self.is_drilled();
+        if self.state != State::Down || excused {
             return None;
         }
         let heard = self.ready && self.bad_rounds > 0;
         let cause = heard.then(|| self.cause()).flatten();
-        Some(KnownOutage { cause, reason: &self.reason, ready: self.ready })
+        let since = self.drill.counted(self.since);
+        Some(KnownOutage { cause, reason: &self.reason, ready: self.ready, since })
     }
 
     /// Returns the probable cause of an outage that its targets tell of.
     fn cause(&self) -> Option<Cause> {
-        cause(&self.targets, self.gateway.answers)
+        // What is blocked on purpose answers nobody.
+        let asked = !self.drill.blocks();
+        asked.then(|| cause(&self.targets, self.gateway.answers)).flatten()
     }
 
     /// Describes why its rounds are bad.
@@ -172,9 +178,9 @@ impl Health {
 
     /// Returns whether targets, and not the kernel, say that it is down. Those of a line that has just
     /// come back have not been heard yet.
-    const fn is_down_by_targets(&self) -> bool {
+    fn is_down_by_targets(&self) -> bool {
         let enough = self.bad_rounds >= self.probe.failure_count;
-        matches!(self.state, State::Down) && self.ready && enough
+        matches!(self.state, State::Down) && self.ready && enough && !self.drill.blocks()
     }
 
     /// Returns whether to ask its gateway now, to say more about an outage; notes that.
@@ -297,7 +303,10 @@ mod tests {
         assert!(health.gateway_asked(true).is_none() && !health.ask_gateway(ms(30_000)));
         let reason = "no carrier on a";
         assert_eq!(health.reason(), reason);
-        assert_eq!(health.outage(), Some(KnownOutage { cause: None, reason, ready: false }));
+        assert_eq!(
+            health.outage(),
+            Some(KnownOutage { cause: None, reason, ready: false, since: over })
+        );
     }
 
     #[test]

@@ -294,9 +294,14 @@ fn no_gateway(facts: &Facts, link: &Link, family: Family) -> String {
     )
 }
 
+/// Returns the words with which the complaint about a silent gateway begins.
+pub fn silence_of(gateway: impl std::fmt::Display) -> String {
+    format!("gateway {gateway} does not answer")
+}
+
 fn silent(gateway: IpAddr, interface: &str) -> String {
     let question = if gateway.is_ipv4() { "ARP" } else { "neighbour solicitations" };
-    format!("gateway {gateway} does not answer {question} on {interface}")
+    format!("{} {question} on {interface}", silence_of(gateway))
 }
 
 fn place(uplink: &Uplink, family: Family) -> Place {
