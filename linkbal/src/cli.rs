@@ -80,7 +80,7 @@ pub fn run(cli: Cli) -> ExitCode {
             match error.downcast_ref::<ConfigError>() {
                 // It renders itself, over several lines.
                 Some(broken) => {
-                    stderr::line(format_args!("{broken:width$}", width = terminal_width()))
+                    stderr::line(format_args!("{broken:width$}", width = terminal_width()));
                 }
                 None => stderr::line(format_args!("linkbal: {error:#}")),
             }

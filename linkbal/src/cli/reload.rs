@@ -43,7 +43,7 @@ fn warn_of_mistakes(path: &Path) {
     let looked = runtime().and_then(|it| it.block_on(plan::clashes(&config, &sources, path)));
     match looked {
         Ok(found) => {
-            stderr::text(format_args!("{:width$}", found.findings, width = terminal_width()))
+            stderr::text(format_args!("{:width$}", found.findings, width = terminal_width()));
         }
         Err(error) => stderr::line(format_args!(
             "linkbal: whether it fits this machine is unknown: {error:#}"

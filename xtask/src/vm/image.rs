@@ -33,7 +33,7 @@ pub(super) struct Contents {
 /// Everything that tests use.
 pub(super) const FOR_TESTS: Contents = Contents { programs: &[&PROGRAMS], data: &[&DATA] };
 
-/// What the test of the package uses beside that: dpkg, and what its scripts call.
+/// The same, and dpkg, with what the scripts of a package call.
 pub(super) const FOR_PACKAGES: Contents =
     Contents { programs: &[&PROGRAMS, &PACKAGE_PROGRAMS], data: &[&DATA, &PACKAGE_DATA] };
 

@@ -14,7 +14,7 @@ use crate::{
 /// Share of lost probes from which on it is said.
 pub const NOTED_LOSS: f64 = 0.1;
 
-/// Where the reason of a state points to the command that this is.
+/// End of a state's reason that points to the command that this is.
 const POINTER: &str = " (`linkbal doctor` tells)";
 
 /// An uplink in one family, as the daemon has it.

@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(60);
 const BLOCKS: &str = "a drill of it is under way, which blocks it on purpose";
 const BLOCKED: &str = "a drill of it, which is over, blocked it on purpose";
 
-/// What a drill has to do with a family.
+/// Part that a drill has in the state of a family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Drill {
     phase: Phase,
