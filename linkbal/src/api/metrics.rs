@@ -176,6 +176,12 @@ impl Metrics {
         };
         let up = all().map(|(labels, of)| (labels, f64::from(u8::from(of.state == "up"))));
         samples.gauges("uplink_up", "1 if the uplink is up", up)?;
+        let standby = all().map(|(labels, of)| (labels, f64::from(u8::from(of.standby))));
+        let help = "1 if the uplink waits for nothing but its virtual addresses, which another gateway has";
+        samples.gauges("uplink_standby", help, standby)?;
+        let drilled = all().map(|(labels, of)| (labels, f64::from(u8::from(of.drilled))));
+        let help = "1 from the begin of a drill of the uplink until it is up again";
+        samples.gauges("uplink_drilled", help, drilled)?;
         let degraded = all().map(|(labels, of)| (labels, f64::from(u8::from(of.degraded))));
         let help = "1 if the quality of the uplink is worse than its limits allow";
         samples.gauges("uplink_degraded", help, degraded)?;

@@ -11,7 +11,7 @@ const STATUS: &str = r#"{"version":1,"pid":1,"started":"2026-01-01T00:00:00Z","i
     "flows_moved_in":1,"packets":9,"bytes":900,
     "load":{"down":8000,"up":800,"capacity":null,"full":false},
     "ipv4":{"state":"up","since":"2026-01-01T00:00:00Z","reason":"","gateway":null,"loss":0.25,
-    "latency_ms":5.0,"degraded":false,"jitter_ms":2.0},"ipv6_mode":"off","ipv6":null}]}"#;
+    "latency_ms":5.0,"degraded":false,"drilled":true,"jitter_ms":2.0},"ipv6_mode":"off","ipv6":null}]}"#;
 
 fn text() -> String {
     let status: Status = serde_json::from_str(STATUS).expect("a status");
@@ -27,6 +27,8 @@ fn values_are_in_base_units_with_labels() {
     let label = r#"uplink="fibre \"A\"\\1""#;
     for line in [
         format!("linkbal_uplink_up{{{label},family=\"ipv4\"}} 1.0"),
+        format!("linkbal_uplink_standby{{{label},family=\"ipv4\"}} 0.0"),
+        format!("linkbal_uplink_drilled{{{label},family=\"ipv4\"}} 1.0"),
         format!("linkbal_uplink_bytes_total{{{label},direction=\"down\"}} 5000"),
         format!("linkbal_uplink_load_bytes_per_second{{{label},direction=\"up\"}} 100.0"),
         format!("linkbal_uplink_probe_jitter_seconds{{{label},family=\"ipv4\"}} 0.002"),
