@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{
         client,
-        explain::{Explanation, LiveFlow, Outcome, Question},
+        explain::{Explanation, LiveFlow, Question},
     },
     config::{dscp_named, outline::protocol as name_of},
     mac,
@@ -250,7 +250,9 @@ pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> St
         // A string takes all.
         let _ = writeln!(text, "  {label:<10} {said}");
     };
-    let open = answer.now.outcome == Outcome::ByPort;
+    // Without its port, no flow is meant that there is already.
+    let Question { source_port, destination_port, .. } = &answer.question;
+    let open = source_port.is_none() && destination_port.is_some();
     line(if open { "if new" } else { "now" }, &answer.now.text);
     if let Some(down) = &answer.if_down {
         line("if down", &down.text);
