@@ -107,6 +107,8 @@ pub enum Verdict {
     Up,
     /// The line does not work, with the cause.
     Down(Down),
+    /// The line answers again, and is not used before its hold time is over.
+    Answers,
     /// No meaning: there is no verdict yet, it is disabled, another gateway has it, or a drill blocks it.
     Unmeasured,
 }
@@ -248,7 +250,7 @@ impl UplinkHistory {
             match sample.families[family].as_ref().map(|sample| &sample.verdict) {
                 Some(Verdict::Up) => line.up_s = 1,
                 Some(Verdict::Down(_)) => line.down_s = 1,
-                Some(Verdict::Unmeasured) | None => {}
+                Some(Verdict::Answers | Verdict::Unmeasured) | None => {}
             }
         }
         let end = wall.saturating_sub(1);
@@ -271,6 +273,10 @@ impl UplinkHistory {
             let news = match state.map(|state| &state.verdict) {
                 Some(Verdict::Up) => self.outages.end(family, since, false),
                 Some(Verdict::Down(down)) => self.outages.went_down(family, since, down),
+                Some(Verdict::Answers) => {
+                    self.outages.answers(family, since);
+                    None
+                }
                 Some(Verdict::Unmeasured) | None => self.outages.end(family, since, true),
             };
             pending.extend(news.map(|outage| line::outage(&sample.uplink, outage)));

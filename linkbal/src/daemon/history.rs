@@ -86,6 +86,7 @@ impl Moment {
         let window = health.window();
         let latencies = window.latencies();
         let since = health.outage().map_or(health.since(), |outage| outage.since);
+        let since = health.answers_since().unwrap_or(since);
         let age = self.now.saturating_sub(since);
         FamilySample {
             probes: Probes {
@@ -106,6 +107,7 @@ fn verdict(health: &Health) -> Verdict {
         // What is blocked on purpose says nothing of the line.
         _ if health.is_drilled() => Verdict::Unmeasured,
         (State::Up, _) => Verdict::Up,
+        _ if health.answers_since().is_some() => Verdict::Answers,
         (_, Some(outage)) => Verdict::Down(down(&outage)),
         _ => Verdict::Unmeasured,
     }

@@ -233,6 +233,12 @@ impl Health {
         self.since
     }
 
+    /// Returns the time since which an uplink that is down answers well, or is ready if it has no targets:
+    /// it is up again once that lasted for the hold time.
+    pub fn answers_since(&self) -> Option<Duration> {
+        self.good_since.filter(|_| self.state == State::Down)
+    }
+
     /// Returns the reason for which the state was entered, or is kept.
     pub fn reason(&self) -> &str {
         if self.is_excused() { "probes are lost, but answers arrive" } else { &self.reason }

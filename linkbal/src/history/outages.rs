@@ -33,6 +33,9 @@ pub struct Outage {
     pub cause: String,
     /// The cause in words.
     pub reason: String,
+    /// Time since which the line answers without a break while the outage is not over: the hold time.
+    #[serde(skip)]
+    pub answers_since: Option<u64>,
 }
 
 /// Knowledge of an outage while it lasts.
@@ -69,12 +72,20 @@ impl Outages {
         let reason = shorten(&down.reason, LONGEST_REASON);
         if self.open(family).is_none() {
             let cause = down.cause.to_owned();
-            let outage =
-                Outage { family, begin: since, end: None, interrupted: false, cause, reason };
+            let outage = Outage {
+                family,
+                begin: since,
+                end: None,
+                interrupted: false,
+                cause,
+                reason,
+                answers_since: None,
+            };
             self.insert(outage);
             return self.open(family).map(|outage| &*outage);
         }
         let outage = self.open(family)?;
+        outage.answers_since = None;
         // What brought it down is told by the kernel at once, and by targets bit by bit.
         let refined = !matches!(down.cause, "not-ready" | "no-answer")
             && outage.cause != "not-ready"
@@ -87,10 +98,19 @@ impl Outages {
         Some(outage)
     }
 
-    /// Ends the outage of a family, if there is one; returns it. `interrupted` is set if it may go on,
-    /// but is not watched.
+    /// Notes that the line of an outage answers since a time: that is its end, unless it falls silent
+    /// before it is used again.
+    pub fn answers(&mut self, family: Family, since: u64) {
+        if let Some(outage) = self.open(family) {
+            outage.answers_since.get_or_insert(since);
+        }
+    }
+
+    /// Ends the outage of a family, if there is one, when it began to answer, or else at a time; returns
+    /// it. `interrupted` is set if it may go on, but is not watched.
     pub fn end(&mut self, family: Family, at: u64, interrupted: bool) -> Option<&Outage> {
         let outage = self.open(family)?;
+        let at = outage.answers_since.take().unwrap_or(at);
         outage.end = Some(at.max(outage.begin));
         outage.interrupted = interrupted;
         Some(outage)
@@ -161,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn the_hold_time_is_no_part_of_an_outage() {
+        let mut outages = Outages::default();
+        outages.answers(V4, 90);
+        outages.went_down(V4, 100, &down("internet"));
+        outages.answers(V4, 105);
+        assert!(outages.went_down(V4, 106, &down("internet")).is_none(), "it goes on");
+        outages.answers(V4, 110);
+        outages.answers(V4, 111);
+        assert_eq!(outages.end(V4, 115, false).map(|outage| outage.end), Some(Some(110)));
+    }
+
+    #[test]
     fn texts_are_cut_between_characters() {
         let long = Down { cause: "no-answer", reason: "ä".repeat(150) };
         let mut outages = Outages::default();
@@ -180,6 +212,7 @@ mod tests {
                     interrupted: false,
                     cause: "internet".into(),
                     reason: "r".into(),
+                    answers_since: None,
                 };
                 outages.set(outage);
             }

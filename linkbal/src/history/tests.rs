@@ -265,7 +265,15 @@ fn no_more_uplinks_are_kept_than_there_is_room_for() {
 
 fn outages_of_one() -> Outage {
     let (family, cause) = (Family::Ipv6, "internet".to_owned());
-    Outage { family, begin: 1, end: None, interrupted: false, reason: cause.clone(), cause }
+    Outage {
+        family,
+        begin: 1,
+        end: None,
+        interrupted: false,
+        reason: cause.clone(),
+        cause,
+        answers_since: None,
+    }
 }
 
 #[test]
