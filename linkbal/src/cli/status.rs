@@ -11,6 +11,7 @@ use crate::{
         Load, Missing, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts,
     },
     bytes::{bit_rate, bytes},
+    engine::kernel::conflict::Conflict,
 };
 
 /// A column: its title, whether it has words rather than numbers, and whether only `--wide` shows it.
@@ -291,9 +292,12 @@ fn bond(bond: &Bond) -> String {
 
 /// Formats conflicts with others, refusals of the kernel, and limited hosts.
 pub(super) fn clashes(status: &Status, zone: &Zone) -> String {
-    let conflicts = status.conflicts.iter().map(|conflict| {
-        let kind = if conflict.compatible { "note" } else { "conflict" };
-        format!("{kind}: {conflict}\n")
+    let conflicts = status.conflicts.iter().map(|conflict| match conflict {
+        // What works together is told at length where it is asked for.
+        Conflict { what, meaning, compatible: true, .. } => {
+            format!("note: {what}: {meaning} (`linkbal plan` says more)\n")
+        }
+        Conflict { compatible: false, .. } => format!("conflict: {conflict}\n"),
     });
     let throttled = status.throttled.iter().map(|throttled| {
         let ThrottledStatus { what, since, by, repairs } = throttled;
