@@ -13,6 +13,7 @@ use hyper::Method;
 use super::{
     end::{self, End},
     exit::misuse,
+    fold,
     leased::leased_address,
     print, request, stderr,
 };
@@ -24,6 +25,9 @@ use crate::{
     config::{dscp_named, outline::protocol as name_of},
     mac,
 };
+
+/// Column in which the answers begin, behind their labels.
+const COLUMN: usize = 13;
 
 /// Maximum number of addresses of a name that are asked about.
 const MAX_ADDRESSES: usize = 8;
@@ -88,7 +92,8 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
             continue;
         }
         let answer = client::read(&text)?;
-        print(&render(name.as_deref(), &answer, args.live))?;
+        let text = render(name.as_deref(), &answer, args.live);
+        print(&fold::labelled(&text, COLUMN))?;
     }
     Ok(())
 }
@@ -248,7 +253,7 @@ pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> St
     let mut text = String::new();
     let mut line = |label: &str, said: &str| {
         // A string takes all.
-        let _ = writeln!(text, "  {label:<10} {said}");
+        let _ = writeln!(text, "  {label:<width$} {said}", width = COLUMN - 3);
     };
     // Without its port, no flow is meant that there is already.
     let Question { source_port, destination_port, .. } = &answer.question;

@@ -20,17 +20,35 @@ pub(super) fn for_people(text: &str) -> Cow<'_, str> {
 /// Folds lines that are wider than `width` columns at spaces. Lines that begin with a space are of a table,
 /// or to be copied, and stay.
 fn fold(text: &str, width: usize) -> String {
-    let options = Options::new(width.max(LEAST))
-        .subsequent_indent("  ")
-        .break_words(false)
-        .word_separator(WordSeparator::AsciiSpace)
-        .word_splitter(WordSplitter::NoHyphenation);
+    let options = at_spaces(width).subsequent_indent("  ");
     let line = |line: &str| match line.starts_with(' ') {
         true => line.to_owned(),
         false => textwrap::fill(line, &options),
     };
     let folded: Vec<String> = text.split('\n').map(line).collect();
     folded.join("\n")
+}
+
+/// Folds lines that begin with a label, for a terminal: what follows stays in `column`.
+pub(super) fn labelled(text: &str, column: usize) -> Cow<'_, str> {
+    if !stdout().is_terminal() {
+        return text.into();
+    }
+    fold_labelled(text, column, width_of(stdout())).into()
+}
+
+fn fold_labelled(text: &str, column: usize, width: usize) -> String {
+    let indent = " ".repeat(column);
+    let options = at_spaces(width).subsequent_indent(&indent);
+    let folded: Vec<String> = text.split('\n').map(|line| textwrap::fill(line, &options)).collect();
+    folded.join("\n")
+}
+
+fn at_spaces<'a>(width: usize) -> Options<'a> {
+    Options::new(width.max(LEAST))
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
 }
 
 #[cfg(test)]
@@ -46,6 +64,15 @@ mod tests {
         let expected = format!("{row}\nisp-a is down: see to the cable and to\n  the modem\n");
         assert_eq!(fold(&text, 40), expected);
         assert_eq!(fold(&text, 10), expected, "a window so narrow folds by itself");
+    }
+
+    #[test]
+    fn what_follows_a_label_stays_in_its_column() {
+        let text = "a -> b tcp\n  now        isp-b: a flow that it has; by rule 2\n";
+        let expected =
+            "a -> b tcp\n  now        isp-b: a flow that it has;\n             by rule 2\n";
+        assert_eq!(fold_labelled(text, 13, 40), expected);
+        assert_eq!(fold_labelled(text, 13, 80), text);
     }
 
     proptest! {
