@@ -1,9 +1,10 @@
-//! What people who watch the gateway cost it.
+//! Costs of people who watch the gateway.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -40,27 +41,41 @@ fn answered(path: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
 }
 
-/// Asks for `paths` time and again, until `ended`; counts the rounds.
-fn repeat(
-    gateway: &Arc<Namespace>,
-    (paths, every): (&'static [&'static str], Duration),
-    (ended, rounds): (&Arc<AtomicBool>, &Arc<AtomicUsize>),
-) -> JoinHandle<()> {
-    let (gateway, ended, rounds) = (Arc::clone(gateway), Arc::clone(ended), Arc::clone(rounds));
-    thread::spawn(move || {
-        let _entered = gateway.enter().unwrap();
-        // Events come by themselves; this connection lasts as long as the page is open.
-        let _events = ask("/v1/events");
-        answered("/v1/history");
-        while !ended.load(Ordering::Relaxed) {
-            paths.iter().for_each(|path| answered(path));
-            rounds.fetch_add(1, Ordering::Relaxed);
-            let next = Instant::now() + every;
-            while Instant::now() < next && !ended.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(50));
+/// A browser or Prometheus; it ends with its sender.
+struct Reader {
+    end: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Asks for `path` time and again; counts the answers.
+    fn start(
+        gateway: &Arc<Namespace>,
+        (path, every): (&'static str, Duration),
+        answers: &Arc<AtomicUsize>,
+    ) -> Reader {
+        let (gateway, answers) = (Arc::clone(gateway), Arc::clone(answers));
+        let (end, ended) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let _entered = gateway.enter().unwrap();
+            // Events come by themselves; this connection lasts as long as the page is open.
+            let _events = ask("/v1/events");
+            answered("/v1/history");
+            loop {
+                answered(path);
+                answers.fetch_add(1, Ordering::Relaxed);
+                if ended.recv_timeout(every) == Err(RecvTimeoutError::Disconnected) {
+                    break;
+                }
             }
-        }
-    })
+        });
+        Reader { end, thread }
+    }
+
+    fn end(self) {
+        drop(self.end);
+        self.thread.join().unwrap();
+    }
 }
 
 /// Returns the share of a processor that the daemon takes, in percent.
@@ -80,16 +95,13 @@ fn ten_pages_and_prometheus_cost_little() {
     fill(&gateway, FLOWS);
     let pid = gateway.daemon.id();
     let alone = share(pid);
-    let (ended, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let namespace = &gateway.lab.gateway;
-    let state = (&ended, &rounds);
-    let mut readers: Vec<_> =
-        (0..FOLLOWERS).map(|_| repeat(namespace, (&["/v1/status"], STATUS_EVERY), state)).collect();
-    readers.push(repeat(namespace, (&["/metrics"], METRICS_EVERY), state));
+    let answers = Arc::new(AtomicUsize::new(0));
+    let start = |path, every| Reader::start(&gateway.lab.gateway, (path, every), &answers);
+    let mut readers: Vec<_> = (0..FOLLOWERS).map(|_| start("/v1/status", STATUS_EVERY)).collect();
+    readers.push(start("/metrics", METRICS_EVERY));
     let watched = share(pid);
     let status = gateway.daemon.status().unwrap();
-    ended.store(true, Ordering::Relaxed);
-    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    readers.into_iter().for_each(Reader::end);
     let (live, rss) = (&uplink_status(&status, "isp-a")["live_flows"], memory(pid, "VmRSS"));
     // Code that is mapped differs from build to build.
     let own = memory(pid, "RssAnon");
@@ -97,7 +109,7 @@ fn ten_pages_and_prometheus_cost_little() {
         "daemon: {alone:.2} % of a processor alone, {watched:.2} % with {FOLLOWERS} pages and \
          Prometheus ({} answers); {rss} KiB with {FLOWS} flows, \
          {own} KiB of them its own",
-        rounds.load(Ordering::Relaxed)
+        answers.load(Ordering::Relaxed)
     );
     assert!(live.as_u64().unwrap() >= u64::from(FLOWS) / 2, "{live}");
     assert!(own < 20 << 10, "{own} KiB");

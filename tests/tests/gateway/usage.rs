@@ -1,4 +1,4 @@
-//! What a process costs, as proc(5) tells it.
+//! CPU time and memory of a process, as proc(5) tells them.
 
 use std::fs;
 
