@@ -256,19 +256,7 @@ fn a_router_beside_the_network_is_taken_from_its_route() {
 #[test]
 fn numbers_that_others_use_are_left_to_them() {
     let mut machine = pair();
-    let rule = |priority, table, fwmark| IpRule {
-        family: Family::Ipv4,
-        priority,
-        source: None,
-        destination: None,
-        from_here: false,
-        fwmark,
-        device: None,
-        table,
-        suppress_prefix_length: None,
-        protocol: 3,
-        more: String::new(),
-    };
+    let rule = |priority, table, fwmark| IpRule { fwmark, ..IpRule::by_hand(priority, table) };
     assert!(!machine.text().contains("[kernel]"));
     machine.0.snapshot.rules = vec![rule(26_010, 2605, Some((0x0100_0000, 0xff00_0000)))];
     let kernel = machine.config().kernel;

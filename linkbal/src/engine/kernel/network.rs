@@ -215,6 +215,26 @@ pub struct IpRule {
     pub more: String,
 }
 
+#[cfg(test)]
+impl IpRule {
+    /// Creates a rule of IPv4 that an administrator made: all packets look up a table.
+    pub const fn by_hand(priority: u32, table: u32) -> IpRule {
+        IpRule {
+            family: Family::Ipv4,
+            priority,
+            source: None,
+            destination: None,
+            from_here: false,
+            fwmark: None,
+            device: None,
+            table,
+            suppress_prefix_length: None,
+            protocol: 3,
+            more: String::new(),
+        }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands on a reference")]
 const fn is_false(value: &bool) -> bool {
     !*value

@@ -18,19 +18,7 @@ fn config() -> Config {
 }
 
 fn rule(priority: u32, table: u32) -> IpRule {
-    IpRule {
-        family: Family::Ipv4,
-        priority,
-        source: None,
-        destination: None,
-        from_here: false,
-        fwmark: None,
-        device: None,
-        table,
-        suppress_prefix_length: None,
-        protocol: 3,
-        more: String::new(),
-    }
+    IpRule::by_hand(priority, table)
 }
 
 fn marked(priority: u32, fwmark: u32, mask: u32, table: u32) -> IpRule {

@@ -28,19 +28,7 @@ fn route(table: u32, gateway: &str, ifindex: u32) -> Route {
 }
 
 fn rule(priority: u32, fwmark: Option<(u32, u32)>, table: u32) -> IpRule {
-    IpRule {
-        family: Family::Ipv4,
-        priority,
-        source: None,
-        destination: None,
-        from_here: false,
-        fwmark,
-        device: None,
-        table,
-        suppress_prefix_length: None,
-        protocol: 3,
-        more: String::new(),
-    }
+    IpRule { fwmark, ..IpRule::by_hand(priority, table) }
 }
 
 fn snapshot(routes: Vec<Route>, rules: Vec<IpRule>) -> Snapshot {
