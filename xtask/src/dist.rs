@@ -1,7 +1,6 @@
 //! `cargo xtask dist`: packages for gateways, which have no Rust: a .deb and a static tarball for each
 //! architecture, their sums, and a list of what is in them.
 
-mod architecture;
 mod debian;
 mod sbom;
 mod share;
@@ -16,11 +15,11 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    architecture::Architecture,
     process::{ask, succeed, target_dir, workspace},
     setup::{Need, setup},
     vm,
 };
-use architecture::Architecture;
 
 /// The version of everything, that of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -53,13 +52,21 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
     };
     let epoch = epoch()?;
     for architecture in architectures {
-        let program = architecture.build()?;
+        let program = build(*architecture)?;
         debian::pack(*architecture, &folder, epoch)?;
         tarball::pack(*architecture, &program, &folder, epoch)?;
         sbom::write(*architecture, &folder, epoch)?;
     }
     sum(&folder)?;
     if arguments.try_it { vm::try_packages(debian::two_versions(&folder)?) } else { Ok(()) }
+}
+
+/// Builds the daemon as one static program; returns its path.
+fn build(architecture: Architecture) -> Result<PathBuf> {
+    println!("dist: building for {}", architecture.name());
+    let arguments = ["build", "--release", "--locked", "--package", "linkbal"];
+    succeed(&mut architecture.static_build(arguments)?)?;
+    Ok(architecture.target_dir()?.join(architecture.target()).join("release/linkbal"))
 }
 
 /// Returns the time that files in packages have, in seconds since 1970: that of the last commit, so that

@@ -1,6 +1,8 @@
 //! `cargo xtask VERB`: everything that a developer or a CI does with this repository, one file per
 //! verb.
 
+mod apt;
+mod architecture;
 mod bench;
 mod build;
 mod dist;

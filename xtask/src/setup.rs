@@ -33,6 +33,8 @@ pub(crate) enum Need {
     Test,
     /// Running the tests in virtual machines, too.
     Vm,
+    /// Running them on arm64, too.
+    VmArm64,
 }
 
 /// Sets up everything, and says so even if nothing was missing.

@@ -11,6 +11,7 @@ mod kernel;
 mod layout;
 mod modules;
 mod packages;
+mod root;
 mod selection;
 mod suites;
 
@@ -24,12 +25,15 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    apt::Archive,
+    architecture::Architecture,
     libtest::Counts,
     process::{require_root, target_dir},
     setup::{Need, cache_dir, setup},
 };
-use guest::{Guest, Machine};
+use guest::{Guest, Machine, Report};
 use kernel::Kernel;
+use root::Roots;
 use selection::Selection;
 
 /// A kernel of Debian.
@@ -57,6 +61,9 @@ pub(crate) struct Arguments {
     /// The kernels to boot; both by default
     #[arg(long = "kernel", value_enum)]
     kernels: Vec<Version>,
+    /// The architecture of the machine
+    #[arg(long = "arch", value_enum, default_value_t = Architecture::Amd64)]
+    architecture: Architecture,
     /// Tests to run, by parts of their names: `vm`, `vm::bond`, `gateway::failover`, `ipv6`. A
     /// selection of all suites by default
     filters: Vec<String>,
@@ -68,12 +75,15 @@ pub(crate) struct Arguments {
 /// If a step or a test fails, or a guest hangs.
 pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
     require_root("vm", "to read what the guests need")?;
-    setup(Need::Vm)?;
+    setup(match arguments.architecture {
+        Architecture::Amd64 => Need::Vm,
+        Architecture::Arm64 => Need::VmArm64,
+    })?;
     let both = [Version::V6_1, Version::V6_12];
     let kernels = if arguments.kernels.is_empty() { &both[..] } else { &arguments.kernels };
     let selection = Selection::of(&arguments.filters);
     let mut failures = Vec::new();
-    for (version, result) in run_on(kernels, &selection)? {
+    for (version, result) in run_on(kernels, arguments.architecture, &selection)? {
         match result {
             Ok(Outcome { counts, failure: None }) if counts.ran() == 0 => {
                 failures.push(format!("Linux {}: no test has such a name", version.name()));
@@ -101,11 +111,76 @@ struct Outcome {
 /// The outcome on each kernel.
 type Results = Vec<(Version, Result<Outcome>)>;
 
-fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
-    let tests = suites::build(selection)?;
+fn run_on(
+    kernels: &[Version],
+    architecture: Architecture,
+    selection: &Selection,
+) -> Result<Results> {
+    let tests = suites::build(architecture, selection)?;
     let script = selection.script();
-    let on = |version: &Version| run(*version, &tests, &image::FOR_TESTS, BTreeMap::new(), &script);
+    let on = |version: &Version| {
+        let system = System::get(*version, architecture)?;
+        run(&system, &tests, &image::FOR_TESTS, BTreeMap::new(), &script)
+    };
     Ok(kernels.iter().map(|version| (*version, on(version))).collect())
+}
+
+/// What a guest is made of, but for what it is to do.
+struct System {
+    version: Version,
+    architecture: Architecture,
+    kernel: Kernel,
+    roots: Roots,
+}
+
+impl System {
+    /// Returns Debian's, which is fetched where this machine lacks it.
+    ///
+    /// # Errors
+    /// If something cannot be downloaded or unpacked.
+    fn get(version: Version, architecture: Architecture) -> Result<Self> {
+        if std::env::consts::ARCH != "x86_64" {
+            bail!("the guests are made on x86-64 machines, and this one is not");
+        }
+        let cache = cache_dir()?.join("vm");
+        let cache = match architecture {
+            Architecture::Amd64 => cache,
+            Architecture::Arm64 => cache.join(architecture.name()),
+        };
+        fs::create_dir_all(&cache)
+            .with_context(|| format!("failed to create {}", cache.display()))?;
+        let archive = Archive::of(architecture)?;
+        let kernel = Kernel::get(version, architecture, &archive, &cache)?;
+        let roots = packages::roots(architecture, &archive, &cache)?;
+        Ok(Self { version, architecture, kernel, roots: Roots::new(architecture, roots) })
+    }
+
+    /// Creates the folder of a guest's image and results, such as `TARGET/vm/6.1-arm64`, and returns
+    /// its path.
+    fn folder(&self, purpose: &str) -> Result<PathBuf> {
+        let architecture = match self.architecture {
+            Architecture::Amd64 => "",
+            Architecture::Arm64 => "-arm64",
+        };
+        let name = format!("{}{architecture}{purpose}", self.version.name());
+        let folder = target_dir()?.join("vm").join(name);
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("failed to create {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Boots it, with that file system, and waits for its end.
+    fn boot(&self, machine: Machine, initramfs: &Path, folder: PathBuf) -> Result<Report> {
+        let guest = Guest {
+            machine,
+            architecture: self.architecture,
+            name: &self.kernel.name,
+            image: &self.kernel.image,
+            initramfs,
+            folder,
+        };
+        guest.run()
+    }
 }
 
 /// Boots Debian 12's kernel, and has dpkg install a package, replace it by the next one, and remove it.
@@ -115,11 +190,12 @@ fn run_on(kernels: &[Version], selection: &Selection) -> Result<Results> {
 pub(crate) fn try_packages(packages: [PathBuf; 2]) -> Result<()> {
     require_root("dist", "to try the packages in a guest")?;
     setup(Need::Vm)?;
-    let suites = suites::build(&Selection::of(&["vm".to_owned()]))?;
+    let suites = suites::build(Architecture::Amd64, &Selection::of(&["vm".to_owned()]))?;
     let numbered = (1..).zip(packages);
     let files = numbered.map(|(number, path)| (format!("packages/{number}.deb"), path)).collect();
     let script = "/tests/vm --ignored --nocapture package::\n";
-    let outcome = run(Version::V6_1, &suites, &image::FOR_PACKAGES, files, script)?;
+    let system = System::get(Version::V6_1, Architecture::Amd64)?;
+    let outcome = run(&system, &suites, &image::FOR_PACKAGES, files, script)?;
     println!("Linux {}: {}", Version::V6_1.name(), outcome.counts);
     match outcome.failure {
         Some(failure) => bail!("{failure}"),
@@ -130,32 +206,24 @@ pub(crate) fn try_packages(packages: [PathBuf; 2]) -> Result<()> {
 
 /// Boots one kernel and runs a script with the tests in it; `files` are paths in the guest and here.
 fn run(
-    version: Version,
+    system: &System,
     suites: &suites::Suites,
     contents: &image::Contents,
     mut files: BTreeMap<String, PathBuf>,
     script: &str,
 ) -> Result<Outcome> {
     let start = Instant::now();
-    let cache = cache_dir()?.join("vm");
-    let kernel = Kernel::get(version, &cache)?;
-    files.extend(packages::files(&cache)?);
-    let folder = folder(version.name())?;
-    let image = write_image(&folder, contents, &kernel, files, suites, script)?;
-    let guest = Guest {
-        machine: Machine::Fast,
-        name: &kernel.name,
-        image: &kernel.image,
-        initramfs: &image,
-        folder,
-    };
-    let report = guest.run()?;
+    files.extend(packages::files(&system.roots)?);
+    let folder = system.folder("")?;
+    let results = guest::results(&folder);
+    let image = write_image(&folder, contents, system, files, suites, script)?;
+    let report = system.boot(Machine::Fast, &image, folder)?;
     println!(
         "{}: {:.0} s, {:.1} s of them to boot; what the guest left is in {}",
-        kernel.name,
+        system.kernel.name,
         start.elapsed().as_secs_f64(),
         report.booted_after_s,
-        guest.results().display()
+        results.display()
     );
     Ok(Outcome { counts: Counts::of(&report.output), failure: report.failed() })
 }
@@ -177,44 +245,28 @@ pub(crate) struct Counted {
 pub(crate) fn count(version: Version, bench: &str, plan: PathBuf) -> Result<Counted> {
     let mut programs = suites::build_bench(bench)?;
     programs.push(("plan".to_owned(), plan));
-    let cache = cache_dir()?.join("vm");
-    let kernel = Kernel::get(version, &cache)?;
-    let folder = folder(&format!("{}-{bench}", version.name()))?;
+    let system = System::get(version, Architecture::Amd64)?;
+    let folder = system.folder(&format!("-{bench}"))?;
     let script = format!("/tests/{bench} /tests/plan\n");
     let contents = &image::FOR_BENCHES;
-    let image = write_image(&folder, contents, &kernel, BTreeMap::new(), &programs, &script)?;
-    let guest = Guest {
-        machine: Machine::Counting,
-        name: &kernel.name,
-        image: &kernel.image,
-        initramfs: &image,
-        folder,
-    };
-    let report = guest.run()?;
+    let image = write_image(&folder, contents, &system, BTreeMap::new(), &programs, &script)?;
+    let report = system.boot(Machine::Counting, &image, folder)?;
     let failure = report.failed();
-    Ok(Counted { kernel: kernel.name, output: report.output, failure })
+    Ok(Counted { kernel: system.kernel.name, output: report.output, failure })
 }
 
 /// Writes the guest's file system and returns its path.
 fn write_image(
     folder: &Path,
     contents: &image::Contents,
-    kernel: &Kernel,
+    system: &System,
     unpacked: BTreeMap<String, PathBuf>,
     programs: &suites::Suites,
     script: &str,
 ) -> Result<PathBuf> {
     let image = folder.join("initramfs.cpio");
-    image::write(&image, contents, kernel, unpacked, programs, script)?;
+    image::write(&image, contents, &system.kernel, &system.roots, unpacked, programs, script)?;
     let size = image.metadata().with_context(|| format!("failed to stat {}", image.display()))?;
-    println!("{}: initramfs of {} MB", kernel.name, size.len() / 1_000_000);
+    println!("{}: initramfs of {} MB", system.kernel.name, size.len() / 1_000_000);
     Ok(image)
-}
-
-/// Creates the folder of a guest's image and results, such as `TARGET/vm/6.1`, and returns its path.
-fn folder(name: &str) -> Result<PathBuf> {
-    let folder = target_dir()?.join("vm").join(name);
-    fs::create_dir_all(&folder)
-        .with_context(|| format!("failed to create {}", folder.display()))?;
-    Ok(folder)
 }

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::architecture::Architecture;
 use crate::{
+    architecture::Architecture,
     process::{cargo, find_program, succeed, target_dir},
     setup::cache_dir,
 };

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{VERSION, architecture::Architecture};
-use crate::process::cargo;
+use super::VERSION;
+use crate::{architecture::Architecture, process::cargo};
 
 /// Writes `linkbal-VERSION-ARCHITECTURE.cdx.json`: the crates that are linked in or build it.
 ///

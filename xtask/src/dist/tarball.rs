@@ -8,8 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{VERSION, architecture::Architecture, compress, share};
-use crate::process::{succeed, workspace};
+use super::{VERSION, compress, share};
+use crate::{
+    architecture::Architecture,
+    process::{succeed, workspace},
+};
 
 /// Files of the repository, and where they are in the tarball.
 const FILES: [(&str, &str); 14] = [

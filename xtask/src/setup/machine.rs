@@ -49,14 +49,18 @@ pub(super) struct Machine {
     pub(super) arm64: bool,
     /// Packages of the [`FUZZ_PROGRAMS`] that are missing.
     pub(super) missing_fuzz_tools: Vec<&'static str>,
-    /// Packages of the [`DIST_PROGRAMS`] and [`DIST_FILES`] that are missing.
+    /// Packages of the [`DIST_PROGRAMS`] that are missing.
     pub(super) missing_dist_tools: Vec<&'static str>,
+    /// Packages of the [`CROSS_PROGRAMS`] and [`CROSS_FILES`] that are missing.
+    pub(super) missing_cross_tools: Vec<&'static str>,
     /// Packages of the [`PROGRAMS`] that are missing.
     pub(super) missing_tools: Vec<&'static str>,
     /// Packages of the [`TEST_PROGRAMS`] that are missing.
     pub(super) missing_test_tools: Vec<&'static str>,
     /// Packages of the [`VM_PROGRAMS`] that are missing.
     pub(super) missing_vm_tools: Vec<&'static str>,
+    /// Packages of the [`VM_ARM64_PROGRAMS`] that are missing.
+    pub(super) missing_vm_arm64_tools: Vec<&'static str>,
     /// Packages of the [`COMPILER`] that are missing.
     pub(super) missing_compiler: Vec<&'static str>,
 }
@@ -105,13 +109,18 @@ const VM_PROGRAMS: [(&str, &str); 7] = [
     ("xz", "xz-utils"),
 ];
 
+/// Programs that run virtual machines of another architecture.
+const VM_ARM64_PROGRAMS: [(&str, &str); 1] = [("qemu-system-aarch64", "qemu-system-arm")];
+
 /// Programs that make packages.
-const DIST_PROGRAMS: [(&str, &str); 2] =
-    [("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"), ("lintian", "lintian")];
+const DIST_PROGRAMS: [(&str, &str); 1] = [("lintian", "lintian")];
+
+/// Programs that build for arm64.
+const CROSS_PROGRAMS: [(&str, &str); 1] = [("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")];
 
 /// Debian packages of files that a program for arm64 is linked with, and of the compiler that the
 /// standard library for arm64 fits.
-const DIST_FILES: [&str; 2] = ["libc6-dev-arm64-cross", "rustc-web"];
+const CROSS_FILES: [&str; 2] = ["libc6-dev-arm64-cross", "rustc-web"];
 
 /// Programs that build libFuzzer.
 const FUZZ_PROGRAMS: [(&str, &str); 1] = [("c++", "g++")];
@@ -138,8 +147,8 @@ impl Machine {
         if !python && !has_venv() {
             missing_test_tools.push(VENV);
         }
-        let mut missing_dist_tools = missing_programs(&DIST_PROGRAMS);
-        missing_dist_tools.extend(missing_packages(&DIST_FILES));
+        let mut missing_cross_tools = missing_programs(&CROSS_PROGRAMS);
+        missing_cross_tools.extend(missing_packages(&CROSS_FILES));
         let wanted = &COMPILER[..if rustup { 2 } else { 3 }];
         Ok(Self {
             debian: is_debian(),
@@ -150,11 +159,13 @@ impl Machine {
             python,
             cargo_deb: has(&cache, "cargo-deb", CARGO_DEB_VERSION),
             arm64: arm64_root()?.join(ARM64_STD).is_dir(),
-            missing_dist_tools,
+            missing_dist_tools: missing_programs(&DIST_PROGRAMS),
+            missing_cross_tools,
             missing_fuzz_tools: missing_programs(&FUZZ_PROGRAMS),
             missing_tools: missing_programs(&PROGRAMS),
             missing_test_tools,
             missing_vm_tools: missing_programs(&VM_PROGRAMS),
+            missing_vm_arm64_tools: missing_programs(&VM_ARM64_PROGRAMS),
             missing_compiler: missing_packages(wanted),
         })
     }

@@ -9,8 +9,12 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
         return if packages.is_empty() { vec![] } else { vec![Step::Packages(packages.clone())] };
     }
     let mut packages = Vec::new();
+    let cross = matches!(need, Need::Dist | Need::VmArm64);
     if need == Need::Dist {
         packages.extend(&machine.missing_dist_tools);
+    }
+    if cross {
+        packages.extend(&machine.missing_cross_tools);
     }
     if need >= Need::Run {
         packages.extend(&machine.missing_tools);
@@ -20,6 +24,9 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
     }
     if need >= Need::Vm {
         packages.extend(&machine.missing_vm_tools);
+    }
+    if need == Need::VmArm64 {
+        packages.extend(&machine.missing_vm_arm64_tools);
     }
     if !machine.own_toolchain {
         packages.extend(&machine.missing_compiler);
@@ -39,13 +46,11 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
             steps.push(Step::BuildLinker);
         }
     }
-    if need == Need::Dist {
-        if !machine.cargo_deb {
-            steps.push(Step::InstallCargoDeb);
-        }
-        if !machine.arm64 {
-            steps.push(Step::UnpackArm64);
-        }
+    if need == Need::Dist && !machine.cargo_deb {
+        steps.push(Step::InstallCargoDeb);
+    }
+    if cross && !machine.arm64 {
+        steps.push(Step::UnpackArm64);
     }
     steps
 }
@@ -65,10 +70,12 @@ mod tests {
             cargo_deb: true,
             arm64: true,
             missing_fuzz_tools: vec![],
-            missing_dist_tools: vec![],
             missing_tools: vec![],
             missing_test_tools: vec![],
             missing_vm_tools: vec![],
+            missing_vm_arm64_tools: vec![],
+            missing_cross_tools: vec![],
+            missing_dist_tools: vec![],
             missing_compiler: vec![],
         }
     }
@@ -134,6 +141,21 @@ mod tests {
         let steps = [packages, Step::InstallCargoDeb, Step::UnpackArm64];
         assert_eq!(plan(Need::Dist, &machine), steps);
         let machine = Machine { missing_test_tools: vec![], ..machine };
+        assert_eq!(plan(Need::Vm, &machine), []);
+    }
+
+    #[test]
+    fn guests_of_another_architecture_need_what_builds_for_it_and_no_packages() {
+        let machine = Machine {
+            cargo_deb: false,
+            arm64: false,
+            missing_dist_tools: vec!["lintian"],
+            missing_cross_tools: vec!["gcc-aarch64-linux-gnu"],
+            missing_vm_arm64_tools: vec!["qemu-system-arm"],
+            ..ready()
+        };
+        let packages = Step::Packages(vec!["gcc-aarch64-linux-gnu", "qemu-system-arm"]);
+        assert_eq!(plan(Need::VmArm64, &machine), [packages, Step::UnpackArm64]);
         assert_eq!(plan(Need::Vm, &machine), []);
     }
 

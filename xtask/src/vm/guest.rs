@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{libtest::failed_tests, process::succeed};
+use crate::{architecture::Architecture, libtest::failed_tests, process::succeed};
 
 /// Maximum time until a guest is ready.
 const BOOT: Duration = Duration::from_secs(180);
@@ -44,6 +44,7 @@ pub(super) enum Machine {
 /// A guest to run.
 pub(super) struct Guest<'a> {
     pub(super) machine: Machine,
+    pub(super) architecture: Architecture,
     pub(super) name: &'a str,
     pub(super) image: &'a Path,
     pub(super) initramfs: &'a Path,
@@ -93,7 +94,7 @@ impl Guest<'_> {
         if self.machine == Machine::Counting {
             return self.run_with("tcg", BOOT_COUNTING);
         }
-        if has_accelerator() {
+        if self.architecture == Architecture::Amd64 && has_accelerator() {
             let report = self.run_with("kvm", BOOT_KVM)?;
             if report.output.contains(READY) {
                 return Ok(report);
@@ -101,12 +102,6 @@ impl Guest<'_> {
             println!("vm: the accelerator of this machine does not work, going on without");
         }
         self.run_with("tcg", BOOT)
-    }
-
-    /// Returns the folder with what the guest left: what tests wrote to `$LINKBAL_RESULTS`, and
-    /// `dmesg`.
-    pub(super) fn results(&self) -> PathBuf {
-        self.folder.join("results")
     }
 
     fn run_with(&self, accelerator: &str, boot: Duration) -> Result<Report> {
@@ -117,11 +112,11 @@ impl Guest<'_> {
         let mut qemu = self.qemu(accelerator, &disk, &console);
         let mut child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let child = child.as_mut().map_err(|error| anyhow::anyhow!("{error}"));
-        let child = child.context("failed to start qemu-system-x86_64")?;
+        let child = child.with_context(|| format!("failed to start {}", self.program()))?;
         let mut report = watch(child, boot)?;
         // It has ended, or must.
         let _ = child.kill();
-        child.wait().context("failed to wait for qemu-system-x86_64")?;
+        child.wait().context("failed to wait for qemu")?;
         report.console = tail(&fs::read_to_string(&console).unwrap_or_default());
         if report.status.is_some() {
             self.unpack(&disk)?;
@@ -131,9 +126,13 @@ impl Guest<'_> {
     }
 
     fn qemu(&self, accelerator: &str, disk: &Path, console: &Path) -> Command {
-        let mut qemu = Command::new("qemu-system-x86_64");
-        let cpu = if accelerator == "kvm" { "host" } else { "Nehalem" };
-        qemu.args(["-machine", "q35", "-accel", accelerator, "-cpu", cpu]);
+        let mut qemu = Command::new(self.program());
+        let (machine, cpu) = match self.architecture {
+            Architecture::Amd64 if accelerator == "kvm" => ("q35", "host"),
+            Architecture::Amd64 => ("q35", "Nehalem"),
+            Architecture::Arm64 => ("virt", "cortex-a72"),
+        };
+        qemu.args(["-machine", machine, "-accel", accelerator, "-cpu", cpu]);
         let processors = match self.machine {
             Machine::Fast => ["-smp", "2"].as_slice(),
             // Idle time passes at once.
@@ -142,23 +141,43 @@ impl Guest<'_> {
         qemu.args(processors);
         qemu.args(["-m", "2048", "-nodefaults", "-display", "none", "-no-reboot"]);
         qemu.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs);
+        // What the kernel does not know is for init.sh: the port that the tests write to.
+        let ports = match self.architecture {
+            Architecture::Amd64 => "console=ttyS0 port=ttyS1",
+            Architecture::Arm64 => "console=ttyAMA0 port=ttyS0",
+        };
         // A guest that panics ends: it reboots at once, which qemu is told not to do.
-        qemu.args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"]);
+        qemu.arg("-append").arg(format!("{ports} quiet panic=-1 mitigations=off"));
         qemu.arg("-serial").arg(format!("file:{}", console.display()));
-        qemu.args(["-serial", "stdio"]);
+        match self.architecture {
+            Architecture::Amd64 => qemu.args(["-serial", "stdio"]),
+            // The board has one port of its own.
+            Architecture::Arm64 => {
+                qemu.args(["-chardev", "stdio,id=tests", "-device", "pci-serial,chardev=tests"])
+            }
+        };
         qemu.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
         qemu
     }
 
+    fn program(&self) -> String {
+        format!("qemu-system-{}", self.architecture.machine())
+    }
+
     /// Unpacks what the guest left on its disk.
     fn unpack(&self, disk: &Path) -> Result<()> {
-        let results = self.results();
+        let results = results(&self.folder);
         let _ = fs::remove_dir_all(&results);
         fs::create_dir_all(&results)
             .with_context(|| format!("failed to create {}", results.display()))?;
         let options = ["--extract", "--no-same-owner", "--file"];
         succeed(Command::new("tar").arg("-C").arg(&results).args(options).arg(disk))
     }
+}
+
+/// Returns the folder with what the guest left: what tests wrote to `$LINKBAL_RESULTS`, and `dmesg`.
+pub(super) fn results(folder: &Path) -> PathBuf {
+    folder.join("results")
 }
 
 /// Returns whether KVM can be used. A processor without the extension may still have the device,

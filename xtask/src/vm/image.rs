@@ -1,30 +1,22 @@
-//! The guest's file system: the kernel's modules, programs of this machine with their libraries,
-//! and the tests.
+//! The guest's file system: the kernel's modules, Debian's programs with their libraries, and the
+//! tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{BufWriter, Read as _},
+    io::BufWriter,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    cpio::Archive,
-    kernel::Kernel,
-    layout::{MERGED, libraries, place},
-    modules,
-    suites::Suites,
-};
-use crate::process::{ask, find_program};
+use super::{cpio::Archive, kernel::Kernel, layout::MERGED, modules, root::Roots, suites::Suites};
 
 /// The guest's process 1.
 const INIT: &str = include_str!("init.sh");
 
-/// The programs and files of this machine that a guest gets.
+/// The programs and files that a guest gets. `TRIPLET` stands for that of its architecture.
 pub(super) struct Contents {
     programs: &'static [&'static [&'static str]],
     data: &'static [&'static [&'static str]],
@@ -56,7 +48,7 @@ pub(super) const FOR_BENCHES: Contents = Contents {
         "tc",
         "timeout",
     ]],
-    data: &[&["/etc/group", "/etc/iproute2", "/etc/passwd", "/usr/lib/x86_64-linux-gnu/xtables"]],
+    data: &[&["/etc/iproute2", "/usr/lib/TRIPLET/xtables"]],
 };
 
 /// Programs that linkbal, the lab, the tests and [`INIT`] call. All of them are in Debian's base
@@ -120,10 +112,8 @@ const PROGRAMS: [&str; 55] = [
 ];
 
 /// Files that some of these programs read.
-const DATA: [&str; 9] = [
-    "/etc/group",
+const DATA: [&str; 7] = [
     "/etc/iproute2",
-    "/etc/passwd",
     "/etc/protocols",
     "/etc/services",
     "/usr/lib/pppd",
@@ -148,7 +138,7 @@ const PACKAGE_PROGRAMS: [&str; 12] = [
 ];
 
 const PACKAGE_DATA: [&str; 3] =
-    ["/usr/lib/x86_64-linux-gnu/perl-base", "/usr/share/dpkg", "/usr/share/perl5/Debian"];
+    ["/usr/lib/TRIPLET/perl-base", "/usr/share/dpkg", "/usr/share/perl5/Debian"];
 
 /// Folders that are mounted on, or written to.
 const FOLDERS: [&str; 14] = [
@@ -164,20 +154,26 @@ pub(super) fn write(
     path: &Path,
     contents: &Contents,
     kernel: &Kernel,
+    roots: &Roots,
     unpacked: BTreeMap<String, PathBuf>,
     suites: &Suites,
     script: &str,
 ) -> Result<()> {
-    let mut image = Image { files: unpacked };
+    let mut image = Image { roots, files: unpacked };
     for program in contents.programs.iter().copied().flatten() {
-        let found = find_program(program);
-        image.add_program(&found.with_context(|| format!("program {program} is missing"))?);
+        roots.add(&roots.program(program)?, &mut image.files)?;
     }
     for data in contents.data.iter().copied().flatten() {
-        image.add_tree(Path::new(data));
+        if let Some(found) = roots.find(data) {
+            image.add_tree(&found)?;
+        }
+    }
+    // Installing a package makes them, and unpacking it does not.
+    for names in ["/etc/group", "/etc/passwd"] {
+        image.files.insert(names.trim_start_matches('/').to_owned(), names.into());
     }
     for (name, program) in suites {
-        image.add_libraries(program);
+        roots.add_libraries(program, &mut image.files)?;
         image.files.insert(format!("tests/{name}"), program.clone());
     }
     let modules = modules::in_order(&kernel.modules)?;
@@ -196,41 +192,19 @@ pub(super) fn write(
     write().with_context(|| format!("failed to write {}", path.display()))
 }
 
-/// Files of this machine, by their path in the archive.
-struct Image {
+/// Files of the roots, by their path in the archive.
+struct Image<'a> {
+    roots: &'a Roots,
     files: BTreeMap<String, PathBuf>,
 }
 
-impl Image {
-    fn add_program(&mut self, program: &Path) {
-        self.add_libraries(program);
-        self.add(program);
-    }
-
-    /// Adds a file at its own path; of a link, the content is taken.
-    fn add(&mut self, path: &Path) {
-        self.files.insert(place(path), path.to_owned());
-    }
-
-    /// Adds a file or all files of a folder, if they exist; of programs the libraries, too.
-    fn add_tree(&mut self, path: &Path) {
+impl Image<'_> {
+    /// Adds a file or all files of a folder; of programs the libraries, too.
+    fn add_tree(&mut self, path: &Path) -> Result<()> {
         if let Ok(entries) = fs::read_dir(path) {
-            entries.flatten().for_each(|entry| self.add_tree(&entry.path()));
-        } else if path.is_file() {
-            self.add_program(path);
+            return entries.flatten().try_for_each(|entry| self.add_tree(&entry.path()));
         }
-    }
-
-    /// Adds the libraries that `ldd` lists: none for a script or a static program. What is no
-    /// program at all is not asked about: `ldd` takes long over thousands of files.
-    fn add_libraries(&mut self, program: &Path) {
-        if !is_elf(program) {
-            return;
-        }
-        let listed = ask(Command::new("ldd").arg(program)).unwrap_or_default();
-        for library in libraries(&listed) {
-            self.add(Path::new(library));
-        }
+        if path.is_file() { self.roots.add(path, &mut self.files) } else { Ok(()) }
     }
 
     fn write<W: std::io::Write>(&self, archive: &mut Archive<W>) -> Result<()> {
@@ -257,11 +231,4 @@ impl Image {
         }
         Ok(())
     }
-}
-
-/// Returns whether a file is a program or a library (ELF, System V ABI chapter 4).
-fn is_elf(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    read.is_ok() && magic == *b"\x7fELF"
 }

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Process 1 of a guest. The kernel's messages go to the first serial port, the tests' to the second.
+# Process 1 of a guest. The kernel's messages go to the first serial port, the tests' to the one that
+# the kernel's command line names as "port".
 export PATH=/usr/sbin:/usr/bin HOME=/root LINKBAL_BIN=/tests/linkbal
 export LINKBAL_RESULTS=/results
 mount -t proc proc /proc
@@ -21,7 +22,7 @@ done </modules/order
 [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200
 ip link set lo up
 mkdir -p /results
-exec </dev/null >/dev/ttyS1 2>&1
+exec </dev/null >"/dev/$port" 2>&1
 read -r uptime _ </proc/uptime
 echo "guest: ready after $uptime s"
 cd /tests

@@ -4,16 +4,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
     Version,
     packages::{UNFINISHED, unpacked},
 };
-use crate::process::{ask, is_root};
+use crate::{apt::Archive, architecture::Architecture};
 
 /// An unpacked kernel.
 pub(super) struct Kernel {
@@ -31,16 +30,16 @@ impl Kernel {
     ///
     /// # Errors
     /// If there is none, and it cannot be downloaded or unpacked.
-    pub(super) fn get(version: Version, cache: &Path) -> Result<Self> {
-        if std::env::consts::ARCH != "x86_64" {
-            bail!("the guests are x86-64 machines, and this one is not");
-        }
-        fs::create_dir_all(cache)
-            .with_context(|| format!("failed to create {}", cache.display()))?;
-        let name = match newest(version) {
+    pub(super) fn get(
+        version: Version,
+        architecture: Architecture,
+        archive: &Archive,
+        cache: &Path,
+    ) -> Result<Self> {
+        let name = match newest(version, architecture, archive) {
             Some(name) => name,
             None => cached(version, cache).with_context(|| {
-                let meta = meta_package(version);
+                let meta = meta_package(version, architecture);
                 format!(
                     "apt-get knows no Linux {} by the name of {meta}: add Debian 12's security \
                      updates to its sources and run apt-get update",
@@ -48,7 +47,7 @@ impl Kernel {
                 )
             })?,
         };
-        Self::unpacked(&unpacked(&name, cache)?, name)
+        Self::unpacked(&unpacked(&name, archive, cache)?, name)
     }
 
     fn unpacked(root: &Path, name: String) -> Result<Self> {
@@ -62,25 +61,23 @@ impl Kernel {
 }
 
 /// Returns the package that depends on the newest kernel of a version.
-fn meta_package(version: Version) -> &'static str {
-    match version {
-        Version::V6_1 => "linux-image-amd64",
-        Version::V6_12 => "linux-image-6.12-amd64",
-    }
+fn meta_package(version: Version, architecture: Architecture) -> String {
+    let version = match version {
+        Version::V6_1 => "",
+        Version::V6_12 => "6.12-",
+    };
+    format!("linux-image-{version}{}", architecture.name())
 }
 
-/// Returns the newest kernel in the lists of `apt`, which root updates if they do not have it.
-fn newest(version: Version) -> Option<String> {
+/// Returns the newest kernel in the lists of `apt`, which are fetched if they do not have it.
+fn newest(version: Version, architecture: Architecture, archive: &Archive) -> Option<String> {
     let find = || {
-        let meta = meta_package(version);
-        let listed = ask(Command::new("apt-cache").args(["depends", meta]))?;
+        let listed = archive.dependencies(&meta_package(version, architecture))?;
         dependency(&listed, version)
     };
     find().or_else(|| {
-        if is_root() {
-            // The next look at the lists tells whether it worked.
-            let _ = ask(Command::new("apt-get").args(["-qq", "update"]));
-        }
+        // The next look at the lists tells whether it worked.
+        let _ = archive.update();
         find()
     })
 }

@@ -13,9 +13,15 @@ pub(super) fn place(path: &Path) -> String {
     if merged { format!("usr/{path}") } else { path.to_owned() }
 }
 
-/// Returns the paths in the output of `ldd`: `NAME => PATH (ADDRESS)` or `PATH (ADDRESS)`.
-pub(super) fn libraries(listed: &str) -> impl Iterator<Item = &str> {
-    listed.split_whitespace().filter(|word| word.starts_with('/'))
+/// Returns the loader's path and the libraries' names in the output of `readelf -ld`: lines
+/// `[Requesting program interpreter: PATH]` and `(NEEDED) Shared library: [NAME]`.
+pub(super) fn needed(listed: &str) -> impl Iterator<Item = &str> {
+    listed.lines().filter_map(|line| {
+        let (_, rest) = line
+            .split_once("[Requesting program interpreter: ")
+            .or_else(|| line.split_once("Shared library: ["))?;
+        Some(rest.trim_end().trim_end_matches(']'))
+    })
 }
 
 #[cfg(test)]
@@ -23,10 +29,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_recognised_by_their_paths() {
-        let listed = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7e)\n\
-                      \t/lib64/ld.so.2 (0x7d)\n";
-        assert!(libraries(listed).eq(["/lib/x/libc.so.6", "/lib64/ld.so.2"]));
+    fn the_loader_and_libraries_are_listed() {
+        let listed = "  INTERP         0x000318\n      \
+                      [Requesting program interpreter: /lib/ld-linux.so.1]\n \
+                      0x0001 (NEEDED)             Shared library: [libc.so.6]\n \
+                      0x000e (SONAME)             Library soname: [libx.so.1]\n";
+        assert!(needed(listed).eq(["/lib/ld-linux.so.1", "libc.so.6"]));
     }
 
     #[test]

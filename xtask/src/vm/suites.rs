@@ -9,7 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::selection::Selection;
-use crate::process::{cargo, line, succeed, target_dir};
+use crate::{
+    architecture::Architecture,
+    process::{cargo, line, succeed, target_dir},
+};
 
 /// Programs to run in a guest: names and paths, without debug information.
 pub(super) type Suites = Vec<(String, PathBuf)>;
@@ -18,12 +21,28 @@ pub(super) type Suites = Vec<(String, PathBuf)>;
 ///
 /// # Errors
 /// If cargo or strip fails.
-pub(super) fn build(selection: &Selection) -> Result<Suites> {
-    // As `cargo xtask test` builds it: other features would mean another build of the eBPF object.
-    succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
-    let mut built = vec![("linkbal".to_owned(), target_dir()?.join("debug/linkbal"))];
-    built.extend(build_tests(selection)?);
-    stripped(built)
+pub(super) fn build(architecture: Architecture, selection: &Selection) -> Result<Suites> {
+    let tests = ["test", "--package", "linkbal-tests", "--no-run"];
+    let (linkbal, mut tests) = match architecture {
+        Architecture::Amd64 => {
+            // As `cargo xtask test` builds it: other features would mean another build of the eBPF
+            // object.
+            succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
+            (target_dir()?.join("debug/linkbal"), cargo(tests))
+        }
+        Architecture::Arm64 => {
+            succeed(&mut architecture.static_build(["build", "--package", "linkbal"])?)?;
+            let folder = architecture.target_dir()?.join(architecture.target());
+            (folder.join("debug/linkbal"), architecture.static_build(tests)?)
+        }
+    };
+    for suite in selection.suites() {
+        tests.args(["--test", suite]);
+    }
+    let suites = executables(&mut tests, "test")?;
+    ensure!(suites.len() == selection.suites().count(), "cargo built other suites: {suites:?}");
+    let linkbal = ("linkbal".to_owned(), linkbal);
+    stripped(architecture, [linkbal].into_iter().chain(suites).collect())
 }
 
 /// Builds linkbal and a benchmark of the tests.
@@ -38,28 +57,18 @@ pub(super) fn build_bench(name: &str) -> Result<Suites> {
     let bench = executables(&mut cargo, "bench")?;
     ensure!(bench.len() == 1, "cargo built other benchmarks: {bench:?}");
     let linkbal = ("linkbal".to_owned(), target_dir()?.join("debug/linkbal"));
-    stripped([linkbal].into_iter().chain(bench).collect())
+    stripped(Architecture::Amd64, [linkbal].into_iter().chain(bench).collect())
 }
 
 /// Copies the programs without their debug information.
-fn stripped(built: Suites) -> Result<Suites> {
-    let folder = target_dir()?.join("vm/programs");
+fn stripped(architecture: Architecture, built: Suites) -> Result<Suites> {
+    let folder = architecture.target_dir()?.join("vm/programs");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
     built
         .into_iter()
-        .map(|(name, path)| Ok((name.clone(), strip(&path, folder.join(name))?)))
+        .map(|(name, path)| Ok((name.clone(), strip(architecture, &path, folder.join(name))?)))
         .collect()
-}
-
-fn build_tests(selection: &Selection) -> Result<Suites> {
-    let mut cargo = cargo(["test", "--package", "linkbal-tests", "--no-run"]);
-    for suite in selection.suites() {
-        cargo.args(["--test", suite]);
-    }
-    let suites = executables(&mut cargo, "test")?;
-    ensure!(suites.len() == selection.suites().count(), "cargo built other suites: {suites:?}");
-    Ok(suites)
 }
 
 /// Runs a command of cargo; returns the programs of that kind which it has built.
@@ -83,8 +92,9 @@ fn executable(message: &str, kind: &str) -> Option<(String, PathBuf)> {
 }
 
 /// Copies a program without its debug information, which is most of it; returns the new path.
-fn strip(program: &Path, to: PathBuf) -> Result<PathBuf> {
-    succeed(Command::new("strip").arg("-o").arg(&to).arg(program))?;
+fn strip(architecture: Architecture, program: &Path, to: PathBuf) -> Result<PathBuf> {
+    let strip = format!("{}-strip", architecture.triplet());
+    succeed(Command::new(strip).arg("-o").arg(&to).arg(program))?;
     Ok(to)
 }
 

@@ -1,17 +1,17 @@
 //! The architectures of gateways, and how to build for them.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use anyhow::Result;
 
 use crate::{
-    process::{cargo, succeed, target_dir, workspace},
+    process::{cargo, target_dir, workspace},
     setup::{LINKED_TOOLCHAIN, arm64_root, cargo_home},
 };
 
 /// An architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Architecture {
+pub(crate) enum Architecture {
     /// x86-64.
     Amd64,
     /// 64-bit ARM.
@@ -19,10 +19,10 @@ pub(super) enum Architecture {
 }
 
 impl Architecture {
-    pub(super) const ALL: [Architecture; 2] = [Architecture::Amd64, Architecture::Arm64];
+    pub(crate) const ALL: [Architecture; 2] = [Architecture::Amd64, Architecture::Arm64];
 
     /// Returns Debian's name.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Architecture::Amd64 => "amd64",
             Architecture::Arm64 => "arm64",
@@ -30,36 +30,54 @@ impl Architecture {
     }
 
     /// Returns Rust's name.
-    pub(super) const fn target(self) -> &'static str {
+    pub(crate) const fn target(self) -> &'static str {
         match self {
             Architecture::Amd64 => "x86_64-unknown-linux-gnu",
             Architecture::Arm64 => "aarch64-unknown-linux-gnu",
         }
     }
 
-    /// Builds the daemon as one static program, for any libc; returns its path.
+    /// Returns the name of GCC and of Debian's folders of libraries.
+    pub(crate) const fn triplet(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "x86_64-linux-gnu",
+            Architecture::Arm64 => "aarch64-linux-gnu",
+        }
+    }
+
+    /// Returns the name of qemu, in `qemu-system-NAME`.
+    pub(crate) const fn machine(self) -> &'static str {
+        match self {
+            Architecture::Amd64 => "x86_64",
+            Architecture::Arm64 => "aarch64",
+        }
+    }
+
+    /// Returns a command of cargo that builds static programs, for any libc.
     ///
     /// # Errors
-    /// If cargo fails.
-    pub(super) fn build(self) -> Result<PathBuf> {
-        println!("dist: building for {}", self.name());
-        let mut build = cargo(["build", "--release", "--locked", "--package", "linkbal"]);
+    /// If there is no home directory.
+    pub(crate) fn static_build<const N: usize>(self, arguments: [&str; N]) -> Result<Command> {
+        let mut build = cargo(arguments);
         build.args(["--target", self.target()]);
         // Plain RUSTFLAGS would be for build scripts and the eBPF object, too.
         build.env(self.variable("RUSTFLAGS"), self.flags()?);
         if self == Architecture::Arm64 {
-            build.env(self.variable("LINKER"), "aarch64-linux-gnu-gcc");
-            build.env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc");
+            let gcc = format!("{}-gcc", self.triplet());
+            build.env(self.variable("LINKER"), &gcc);
+            build.env("CC_aarch64_unknown_linux_gnu", &gcc);
             // Debian's standard library fits Debian's compiler alone.
             build.env("RUSTUP_TOOLCHAIN", LINKED_TOOLCHAIN);
-            build.env("CARGO_TARGET_DIR", target_dir()?.join("arm64"));
+            build.env("CARGO_TARGET_DIR", self.target_dir()?);
         }
-        succeed(&mut build)?;
-        Ok(self.target_dir()?.join(self.target()).join("release/linkbal"))
+        Ok(build)
     }
 
     /// Returns the folder that cargo builds in.
-    pub(super) fn target_dir(self) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// If this program does not lie in a target directory.
+    pub(crate) fn target_dir(self) -> Result<PathBuf> {
         let shared = target_dir()?;
         Ok(match self {
             Architecture::Amd64 => shared,
