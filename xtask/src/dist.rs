@@ -29,8 +29,8 @@ pub(crate) struct Arguments {
     /// Architectures to make packages for; all without any
     #[arg(long, value_enum)]
     arch: Vec<Architecture>,
-    /// Then install, upgrade, downgrade, remove and purge the amd64 package in a virtual machine with
-    /// systemd; needs root
+    /// Then install, upgrade, downgrade, remove and purge each package in a virtual machine with systemd;
+    /// needs root
     #[arg(long = "try")]
     try_it: bool,
 }
@@ -58,7 +58,11 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
         sbom::write(*architecture, &folder, epoch)?;
     }
     sum(&folder)?;
-    if arguments.try_it { vm::try_packages(debian::two_versions(&folder)?) } else { Ok(()) }
+    for architecture in architectures.iter().filter(|_| arguments.try_it) {
+        let packages = debian::two_versions(&folder, *architecture)?;
+        vm::try_packages(*architecture, packages)?;
+    }
+    Ok(())
 }
 
 /// Builds the daemon as one static program; returns its path.

@@ -15,7 +15,7 @@ use links::Tree;
 
 use crate::{
     process::{ask, cargo, succeed, workspace},
-    setup::{Need, setup},
+    setup::{Need, cache_dir, setup},
 };
 
 /// A line that breaks one of the repository's own rules.
@@ -41,11 +41,21 @@ impl std::fmt::Display for Violation {
 pub(crate) fn lint() -> Result<()> {
     succeed(&mut cargo(["fmt", "--all", "--check"]))?;
     check_own_rules()?;
-    setup(Need::Build)?;
+    setup(Need::Lint)?;
+    succeed(&mut deny()?)?;
     succeed(&mut clippy())?;
     succeed(&mut clippy_guests())?;
     succeed(&mut clippy_ebpf())?;
     succeed(cargo(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Returns the command that checks licences and sources of all crates, as `deny.toml` has them. Known
+/// vulnerabilities are another list each day, and no property of a commit.
+fn deny() -> Result<Command> {
+    let mut deny = Command::new(cache_dir()?.join("bin/cargo-deny"));
+    deny.current_dir(workspace()).args(["--log-level", "error", "--locked", "check"]);
+    deny.args(["--hide-inclusion-graph", "bans", "licenses", "sources"]);
+    Ok(deny)
 }
 
 fn clippy() -> Command {

@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Fuzz,
     /// Building linkbal.
     Build,
+    /// Checking it and the licences of its crates, too.
+    Lint,
     /// Making packages of it for all architectures, which needs nothing of what follows.
     Dist,
     /// Running linkbal and its lab, too.
@@ -44,6 +46,7 @@ pub(crate) enum Need {
 pub(crate) fn setup_and_report() -> Result<()> {
     setup(Need::Vm)?;
     setup(Need::Fuzz)?;
+    setup(Need::Lint)?;
     println!("setup: everything is there");
     Ok(())
 }

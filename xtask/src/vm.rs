@@ -75,10 +75,7 @@ pub(crate) struct Arguments {
 /// If a step or a test fails, or a guest hangs.
 pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
     require_root("vm", "to read what the guests need")?;
-    setup(match arguments.architecture {
-        Architecture::Amd64 => Need::Vm,
-        Architecture::Arm64 => Need::VmArm64,
-    })?;
+    setup(need(arguments.architecture))?;
     let both = [Version::V6_1, Version::V6_12];
     let kernels = if arguments.kernels.is_empty() { &both[..] } else { &arguments.kernels };
     let selection = Selection::of(&arguments.filters);
@@ -99,6 +96,14 @@ pub(crate) fn vm(arguments: &Arguments) -> Result<()> {
         bail!("{}", failures.join("\n"));
     }
     Ok(())
+}
+
+/// Returns what this machine needs for guests of an architecture.
+fn need(architecture: Architecture) -> Need {
+    match architecture {
+        Architecture::Amd64 => Need::Vm,
+        Architecture::Arm64 => Need::VmArm64,
+    }
 }
 
 /// The tests that ran in a guest.
@@ -187,16 +192,17 @@ impl System {
 ///
 /// # Errors
 /// If a step or the test fails, or the guest hangs.
-pub(crate) fn try_packages(packages: [PathBuf; 2]) -> Result<()> {
+pub(crate) fn try_packages(architecture: Architecture, packages: [PathBuf; 2]) -> Result<()> {
     require_root("dist", "to try the packages in a guest")?;
-    setup(Need::Vm)?;
-    let suites = suites::build(Architecture::Amd64, &Selection::of(&["vm".to_owned()]))?;
+    setup(need(architecture))?;
+    let suites = suites::build(architecture, &Selection::of(&["vm".to_owned()]))?;
     let numbered = (1..).zip(packages);
     let files = numbered.map(|(number, path)| (format!("packages/{number}.deb"), path)).collect();
     let script = "/tests/vm --ignored --nocapture package::\n";
-    let system = System::get(Version::V6_1, Architecture::Amd64)?;
+    let system = System::get(Version::V6_1, architecture)?;
     let outcome = run(&system, &suites, &image::FOR_PACKAGES, files, script)?;
-    println!("Linux {}: {}", Version::V6_1.name(), outcome.counts);
+    let name = architecture.name();
+    println!("{name}, Linux {}: {}", Version::V6_1.name(), outcome.counts);
     match outcome.failure {
         Some(failure) => bail!("{failure}"),
         None if outcome.counts.ran() == 0 => bail!("the test of the packages did not run"),

@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result};
 use super::exit::misuse;
 use crate::{
     config::COMMENTED,
-    removal::shell_word,
     sys::host::{file, privilege::only_root},
 };
 
-/// Writes a file that does not exist yet, as a whole.
+/// Writes a file that does not exist yet, as a whole. The example that linkbal came with makes room:
+/// there is nothing of the user's in it.
 ///
 /// # Errors
 ///
 /// If it exists, with what to do, or cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    match file::create(path, text.as_bytes()) {
+    match file::create(path, text.as_bytes(), COMMENTED) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(path)),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(error)
             .with_context(|| format!("failed to write {}: {}", path.display(), only_root())),
@@ -25,24 +25,18 @@ pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     }
 }
 
-/// Checks that a file does not exist.
+/// Checks that a file does not exist, or is the example that linkbal came with.
 ///
 /// # Errors
 ///
 /// If it exists, with what to do.
 pub(super) fn check(path: &Path) -> Result<()> {
-    if path.symlink_metadata().is_ok() { Err(exists(path)) } else { Ok(()) }
+    let free = path.symlink_metadata().is_err() || file::is_text(path, COMMENTED);
+    if free { Ok(()) } else { Err(exists(path)) }
 }
 
 fn exists(path: &Path) -> anyhow::Error {
     let shown = path.display();
-    if file::read_text(path, file::LARGE).is_ok_and(|text| text == COMMENTED) {
-        let word = shell_word(&path.to_string_lossy());
-        return misuse(format!(
-            "{shown} exists, and is not overwritten: it is the example that linkbal came with, with \
-             nothing of yours in it; move it away (`mv {word} {word}.example`), and say it again"
-        ));
-    }
     misuse(format!(
         "{shown} exists, and is not overwritten: write another file with --output, like {shown}.new, \
          and compare the two; or move {shown} away first"

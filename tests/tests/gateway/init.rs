@@ -127,6 +127,21 @@ fn the_proposal_for_a_machine_fits_it_and_brings_both_uplinks_up() {
 }
 
 #[test]
+fn the_example_of_the_package_makes_room_until_it_is_edited() {
+    let machine = Machine::new();
+    let example = text(&linkbal(&machine.lab, &["example"]).stdout);
+    fs::write(machine.path(), &example).unwrap();
+    machine.write();
+    let written = fs::read_to_string(machine.path()).unwrap();
+    assert!(written.contains("[uplink.wan-a]"), "{written}");
+    let edited = example + "# mine\n";
+    fs::write(machine.path(), &edited).unwrap();
+    let output = machine.init(&["--yes", "--output", machine.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(fs::read_to_string(machine.path()).unwrap(), edited);
+}
+
+#[test]
 fn an_uplink_by_dhcp_is_left_to_its_client() {
     let machine = Machine::new();
     machine.lab.use_pool(1).unwrap();

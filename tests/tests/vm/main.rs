@@ -24,6 +24,7 @@ mod dhclient;
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod fixture;
 mod flowtable;
+mod init;
 mod ipsec;
 #[path = "../gateway/kernel.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]

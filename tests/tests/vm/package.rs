@@ -11,17 +11,26 @@ use crate::machine::Machine;
 const OLDER: &str = "/packages/1.deb";
 const NEWER: &str = "/packages/2.deb";
 const CONFIG: &str = "/etc/linkbal/linkbal.toml";
-/// The database of a machine that has what linkbal depends on.
-const STATUS: &str = "Package: nftables\nStatus: install ok installed\nArchitecture: amd64\n\
-    Maintainer: nobody\nVersion: 1.0\nDescription: none\n\nPackage: iproute2\nStatus: install ok \
-    installed\nArchitecture: amd64\nMaintainer: nobody\nVersion: 6.1\nDescription: none\n\nPackage: \
-    kmod\nStatus: install ok installed\nArchitecture: amd64\nMaintainer: nobody\nVersion: \
-    30\nDescription: none\n";
+/// Debian's name of the machine's architecture.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+/// Packages that linkbal depends on, and versions that are enough.
+const DEPENDENCIES: [(&str, &str); 3] = [("nftables", "1.0"), ("iproute2", "6.1"), ("kmod", "30")];
 /// Datagrams of a second: a guest without an accelerator has no time for more.
 const RATE: u32 = 200;
 const FLOWS: usize = 50;
 /// Number of datagrams before and after a change.
 const PAUSE: u64 = 2 * RATE as u64;
+
+/// Returns the database of a machine that has what linkbal depends on.
+fn status() -> String {
+    let entry = |(name, version): (&str, &str)| {
+        format!(
+            "Package: {name}\nStatus: install ok installed\nArchitecture: {ARCHITECTURE}\n\
+             Maintainer: nobody\nVersion: {version}\nDescription: none\n\n"
+        )
+    };
+    DEPENDENCIES.map(entry).concat()
+}
 
 /// Runs dpkg.
 fn dpkg(machine: &Machine, args: &[&str]) {
@@ -64,7 +73,7 @@ fn kernel_state(machine: &Machine) -> [bool; 3] {
 fn the_package_is_installed_upgraded_downgraded_removed_and_purged() {
     let machine = Machine::start_without_linkbal(Lab::new(&UplinkSpec::pair()).unwrap());
     machine.run("mkdir", &["-p", "/var/lib/dpkg/info", "/var/lib/dpkg/updates"]);
-    machine.write("/var/lib/dpkg/status", STATUS);
+    machine.write("/var/lib/dpkg/status", &status());
     dpkg(&machine, &["--install", OLDER]);
     // An edited configuration comes first.
     assert_eq!(machine.property("linkbal", "ActiveState"), "inactive");

@@ -1,6 +1,6 @@
 //! Lines by PPPoE: pppd in the gateway dials an access concentrator of its provider.
 
-mod line;
+pub(crate) mod line;
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;

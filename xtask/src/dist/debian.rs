@@ -14,14 +14,14 @@ use crate::{
     setup::cache_dir,
 };
 
-/// Returns the path of the package for this machine's architecture, and that of the same with a newer
-/// version, which is made of it.
+/// Returns the path of the package for an architecture, and that of the same with a newer version,
+/// which is made of it.
 ///
 /// # Errors
 /// If there is no such package, or dpkg-deb fails.
-pub(super) fn two_versions(folder: &Path) -> Result<[PathBuf; 2]> {
-    let package = find(folder, Architecture::Amd64)?;
-    let root = target_dir()?.join("newer-package");
+pub(super) fn two_versions(folder: &Path, architecture: Architecture) -> Result<[PathBuf; 2]> {
+    let package = find(folder, architecture)?;
+    let root = target_dir()?.join(format!("newer-package-{}", architecture.name()));
     let _ = fs::remove_dir_all(&root);
     succeed(Command::new("dpkg-deb").arg("--raw-extract").args([&package, &root]))?;
     let control = root.join("DEBIAN/control");

@@ -19,6 +19,9 @@ pub(super) const LINKER_VERSION: &str = "0.13.0";
 /// The release of cargo-deb that is installed if it is missing.
 pub(super) const CARGO_DEB_VERSION: &str = "3.8.0";
 
+/// The release of cargo-deny that is installed if it is missing.
+pub(super) const CARGO_DENY_VERSION: &str = "0.20.2";
+
 /// The standard library for arm64, in the folder where it is unpacked.
 const ARM64_STD: &str = "usr/lib/rustlib/aarch64-unknown-linux-gnu/lib";
 
@@ -45,6 +48,8 @@ pub(super) struct Machine {
     pub(super) python: bool,
     /// True if the cargo-deb of the set-up itself works.
     pub(super) cargo_deb: bool,
+    /// True if the cargo-deny of the set-up itself works.
+    pub(super) cargo_deny: bool,
     /// True if the standard library for arm64 is unpacked.
     pub(super) arm64: bool,
     /// Packages of the [`FUZZ_PROGRAMS`] that are missing.
@@ -158,6 +163,7 @@ impl Machine {
             linker,
             python,
             cargo_deb: has(&cache, "cargo-deb", CARGO_DEB_VERSION),
+            cargo_deny: has(&cache, "cargo-deny", CARGO_DENY_VERSION),
             arm64: arm64_root()?.join(ARM64_STD).is_dir(),
             missing_dist_tools: missing_programs(&DIST_PROGRAMS),
             missing_cross_tools,

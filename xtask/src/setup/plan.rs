@@ -46,6 +46,9 @@ pub(super) fn plan(need: Need, machine: &Machine) -> Vec<Step> {
             steps.push(Step::BuildLinker);
         }
     }
+    if need == Need::Lint && !machine.cargo_deny {
+        steps.push(Step::InstallCargoDeny);
+    }
     if need == Need::Dist && !machine.cargo_deb {
         steps.push(Step::InstallCargoDeb);
     }
@@ -68,6 +71,7 @@ mod tests {
             linker: true,
             python: true,
             cargo_deb: true,
+            cargo_deny: true,
             arm64: true,
             missing_fuzz_tools: vec![],
             missing_tools: vec![],
@@ -156,6 +160,13 @@ mod tests {
         };
         let packages = Step::Packages(vec!["gcc-aarch64-linux-gnu", "qemu-system-arm"]);
         assert_eq!(plan(Need::VmArm64, &machine), [packages, Step::UnpackArm64]);
+        assert_eq!(plan(Need::Vm, &machine), []);
+    }
+
+    #[test]
+    fn only_checks_need_the_one_for_licences() {
+        let machine = Machine { cargo_deny: false, ..ready() };
+        assert_eq!(plan(Need::Lint, &machine), [Step::InstallCargoDeny]);
         assert_eq!(plan(Need::Vm, &machine), []);
     }
 

@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result};
 use super::{
     arm64,
     machine::{
-        CARGO_DEB_VERSION, LINKED_TOOLCHAIN, LINKER_VERSION, SCHEMATHESIS_VERSION, arm64_root,
-        cache_dir,
+        CARGO_DEB_VERSION, CARGO_DENY_VERSION, LINKED_TOOLCHAIN, LINKER_VERSION,
+        SCHEMATHESIS_VERSION, arm64_root, cache_dir,
     },
 };
 use crate::process::{cargo, succeed, workspace};
@@ -42,6 +42,8 @@ pub(super) enum Step {
     InstallPython,
     /// Installation of cargo-deb.
     InstallCargoDeb,
+    /// Installation of cargo-deny.
+    InstallCargoDeny,
     /// Download of Debian's standard library for arm64, unpacked beside the system: as installed
     /// packages, those of two architectures exclude each other.
     UnpackArm64,
@@ -62,6 +64,7 @@ impl Step {
                 format!("installing schemathesis {SCHEMATHESIS_VERSION} and axe-core for the tests")
             }
             Self::InstallCargoDeb => format!("building cargo-deb {CARGO_DEB_VERSION}"),
+            Self::InstallCargoDeny => format!("building cargo-deny {CARGO_DENY_VERSION}"),
             Self::UnpackArm64 => "unpacking Rust's standard library for arm64".into(),
         }
     }
@@ -101,7 +104,11 @@ impl Step {
             }
             Self::BuildLinker => build_linker(&cache_dir()?),
             Self::InstallPython => install_python(&cache_dir()?),
-            Self::InstallCargoDeb => install_cargo_deb(&cache_dir()?),
+            Self::InstallCargoDeb => install("cargo-deb", CARGO_DEB_VERSION, &[]),
+            // Its lists of vulnerabilities come by git(1).
+            Self::InstallCargoDeny => {
+                install("cargo-deny", CARGO_DENY_VERSION, &["--no-default-features"])
+            }
             Self::UnpackArm64 => arm64::unpack(&arm64_root()?),
         }
     }
@@ -138,12 +145,12 @@ fn build_linker(cache: &Path) -> Result<()> {
     succeed(&mut install)
 }
 
-fn install_cargo_deb(cache: &Path) -> Result<()> {
-    let mut install = cargo(["install", "cargo-deb", "--locked", "--force", "--quiet"]);
-    install.args(["--version", CARGO_DEB_VERSION, "--root"]).arg(cache);
-    // Halves the build time; the program has little to do.
-    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env_remove("CARGO_TARGET_DIR");
-    succeed(&mut install)
+/// Installs a program for cargo from its registry, without optimization: it has little to do.
+fn install(program: &str, version: &str, options: &[&str]) -> Result<()> {
+    let mut install = cargo(["install", program, "--locked", "--force", "--quiet"]);
+    install.args(["--version", version, "--root"]).arg(cache_dir()?).args(options);
+    install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    succeed(install.env_remove("CARGO_TARGET_DIR"))
 }
 
 /// Installs schemathesis with what it needs, and axe-core, each in the version that the tests were written for.

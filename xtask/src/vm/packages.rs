@@ -19,28 +19,34 @@ const PACKAGES: [&str; 6] =
 
 /// The packages of all other programs that a guest of another architecture gets. What they depend
 /// on comes with them.
-const PROGRAMS: [&str; 21] = [
+const PROGRAMS: [&str; 27] = [
     "bash",
     "bpftool",
     "busybox-static",
     "conntrack",
     "coreutils",
     "curl",
+    "diffutils",
     "dnsmasq-base",
+    "dpkg",
     "grep",
+    "init-system-helpers",
     "iperf3",
     "iproute2",
     "mount",
     "netbase",
     "nftables",
     "nginx",
+    "perl-base",
     "pppoe",
     "procps",
     "sed",
     "squid",
+    "tar",
     "tcpdump",
     "util-linux",
     "wireguard-tools",
+    "xz-utils",
 ];
 
 /// Files of the packages that a guest gets, as the packages place them.

@@ -181,12 +181,12 @@ pub(crate) fn rewrite<T>(
 }
 
 /// Creates the file at `path`, and its folder if needed, for everybody to read: it is there as a whole
-/// or not at all.
+/// or not at all. A file whose text is `example` makes room.
 ///
 /// # Errors
 ///
 /// If it exists, of kind [`ErrorKind::AlreadyExists`], or if it cannot be written.
-pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub fn create(path: &Path, contents: &[u8], example: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -197,12 +197,21 @@ pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
         file.write_all(contents)?;
         file.set_permissions(fs::Permissions::from_mode(0o644))
     })
-    // Unlike a renamed one, a link never takes the place of a file.
-    .and_then(|()| fs::hard_link(&draft, path));
+    .and_then(|()| match is_text(path, example) {
+        true => fs::rename(&draft, path),
+        // Unlike a renamed one, a link never takes the place of a file.
+        false => fs::hard_link(&draft, path),
+    });
     // It has another name by now, or is of no use.
     let _ = fs::remove_file(&draft);
     created?;
     File::open(folder)?.sync_all()
+}
+
+/// Returns whether a file, and no link to one, has exactly that text.
+pub(crate) fn is_text(path: &Path, text: &str) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_file())
+        && read_text(path, LARGE).is_ok_and(|found| found == text)
 }
 
 fn write_draft<T>(draft: &Path, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
