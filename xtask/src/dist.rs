@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     architecture::Architecture,
-    process::{ask, succeed, target_dir, workspace},
+    process::{ask, cargo, succeed, target_dir, workspace},
     setup::{Need, setup},
     vm,
 };
@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// needs root
     #[arg(long = "try")]
     try_it: bool,
+    /// Then make them once more, in another clone of the last commit, and fail if a byte differs
+    #[arg(long)]
+    twice: bool,
 }
 
 /// Makes all packages in `target/packages`.
@@ -58,10 +61,35 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
         sbom::write(*architecture, &folder, epoch)?;
     }
     sum(&folder)?;
+    if arguments.twice {
+        again(architectures, &folder)?;
+    }
     for architecture in architectures.iter().filter(|_| arguments.try_it) {
         let packages = debian::two_versions(&folder, *architecture)?;
         vm::try_packages(*architecture, packages)?;
     }
+    Ok(())
+}
+
+/// Makes the packages in another clone, and compares all sums.
+fn again(architectures: &[Architecture], folder: &Path) -> Result<()> {
+    let mut status = Command::new("git");
+    status.current_dir(workspace()).args(["status", "--porcelain"]);
+    let changed = ask(&mut status).context("failed to ask git for changes")?;
+    anyhow::ensure!(changed.is_empty(), "commit first: a clone has only what is committed");
+    let clone = target_dir()?.join("another/clone");
+    let _ = fs::remove_dir_all(&clone);
+    let mut git = Command::new("git");
+    succeed(git.args(["clone", "--quiet"]).arg(workspace()).arg(&clone))?;
+    let mut dist = cargo(["xtask", "dist"]);
+    for architecture in architectures {
+        dist.args(["--arch", architecture.name()]);
+    }
+    succeed(dist.current_dir(&clone).env_remove("CARGO_TARGET_DIR"))?;
+    let sums = |folder: &Path| fs::read_to_string(folder.join("SHA256SUMS"));
+    let (first, second) = (sums(folder)?, sums(&clone.join("target/packages"))?);
+    anyhow::ensure!(first == second, "a second build differs: {}", clone.display());
+    println!("a second build in {} has the same bytes", clone.display());
     Ok(())
 }
 
