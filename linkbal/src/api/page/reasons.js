@@ -136,6 +136,8 @@ const PAIRS = [
   ["granted", "aceito"], ["refused", "recusado"], ["within", "dentro da sua parte"], ["limited", "limitado"],
   ["working", "funcionando"], ["in-force", "em vigor"], ["on-trial", "em teste"], ["lost", "desfeita"],
   ["last-good", "última boa"],
+  ["gateway-silent", "gateway calado"], ["internet", "internet"], ["dns", "DNS"], ["only-dns", "só DNS"],
+  ["ping", "ping"], ["captive-portal", "portal de acesso"], ["wrong-answer", "resposta errada"],
   // Their reasons.
   ["the administrator wants it so", "o administrador quer assim"],
   ["{0} % of its capacity are in use", "{0} % da capacidade em uso"],
