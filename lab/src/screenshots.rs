@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 const WIDTHS: [u32; 4] = [320, 768, 1280, 2560];
 
 /// Size of the pictures of the documents, in pixels.
-const SIZE: (u32, u32) = (1180, 980);
+const SIZE: (u32, u32) = (1180, 1120);
 
 /// Highest picture, in pixels.
 const HIGHEST: u64 = 4000;

@@ -148,8 +148,8 @@ fn the_page_has_words_for_what_is_rare() {
     let reason = "targets answer; degraded: latency 350.2 ms (limit 300 ms), loss 7.5 % (limit 5 %); \
                   what nobody knows";
     let told = format!("import('/page/reasons.js').then(({{ told }}) => told('{reason}'))");
-    let said = "os alvos respondem; qualidade degradada: latência 350,2 ms (limite 300 ms), \
-                perda 7,5 % (limite 5 %); what nobody knows";
+    let said = "os alvos respondem; qualidade degradada: latência 350,2\u{a0}ms (limite 300\u{a0}ms), \
+                perda 7,5\u{a0}% (limite 5\u{a0}%); what nobody knows";
     assert_eq!(browser.run_async(&told), said);
     // One uplink of a worse tier, which gets no new flows.
     let waiting = "Promise.all([import('/page/overview.js'), fetch('/v1/status')]) \

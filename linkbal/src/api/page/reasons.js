@@ -209,11 +209,11 @@ const PAIRS = [
   ["{0} and {1}", "{0} e {1}"],
 ];
 
-/// Returns the words for a text of the daemon in the language of the page.
+/// Returns the words for a text of the daemon in the language of the page, numbers beside their units.
 export function told(text) {
-  if (!isPortuguese()) return text;
-  const parts = text.split(/(; |: |(?<=\)), )/);
-  return parts.map((part, at) => (at % 2 ? part : piece(part))).join("");
+  const parts = isPortuguese() ? text.split(/(; |: |(?<=\)), )/) : [];
+  const words = parts.length ? parts.map((part, at) => (at % 2 ? part : piece(part))).join("") : text;
+  return words.replace(/(\d) (?=(?:ms|s|min|h|d|%)(?!\w))/g, "$1\u00a0");
 }
 
 const PATTERNS = PAIRS.map(([english, portuguese]) => {
