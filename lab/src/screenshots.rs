@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 const WIDTHS: [u32; 4] = [320, 768, 1280, 2560];
 
 /// Size of the pictures of the documents, in pixels.
-const SIZE: (u32, u32) = (1180, 980);
+const SIZE: (u32, u32) = (1180, 1120);
 
 /// Highest picture, in pixels.
 const HIGHEST: u64 = 4000;
@@ -37,8 +37,15 @@ const HIGHEST: u64 = 4000;
 const SECTIONS: [&str; 5] = ["overview", "flows", "events", "explain", "configuration"];
 
 /// Names and weights of the uplinks: what becomes of each is in [`spoil`].
-const UPLINKS: [(&str, u32); 6] =
-    [("fiber", 50), ("cable", 30), ("dsl", 10), ("lte", 5), ("radio", 5), ("coax", 10)];
+const UPLINKS: [(&str, u32); 7] = [
+    ("fiber", 50),
+    ("cable", 30),
+    ("dsl", 10),
+    ("lte", 5),
+    ("radio", 5),
+    ("coax", 10),
+    ("satellite", 5),
+];
 
 /// The options of the pictures.
 #[derive(Clone, Debug)]
@@ -105,7 +112,8 @@ fn config(lab: &Lab, keys: &Path) -> Result<String> {
     let api = format!(
         "[firewall]\ninbound = \"open\"\n\n[api]\nlisten = \"127.0.0.1:9480\"\ntoken_file = {token:?}\n"
     );
-    Ok(format!("{}hold = \"500ms\"\n\n[uplink.coax.probe]\nhold = \"10m\"\n\n{api}", lab.config()))
+    let uplinks = lab.config().replace("[uplink.satellite]\n", "[uplink.satellite]\ntier = 2\n");
+    Ok(format!("{uplinks}hold = \"500ms\"\n\n[uplink.coax.probe]\nhold = \"10m\"\n\n{api}"))
 }
 
 impl Scene {
@@ -201,10 +209,13 @@ impl Scene {
             "document.querySelector('#notices').innerText.includes('cable')",
         )?;
         browser.wait_for(
-            "it down",
-            "document.querySelector('[data-key=cable]').dataset.state === 'down'",
+            "its reason",
+            "document.querySelector('[data-key=cable]').innerText.includes('on purpose')",
         )?;
-        self.take(&folder.join("drill.png"))?;
+        for language in ["pt", "en"] {
+            self.set("language", language)?;
+            self.take(&folder.join(format!("drill-{language}.png")))?;
+        }
         browser.wait_for(
             "it up",
             "document.querySelector('[data-key=cable]').dataset.state === 'up'",

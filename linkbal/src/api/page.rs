@@ -2,6 +2,9 @@
 //!
 //! Uses nothing from elsewhere, and its policy lets it use nothing: what a browser runs is what is here.
 
+#[cfg(test)]
+mod reasons;
+
 use axum::{
     Router,
     http::{
@@ -21,7 +24,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 /// The files, by path.
-const FILES: [(&str, &str, &str); 14] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page/style.css", CSS, include_str!("page/style.css")),
     ("/page/icon.svg", IMAGE, include_str!("page/icon.svg")),
@@ -35,6 +38,7 @@ const FILES: [(&str, &str, &str); 14] = [
     ("/page/gateway.js", SCRIPT, include_str!("page/gateway.js")),
     ("/page/history.js", SCRIPT, include_str!("page/history.js")),
     ("/page/overview.js", SCRIPT, include_str!("page/overview.js")),
+    ("/page/reasons.js", SCRIPT, include_str!("page/reasons.js")),
     ("/page/words.js", SCRIPT, include_str!("page/words.js")),
 ];
 
@@ -90,10 +94,11 @@ mod tests {
         assert_eq!(english, portuguese);
         assert!(english.contains("state_admin-down") && english.len() > 100, "{english:?}");
         for (path, _, text) in FILES {
-            for mark in ["data-words=\"", "words(\""] {
+            for (mark, end) in [("data-words=\"", ""), ("words(\"", ""), ("counted(\"", "_one")] {
                 let used = text.split(mark).skip(1).filter_map(|rest| rest.split('"').next());
                 for key in used {
-                    assert!(english.contains(key), "{path} uses {key:?}");
+                    let both = [key, &format!("{key}{end}")];
+                    assert!(both.iter().all(|key| english.contains(key)), "{path} uses {both:?}");
                 }
             }
         }

@@ -38,7 +38,7 @@ use linkbal_common::uplink::Family;
 
 use self::{
     cause::GatewayState,
-    damping::Damping,
+    damping::{Damping, measured},
     drill::Drill,
     failure::Failure,
     passive::Passive,
@@ -568,8 +568,7 @@ impl Health {
                 if self.good_rounds < self.probe.success_count || held < self.hold() {
                     return None;
                 }
-                let reason =
-                    format!("{} good rounds in {:.1} s", self.good_rounds, held.as_secs_f64());
+                let reason = format!("{} good rounds in {}", self.good_rounds, measured(held));
                 self.enter(State::Up, reason, now)
             }
         }

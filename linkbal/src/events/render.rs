@@ -136,12 +136,11 @@ fn shortcuts(obstacle: &Obstacle, there: bool) -> EventBody {
         Obstacle::Ingress { interface, .. } | Obstacle::Unknown { interface } => Some(interface),
         Obstacle::Configured(_) | Obstacle::Everywhere(_) => None,
     };
-    let whose = interface.map_or(String::new(), |interface| format!(" of {interface}"));
+    let all = || "shortcuts".to_owned();
+    let which = interface.map_or_else(all, |interface| format!("shortcuts of {interface}"));
     let body = match there {
-        true => change("on", "off", &format!("shortcuts{whose} are off: {obstacle}")),
-        false => {
-            change("off", "on", &format!("shortcuts{whose} are no longer off for this: {obstacle}"))
-        }
+        true => change("on", "off", &format!("{which} are off: {obstacle}")),
+        false => change("off", "on", &format!("{which} are no longer off for this: {obstacle}")),
     };
     EventBody { interface: interface.cloned(), ..body }
 }

@@ -15,7 +15,7 @@ pub(super) fn repair(
     by: &Option<Process>,
 ) -> EventBody {
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    let reason = format!("undone by {}; in force again{}", doer(kind, by), advice(kind, by));
+    let reason = format!("undone by {}; in force again", doer(kind, by)) + advice(kind, by);
     EventBody {
         object: Some(what.join(", ") + &more),
         by: by.as_ref().map(ToString::to_string),
@@ -29,8 +29,8 @@ fn advice(kind: ResourceKind, by: &Option<Process>) -> &'static str {
     // The kernel keeps only so much of a name.
     let networkd = name.starts_with("systemd-network");
     if networkd && matches!(kind, ResourceKind::Rules | ResourceKind::Routes) {
-        " (ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in \
-         /etc/systemd/networkd.conf keep it from that)"
+        "; ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in \
+         /etc/systemd/networkd.conf keep it from that"
     } else {
         ""
     }

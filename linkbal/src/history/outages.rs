@@ -148,9 +148,11 @@ impl Outages {
     }
 }
 
-/// Returns the beginning of a text, with at most `length` bytes.
+/// Returns the beginning of a text, with at most `length` bytes: whole pieces of it, if that is possible.
 fn shorten(text: &str, length: usize) -> String {
-    text[..text.floor_char_boundary(length)].to_owned()
+    let (kept, rest) = text.split_at(text.floor_char_boundary(length));
+    let end = kept.rfind("; ").or_else(|| kept.rfind(": ")).filter(|_| !rest.is_empty());
+    kept[..end.unwrap_or(kept.len())].to_owned()
 }
 
 #[cfg(test)]
@@ -193,11 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_cut_between_characters() {
+    fn texts_are_cut_between_pieces_or_else_characters() {
         let long = Down { cause: "no-answer", reason: "ä".repeat(150) };
         let mut outages = Outages::default();
         outages.went_down(V4, 1, &long);
         assert_eq!(outages.iter().next().expect("one").reason, "ä".repeat(80));
+        assert_eq!(shorten("a line: with advice; and more", 25), "a line: with advice");
+        assert_eq!(shorten("a line: with advice", 12), "a line");
+        assert_eq!(shorten("a line: with", 12), "a line: with");
     }
 
     proptest! {

@@ -4,13 +4,14 @@ mod browser;
 mod configuration;
 
 use std::fs;
+use std::process::Stdio;
 
-use linkbal_lab::daemon::Daemon;
+use linkbal_lab::daemon::{self, Daemon};
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use nix::sys::signal::Signal;
 
 use self::browser::Browser;
-use crate::fixture::{Gateway, LIMIT, installed, uplink_status};
+use crate::fixture::{Gateway, LIMIT, installed, linkbal, uplink_status};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const PAGE: &str = "http://127.0.0.1:9480/";
@@ -46,6 +47,13 @@ fn give_token(browser: &Browser) {
     browser.wait_for("buttons", "document.querySelector('button[data-verb]') !== null");
 }
 
+/// Shows the page in a language.
+fn speak(browser: &Browser, language: &str) {
+    browser.click(&format!("#language option[value={language}]"));
+    let spoken = format!("document.documentElement.lang.startsWith('{language}')");
+    browser.wait_for("the language", &spoken);
+}
+
 /// Asserts that nothing was refused by the policy of the page, and that no script failed.
 fn assert_no_errors(browser: &Browser) {
     for message in browser.console() {
@@ -73,6 +81,7 @@ fn the_page_shows_what_is_down_and_why_and_changes_what_the_token_allows() {
     browser.click("nav a[href='#events']");
     let told = "document.querySelector('#event-list').innerText";
     browser.wait_for("the event", &format!("{told}.includes('no carrier on wan-a')"));
+    in_portuguese(&browser, &a);
     gateway.lab.plug_cable(0).unwrap();
     browser.click("nav a[href='#overview']");
     browser.wait_for("it up again", &format!("{a}.dataset.state === 'up'"));
@@ -87,6 +96,9 @@ fn the_page_shows_what_is_down_and_why_and_changes_what_the_token_allows() {
     browser.click("#ask-yes");
     let b = card("isp-b");
     browser.wait_for("it draining", &format!("{b}.dataset.state === 'draining'"));
+    let left = ["takes no new flows", "and takes no new ones"];
+    let left = left.map(|words| format!("{b}.innerText.includes('{words}')")).join(" || ");
+    browser.wait_for("what is left", &left);
     let status = gateway.daemon.status().unwrap();
     assert_eq!(uplink_status(&status, "isp-b")["admin"], "drained");
     browser.wait_for("the way back", "document.querySelector('button[data-verb=enable]')");
@@ -97,6 +109,58 @@ fn the_page_shows_what_is_down_and_why_and_changes_what_the_token_allows() {
     browser.click("#flow-rows button");
     let answer = browser.wait_for("the answer", "document.querySelector('#answer').innerText");
     assert!(answer.as_str().unwrap().contains("isp-"), "{answer}");
+    assert_no_errors(&browser);
+}
+
+/// Asserts that an uplink without a cable has no English reason for a reader of Portuguese, and has it
+/// once for both families.
+fn in_portuguese(browser: &Browser, card: &str) {
+    speak(browser, "pt");
+    let told = "document.querySelector('#event-list').innerText";
+    let event = "link isp-a IPv4: ativo → fora do ar: sem sinal em wan-a";
+    browser.wait_for("the event", &format!("{told}.includes('{event}')"));
+    browser.click("nav a[href='#overview']");
+    let states = format!("[...{card}.querySelectorAll('.states li')]");
+    let words = format!("{states}.map((state) => state.children[2].innerText)");
+    browser.wait_for("one item", &format!("{states}.length === 1"));
+    let reason =
+        "sem sinal em wan-a; conecte o cabo, ou ligue o aparelho da outra ponta".to_owned();
+    assert_eq!(browser.run(&format!("return {words}")), serde_json::json!([reason]));
+    let family = browser.run(&format!("return {states}[0].innerText"));
+    assert!(family.as_str().unwrap().starts_with("IPv4, IPv6 fora do ar desde "), "{family}");
+    speak(browser, "en");
+    browser.click("nav a[href='#events']");
+}
+
+#[test]
+fn the_page_has_words_for_what_is_rare() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = start(&folder);
+    let browser = Browser::start(&gateway.lab.gateway);
+    browser.open(PAGE);
+    browser.wait_for("the uplinks", "document.querySelectorAll('article').length === 2");
+    let outages = "import('/page/words.js').then(({ counted, setLanguage }) => \
+                   ['en', 'pt'].flatMap((language) => { setLanguage(language); \
+                   return [1, 2].map((count) => counted('outages', count, '17 s')); }))";
+    let said =
+        serde_json::json!(["1 outage, 17 s", "2 outages, 17 s", "1 queda, 17 s", "2 quedas, 17 s"]);
+    assert_eq!(browser.run_async(outages), said);
+    let reason = "targets answer; degraded: latency 350.2 ms (limit 300 ms), loss 7.5 % (limit 5 %); \
+                  what nobody knows";
+    let told = format!("import('/page/reasons.js').then(({{ told }}) => told('{reason}'))");
+    let said = "os alvos respondem; qualidade degradada: latência 350,2\u{a0}ms (limite 300\u{a0}ms), \
+                perda 7,5\u{a0}% (limite 5\u{a0}%); what nobody knows";
+    assert_eq!(browser.run_async(&told), said);
+    // One uplink of a worse tier, which gets no new flows.
+    let waiting = "Promise.all([import('/page/overview.js'), fetch('/v1/status')]) \
+        .then(async ([page, answer]) => { const status = await answer.json(); \
+        const [best, other] = status.uplinks; other.tier = 2; \
+        for (const family of [other.ipv4, other.ipv6]) family.share_wanted = 0; \
+        page.showOverview(status); \
+        return [best, other].map(({ name }) => document.querySelector( \
+        `article[data-key=${name}] > div:nth-child(2)`)?.innerText ?? null); })";
+    let remarks = serde_json::json!([null, "de reserva: o nível 1 está em uso"]);
+    assert_eq!(browser.run_async(waiting), remarks);
     assert_no_errors(&browser);
 }
 
@@ -112,6 +176,13 @@ fn everybody_can_read_the_page_on_every_screen() {
     browser.open(PAGE);
     browser.wait_for("the uplinks", "document.querySelectorAll('article').length === 2");
     give_token(&browser);
+    assert!(linkbal(&gateway.lab, &["drain", "isp-b"]).status.success());
+    let mut drill = gateway.lab.gateway.command(daemon::find_program().unwrap());
+    drill.args(["drill", "isp-a", "--for", "10m"]).stdout(Stdio::null());
+    let mut drill = Some(gateway.lab.gateway.spawn(&mut drill).unwrap());
+    let state = |name: &str| format!("document.querySelector('[data-key={name}]').dataset.state");
+    browser.wait_for("a drill", &format!("{} === 'drill'", state("isp-a")));
+    browser.wait_for("one draining", &format!("{} === 'draining'", state("isp-b")));
     let axe = installed("axe/axe_playwright_python/axe.min.js");
     let axe = fs::read_to_string(axe).unwrap();
     browser.run(&axe);
@@ -135,6 +206,8 @@ fn everybody_can_read_the_page_on_every_screen() {
             let wide = browser.run("return document.scrollingElement.scrollWidth - innerWidth");
             assert!(wide.as_i64().unwrap() <= 0, "{section} at {width}: {wide} pixels too wide");
         }
+        // Nothing can be tried during a drill.
+        drop(drill.take());
     }
     browser.click("#language option[value=pt]");
     browser.wait_for("Portuguese", "document.querySelector('nav a').innerText === 'Visão geral'");

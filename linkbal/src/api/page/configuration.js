@@ -3,7 +3,7 @@
 import { problems, changes, showLines, caretTo } from "./editor.js";
 import { $, confirm, replace, say } from "./elements.js";
 import { ask, askJson, hasToken } from "./gateway.js";
-import { span, time, words } from "./words.js";
+import { counted, span, time, words } from "./words.js";
 
 /// The configuration in force; null while it is not known.
 let known = null;
@@ -111,7 +111,7 @@ export function showFound() {
   replace($("#conf-changes"), changes(found.changes));
   const lines = [
     found.usable ? words("conf_usable") : words("conf_unusable", found.problems.length + found.left_out),
-    found.left_out > 0 ? words("left_out", found.left_out) : null,
+    found.left_out > 0 ? counted("left_out", found.left_out) : null,
     found.usable && found.changes.length === 0 ? words("conf_same") : null,
     found.untried,
   ];

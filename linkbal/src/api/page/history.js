@@ -2,7 +2,8 @@
 
 import { $, draw, make } from "./elements.js";
 import { askLines } from "./gateway.js";
-import { millis, rate, span, time, words } from "./words.js";
+import { told } from "./reasons.js";
+import { counted, millis, rate, span, time, words } from "./words.js";
 
 const DAY = 86_400_000;
 /// Length of what is shown, in milliseconds; the last hour without one.
@@ -78,9 +79,9 @@ function outages(list) {
   if (!list.length) return make("p", { class: "soft" }, words("no_outages"));
   const seconds = list.reduce((sum, outage) => sum + outage.lasted_s, 0);
   const item = (outage) =>
-    make("li", {}, `${time(outage.begin)}, ${outage.family}: ${span(outage.lasted_s)}${outage.end ? "" : ` (${words("still")})`}: ${outage.reason}`);
+    make("li", {}, `${time(outage.begin)}, ${told(outage.family)}: ${span(outage.lasted_s)}${outage.end ? "" : ` (${words("still")})`}: ${told(outage.reason)}`);
   return make(
-    "details", {}, make("summary", {}, words("outages", list.length, span(seconds))),
+    "details", {}, make("summary", {}, counted("outages", list.length, span(seconds))),
     make("ul", {}, ...list.toReversed().slice(0, 20).map(item)),
   );
 }

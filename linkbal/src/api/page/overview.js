@@ -3,10 +3,26 @@
 import { $, confirm, draw, make, replace, say } from "./elements.js";
 import { ask, hasToken } from "./gateway.js";
 import { history } from "./history.js";
-import { millis, number, percent, rate, span, time, words } from "./words.js";
+import { told } from "./reasons.js";
+import { counted, millis, number, percent, rate, span, time, words } from "./words.js";
 
 const families = (uplink) => [["IPv4", uplink.ipv4], ["IPv6", uplink.ipv6]].filter(([, family]) => family);
-const stateOf = (uplink, state) => (uplink.admin === "drained" && state === "up" ? "draining" : state);
+
+/// Returns the state of a family in a word: one that is down for a drill is no outage, and one that is
+/// up and drained is draining.
+function stateOf(uplink, family) {
+  if (family.drilled && family.state !== "admin-down") return "drill";
+  return uplink.admin === "drained" && family.state === "up" ? "draining" : family.state;
+}
+
+/// States from the best to the worst.
+const STATES = ["up", "draining", "drill", "init", "down", "admin-down"];
+
+/// Returns the state of an uplink: that of its better family.
+function stateOfAll(uplink) {
+  const states = families(uplink).map(([, family]) => stateOf(uplink, family));
+  return STATES.find((state) => states.includes(state)) ?? uplink.state;
+}
 
 export function showOverview(status) {
   const uplinks = status.uplinks.toSorted((a, b) => a.tier - b.tier || a.name.localeCompare(b.name));
@@ -59,7 +75,7 @@ function way(status, uplinks) {
   const bend = (at.to - at.from) / 2;
   const lines = uplinks.flatMap((uplink, number) => {
     const y = (number + 0.5) * (height / uplinks.length);
-    const state = stateOf(uplink, uplink.state);
+    const state = stateOfAll(uplink);
     const total = uplink.load.up + uplink.load.down;
     const width = 2 + 9 * Math.sqrt(total / most);
     const shape = `M ${at.from} ${middle} C ${at.from + bend} ${middle} ${at.to - bend} ${y} ${at.to} ${y}`;
@@ -71,7 +87,7 @@ function way(status, uplinks) {
       draw("text", { x: at.to + 10, y: y + 17, class: "soft" }, `↑\u00a0${rate(uplink.load.up)}  ↓\u00a0${rate(uplink.load.down)}`),
     ];
   });
-  const said = uplinks.map((uplink) => `${uplink.name}: ${words(`state_${stateOf(uplink, uplink.state)}`)}, ${rate(uplink.load.down)}`);
+  const said = uplinks.map((uplink) => `${uplink.name}: ${words(`state_${stateOfAll(uplink)}`)}, ${rate(uplink.load.down)}`);
   const hosts = status.lan.map((lan) => lan.interface).join(", ");
   const lan = at.lan == null ? [] : [
     draw("path", { d: `M ${at.lan + 110} ${middle} H ${at.gateway}`, class: "is-up", "stroke-width": 5 }),
@@ -82,7 +98,7 @@ function way(status, uplinks) {
     "svg", { viewBox: `0 0 ${at.width} ${height}`, role: "img", "aria-label": `${words("way")}. ${said.join(". ")}` },
     ...lan,
     ...lines,
-    ...box(at.gateway, 120, words("gateway"), `${number(flows)} ${words("flows").toLowerCase()}`),
+    ...box(at.gateway, 120, words("gateway"), counted("in_all", flows)),
   );
 }
 
@@ -95,25 +111,66 @@ function card(status, uplink) {
     ["share", words("share_is", uplink.recent_share == null ? "-" : percent(uplink.recent_share), percent(uplink.share_wanted))],
   ];
   return make(
-    "article", { "data-state": stateOf(uplink, uplink.state), "data-key": uplink.name, "aria-label": uplink.name },
+    "article", { "data-state": stateOfAll(uplink), "data-key": uplink.name, "aria-label": uplink.name },
     make("div", { class: "top" }, make("h3", {}, uplink.name), make("span", { class: "soft" }, `${uplink.interface} · ${words("tier")} ${uplink.tier}`)),
-    status.drill === uplink.name ? make("div", {}, words("drill_on", uplink.name)) : null,
-    make("ul", { class: "states" }, ...families(uplink).map(([name, family]) => familyState(uplink, name, family))),
+    ...remarks(status, uplink).map((text) => make("div", {}, text)),
+    make("ul", { class: "states" }, ...together(families(uplink)).map((alike) => familyState(uplink, alike))),
     make("dl", { class: "facts" }, ...facts.flatMap(([key, text]) => [make("dt", {}, words(key)), make("dd", {}, text)])),
     ...history(uplink.name),
     hasToken() ? buttons(uplink) : null,
   );
 }
 
-function familyState(uplink, name, family) {
-  const state = stateOf(uplink, family.state);
-  const measured = `${words("latency")}\u00a0${millis(family.latency_ms)} · ${words("jitter")}\u00a0${millis(family.jitter_ms)} · ${words("loss")}\u00a0${percent(family.loss)}`;
-  const why = [family.reason, family.remedy].filter(Boolean).join("; ");
+/// Returns what is to be said of an uplink as a whole.
+function remarks(status, uplink) {
+  const list = [];
+  if (status.drill === uplink.name) list.push(words("drill_on", uplink.name));
+  if (stateOfAll(uplink) === "draining") list.push(drained(uplink));
+  const waitsFor = betterTier(status, uplink);
+  if (waitsFor != null) list.push(words("waits", waitsFor));
+  return list;
+}
+
+/// Says how far an uplink is drained.
+function drained({ share_wanted, live_flows }) {
+  if (share_wanted > 0) return words("draining_used");
+  if (live_flows == null) return words("draining_new");
+  return live_flows === 0 ? words("draining_none") : counted("draining", live_flows);
+}
+
+/// Returns the tier in use, if an uplink that is up gets no new flows for being of a worse one.
+function betterTier({ uplinks }, uplink) {
+  const isUsed = (other) => families(other).some(([, family]) => family.share_wanted > 0);
+  if (stateOfAll(uplink) !== "up" || isUsed(uplink)) return null;
+  const better = uplinks.filter((other) => other.tier < uplink.tier && isUsed(other));
+  return better.length ? Math.min(...better.map((other) => other.tier)) : null;
+}
+
+/// Longest time between the changes of two families that are told as one, in milliseconds.
+const TOGETHER = 2000;
+
+/// Returns the families of an uplink, those together that have one state for one reason.
+function together(each) {
+  const apart = each.map((family) => [family]);
+  if (each.length < 2) return apart;
+  const [[, one], [, other]] = each;
+  const same = ["state", "reason", "remedy", "degraded", "drilled"].every((key) => one[key] === other[key]);
+  return same && Math.abs(Date.parse(one.since) - Date.parse(other.since)) < TOGETHER ? [each] : apart;
+}
+
+function familyState(uplink, alike) {
+  const [[, family]] = alike;
+  const names = alike.map(([name]) => name).join(", ");
+  const state = stateOf(uplink, family);
+  const why = [family.reason, family.remedy].filter(Boolean).map(told).join("; ");
+  const measured = ({ latency_ms, jitter_ms, loss }) =>
+    `${words("latency")}\u00a0${millis(latency_ms)} · ${words("jitter")}\u00a0${millis(jitter_ms)} · ${words("loss")}\u00a0${percent(loss)}`;
+  const measures = alike.map(([name, each]) => (alike.length > 1 ? `${name}: ` : "") + measured(each));
   return make(
-    "li", {}, `${name} `, make("span", { class: `state ${state}` }, words(`state_${state}`)),
+    "li", {}, `${names} `, make("span", { class: `state ${state}` }, words(`state_${state}`)),
     make("span", { class: "soft" }, ` ${words("since", time(family.since))}`),
     family.degraded ? make("div", {}, words("degraded")) : null,
-    make("div", {}, why), make("div", { class: "soft" }, measured),
+    make("div", {}, why), ...measures.map((text) => make("div", { class: "soft" }, text)),
   );
 }
 
@@ -137,6 +194,6 @@ async function act(path, what) {
     await ask(path, "POST");
     say(words("done", what));
   } catch (error) {
-    say(error.status === 401 ? words("token_needed") : words("refused", error.message));
+    say(error.status === 401 ? words("token_needed") : words("refused", told(error.message)));
   }
 }

@@ -10,12 +10,16 @@ const ENGLISH = {
   down: "Down", cancel: "Cancel", explain_help: "Which uplink a connection takes, and why.",
   live: "live", lost: "no answer from the gateway: it is asked again", all: "all",
   state_up: "up", state_down: "down", state_init: "starting", state_draining: "draining",
-  "state_admin-down": "disabled", since: "since {0}", tier: "Tier", latency: "Latency", loss: "Loss",
+  state_drill: "drill", "state_admin-down": "disabled", since: "since {0}", tier: "Tier", latency: "Latency", loss: "Loss",
   jitter: "Jitter", rate: "Traffic", live_flows: "Flows", share: "Share of new flows",
   share_is: "{0} (target {1})", of_capacity: "{0} of the capacity", full: "full: new flows avoid it",
+  in_all: "{0} flows", in_all_one: "1 flow", draining: "It takes no new flows; {0} remain.",
+  draining_one: "It takes no new flows; 1 remains.", draining_none: "It has no flows any more, and takes no new ones.",
+  draining_new: "It takes no new flows.",
+  draining_used: "New flows use it all the same: no other uplink is usable.", waits: "standby: tier {0} is in use",
   degraded: "its quality is worse than its limits allow", range: "Charts", hour: "last hour",
   day: "last day", month: "last month", latency_chart: "Latency, up to {0}", traffic_chart: "Traffic, up to {0}",
-  no_outages: "No outage.", outages: "{0} outages, {1}", still: "still down",
+  no_outages: "No outage.", outages: "{0} outages, {1}", outages_one: "1 outage, {1}", still: "still down",
   drain: "Drain", disable: "Disable", enable: "Enable", drill: "Drill",
   drain_text: "New flows will avoid {0}. Those that it has stay until they end.",
   disable_text: "All flows of {0} will move to other uplinks now. Connections break and begin anew.",
@@ -36,7 +40,7 @@ const ENGLISH = {
   configuration: "Configuration", conf_about: "{0}, in force since {1}", conf_text: "Text (TOML)",
   conf_check: "Check", conf_try: "Try", conf_limit: "Time to confirm", conf_reset: "Start over",
   conf_save: "Download", conf_usable: "The text can be used.", conf_unusable: "The text cannot be used. Problems: {0}.",
-  conf_same: "It is what is in force.", left_out: "{0} more are not shown.", line_column: "Line {0}, column {1}",
+  conf_same: "It is what is in force.", left_out: "{0} more are not shown.", left_out_one: "1 more is not shown.", line_column: "Line {0}, column {1}",
   try_text: "The text is put in force for {0}, and nothing is written. Unless you keep it in time, the configuration before comes back.",
   kept: "The configuration is kept.", undid: "The configuration before is in force again.",
 };
@@ -51,12 +55,16 @@ const PORTUGUESE = {
   down: "Recepção", cancel: "Cancelar", explain_help: "Por qual link uma conexão sai, e por quê.",
   live: "ao vivo", lost: "o gateway não responde: nova tentativa em seguida", all: "todos",
   state_up: "ativo", state_down: "fora do ar", state_init: "iniciando", state_draining: "esvaziando",
-  "state_admin-down": "desativado", since: "desde {0}", tier: "Nível", latency: "Latência", loss: "Perda",
+  state_drill: "simulação", "state_admin-down": "desativado", since: "desde {0}", tier: "Nível", latency: "Latência", loss: "Perda",
   jitter: "Jitter", rate: "Tráfego", live_flows: "Fluxos", share: "Parte dos fluxos novos",
   share_is: "{0} (alvo {1})", of_capacity: "{0} da capacidade", full: "cheio: fluxos novos o evitam",
+  in_all: "{0} fluxos", in_all_one: "1 fluxo", draining: "Não recebe fluxos novos; restam {0}.",
+  draining_one: "Não recebe fluxos novos; resta 1.", draining_none: "Não tem mais fluxos, e não recebe novos.",
+  draining_new: "Não recebe fluxos novos.",
+  draining_used: "Fluxos novos o usam assim mesmo: nenhum outro link serve.", waits: "de reserva: o nível {0} está em uso",
   degraded: "a qualidade está abaixo dos limites", range: "Gráficos", hour: "última hora",
   day: "último dia", month: "último mês", latency_chart: "Latência, até {0}", traffic_chart: "Tráfego, até {0}",
-  no_outages: "Nenhuma queda.", outages: "{0} quedas, {1}", still: "ainda fora do ar",
+  no_outages: "Nenhuma queda.", outages: "{0} quedas, {1}", outages_one: "1 queda, {1}", still: "ainda fora do ar",
   drain: "Esvaziar", disable: "Desativar", enable: "Ativar", drill: "Simular falha",
   drain_text: "Fluxos novos vão evitar {0}. Os que ele tem ficam até terminar.",
   disable_text: "Todos os fluxos de {0} passam agora para outros links. As conexões caem e recomeçam.",
@@ -77,7 +85,7 @@ const PORTUGUESE = {
   configuration: "Configuração", conf_about: "{0}, em vigor desde {1}", conf_text: "Texto (TOML)",
   conf_check: "Verificar", conf_try: "Testar", conf_limit: "Tempo para confirmar", conf_reset: "Recomeçar",
   conf_save: "Baixar", conf_usable: "O texto pode ser usado.", conf_unusable: "O texto não pode ser usado. Problemas: {0}.",
-  conf_same: "É o que está em vigor.", left_out: "Outros {0} não são mostrados.", line_column: "Linha {0}, coluna {1}",
+  conf_same: "É o que está em vigor.", left_out: "Outros {0} não são mostrados.", left_out_one: "Mais 1 não é mostrado.", line_column: "Linha {0}, coluna {1}",
   try_text: "O texto entra em vigor por {0}, e nada é gravado. Se você não o mantiver a tempo, a configuração anterior volta.",
   kept: "A configuração foi mantida.", undid: "A configuração anterior está em vigor de novo.",
 };
@@ -92,6 +100,11 @@ export function setLanguage(name) {
     element.textContent = words(element.dataset.words);
   }
 }
+
+export const isPortuguese = () => language === "pt";
+
+/// Returns words with a number, which are others for one.
+export const counted = (key, count, ...values) => words(count === 1 ? `${key}_one` : key, number(count), ...values);
 
 export function words(key, ...values) {
   const text = LANGUAGES[language][key] ?? key;

@@ -156,8 +156,8 @@ impl Health {
 
     /// Returns the probable cause of an outage that its targets tell of.
     fn cause(&self) -> Option<Cause> {
-        // What is blocked on purpose answers nobody.
-        let asked = !self.drill.blocks();
+        // What is blocked on purpose answers nobody, nor does it at once afterwards.
+        let asked = !self.is_drilled();
         asked.then(|| cause(&self.targets, self.gateway.answers)).flatten()
     }
 
@@ -180,7 +180,7 @@ impl Health {
     /// come back have not been heard yet.
     fn is_down_by_targets(&self) -> bool {
         let enough = self.bad_rounds >= self.probe.failure_count;
-        matches!(self.state, State::Down) && self.ready && enough && !self.drill.blocks()
+        matches!(self.state, State::Down) && self.ready && enough && !self.is_drilled()
     }
 
     /// Returns whether to ask its gateway now, to say more about an outage; notes that.

@@ -55,7 +55,11 @@ impl Drill {
 
     /// Returns a reason with what the drill has to do with it.
     pub(super) fn explain(self, reason: String) -> String {
-        if self.blocks() { format!("{reason}; {BLOCKS}") } else { reason }
+        match self.phase {
+            Phase::None => reason,
+            Phase::Blocked => format!("{reason}; {BLOCKS}"),
+            Phase::Over { .. } => format!("{reason}; {BLOCKED}"),
+        }
     }
 }
 
@@ -208,9 +212,13 @@ mod tests {
         let over = run.now;
         run_on(&mut run, GRACE - ms(1000), false);
         assert_eq!(run.health.outage(), None);
+        assert!(run.health.reason().ends_with(BLOCKED), "{}", run.health.reason());
+        assert!(!run.health.ask_gateway(run.now), "nobody is blamed yet");
         run_on(&mut run, ms(2000), false);
         let outage = run.health.outage().expect("an outage");
         assert_eq!(outage.since, over + GRACE);
+        assert!(!run.health.reason().contains("drill"), "{}", run.health.reason());
+        assert!(run.health.ask_gateway(run.now));
         // It stays one until the line is up again.
         run_on(&mut run, ms(2000), true);
         assert!(run.health.state() == State::Down && run.health.outage().is_some());

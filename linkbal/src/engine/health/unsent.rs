@@ -127,7 +127,7 @@ mod tests {
         assert!(health.unsent_probes(ms(5000)).is_none());
         assert_eq!(play(&mut health, 5000, 3_600_000, |_| Fate::Unsent), []);
         let text = health.explain(ms(3_600_000));
-        assert!(text.contains("for 359") && text.contains("not probed (it keeps"), "{text}");
+        assert!(text.contains("; for 59 min: not probed (it keeps"), "{text}");
         assert!(text.ends_with("no descriptor"), "{text}");
         // What the line does counts again at once.
         let changes = play(&mut health, 3_600_000, 3_610_000, |_| Fate::Silent);

@@ -65,8 +65,8 @@ fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> Unready {
         }
         // A client that finds such a route may set none of its own.
         false if family == Family::Ipv4 && elsewhere.next().is_some() => {
-            "no default route leads there, and none is configured (a DHCP client that finds \
-             another one may set none: give each interface a metric of its own)"
+            "no default route leads there, and none is configured; a DHCP client that finds \
+             another one may set none: give each interface a metric of its own"
         }
         false => "no default route leads there, and none is configured",
     };

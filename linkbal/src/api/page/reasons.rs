@@ -1,0 +1,217 @@
+//! A search for texts that the page shows as the daemon says them, and does not translate.
+//!
+//! The texts are those of the sources: one that is added there is found by itself.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::events::Kind;
+
+/// The sources of reasons, advice and events: files, and folders with all that is in them.
+const SOURCES: [&str; 13] = [
+    "api/status/collect.rs",
+    "daemon/drill.rs",
+    "engine/admin.rs",
+    "engine/health.rs",
+    "engine/health",
+    "engine/kernel/bond/status.rs",
+    "engine/kernel/lease.rs",
+    "engine/kernel/nexthop.rs",
+    "engine/kernel/unready.rs",
+    "events/render.rs",
+    "events/trouble.rs",
+    "sys/probe.rs",
+    "sys/probe",
+];
+
+/// Sources whose single words are shown, too: the states in events.
+const WORDS: [&str; 5] = [
+    "engine/admin.rs",
+    "engine/health.rs",
+    "engine/health/cause.rs",
+    "engine/kernel/bond/status.rs",
+    "src/events/",
+];
+
+/// Files that only tests have.
+const TESTS: [&str; 2] = ["tests.rs", "simulation.rs"];
+
+/// Parts of sources that the page does not show, from their beginning to their end.
+const HIDDEN: [[&str; 2]; 9] = [
+    ["pub const fn brief(", "\n    }\n"],
+    ["#[serde(", "]"],
+    [".expect(", ")"],
+    [".starts_with(", ")"],
+    [".join(", ")"],
+    [" at: \"", "\""],
+    ["what: format!(", ")"],
+    ["let more = ", ";\n"],
+    ["concat!(", ")"],
+];
+
+/// Texts that come from elsewhere: names, numbers of things, and the C library's errors of the kernel.
+const OTHERS: [&str; 11] = [
+    "ipv4",
+    "ipv6",
+    "ipv4 and ipv6",
+    "address",
+    "loss",
+    "latency",
+    "1 uplink",
+    "2 uplinks",
+    "Connection refused (os error 111)",
+    "No route to host (os error 113)",
+    "Network is unreachable (os error 101)",
+];
+
+/// A letter in place of what is put into a text.
+const VALUE: char = '\u{1}';
+
+/// Returns the texts of the page, each with its translation.
+fn pairs() -> Vec<(String, String)> {
+    let file = include_str!("reasons.js");
+    let (_, list) = file.split_once("const PAIRS = [").expect("the list");
+    let (list, _) = list.split_once("\n];").expect("its end");
+    let texts = literals(list);
+    texts.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+/// Returns the texts between quotation marks in code of either language, comments left out.
+fn literals(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(['"', '\'', '/']) {
+        let (token, behind) = rest[at..].split_at(1);
+        rest = match token {
+            "/" if behind.starts_with('/') => behind.split_once('\n').map_or("", |(_, next)| next),
+            "'" if behind.starts_with(['"', '/']) => &behind[1..],
+            "\"" => {
+                let (text, next) = literal(behind);
+                found.push(text);
+                next
+            }
+            _ => behind,
+        };
+    }
+    found
+}
+
+/// Returns a text up to its quotation mark, and what is behind that.
+fn literal(code: &str) -> (String, &str) {
+    let mut text = String::new();
+    let mut rest = code;
+    loop {
+        let at = rest.find(['"', '\\']).expect("the end of a text");
+        text.push_str(&rest[..at]);
+        if rest[at..].starts_with('"') {
+            return (text, &rest[at + 1..]);
+        }
+        rest = &rest[at + 1..];
+        match rest.strip_prefix('\n') {
+            Some(next) => rest = next.trim_start(),
+            None => {
+                text.extend(rest.chars().next());
+                rest = &rest[1..];
+            }
+        }
+    }
+}
+
+/// Returns the code of a file without its tests, and without what is hidden.
+fn shown(file: &str) -> String {
+    let code = file.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    HIDDEN.iter().fold(code.to_owned(), |code, [begin, end]| {
+        let mut parts = code.split(begin);
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |kept, part| kept + part.split_once(end).map_or(part, |(_, rest)| rest))
+    })
+}
+
+fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).expect("a folder of sources");
+    let inside = entries.map(|entry| entry.expect("an entry").path());
+    let of_daemon = |path: &PathBuf| !TESTS.iter().any(|name| path.ends_with(name));
+    inside.filter(of_daemon).flat_map(|path| files(&path)).collect()
+}
+
+/// Returns the pieces of all texts of the daemon.
+fn said() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found: BTreeSet<String> = OTHERS.iter().map(|text| (*text).to_owned()).collect();
+    found.extend(Kind::ALL.map(|kind| kind.name().to_owned()));
+    for source in SOURCES {
+        for file in files(&root.join(source)) {
+            let code = shown(&fs::read_to_string(&file).expect("a source"));
+            let place = file.to_string_lossy();
+            let with_words = WORDS.iter().any(|part| place.contains(part));
+            let texts = literals(&code).into_iter();
+            let texts = texts.filter(|text| with_words || text.contains(' '));
+            found.extend(texts.flat_map(|text| pieces(&text)));
+        }
+    }
+    found
+}
+
+/// Returns the pieces of a text as the page finds them, with [`VALUE`] for each placeholder.
+fn pieces(text: &str) -> Vec<String> {
+    let mut plain = String::new();
+    for part in text.split_inclusive('}') {
+        match part.split_once('{') {
+            Some((before, _)) => plain.extend(before.chars().chain([VALUE])),
+            None => plain.push_str(part),
+        }
+    }
+    let plain = plain.replace("; ", "\n").replace(": ", "\n").replace("), ", ")\n");
+    let is_command = |piece: &str| piece.starts_with('`') && piece.find("` ").is_none();
+    let has_words =
+        |piece: &str| piece.split(|c: char| !c.is_alphabetic()).any(|word| word.len() > 1);
+    let is_said = |piece: &&str| has_words(piece) && !is_command(piece);
+    plain.split('\n').filter(is_said).map(str::to_owned).collect()
+}
+
+/// Returns whether a text of the page, with `{0}` for anything, is that of a piece.
+fn fits(text: &str, piece: &str) -> bool {
+    let mut parts = text.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest));
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = piece.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        let mut ends = rest.char_indices().skip(1).map(|(at, _)| at).chain([rest.len()]);
+        let found = match parts.peek() {
+            Some(_) => ends.find(|at| *at > 0 && rest[*at..].starts_with(part)),
+            None => rest.strip_suffix(part).map(str::len).filter(|at| *at > 0),
+        };
+        let Some(at) = found else { return false };
+        rest = if parts.peek().is_some() { &rest[at + part.len()..] } else { "" };
+    }
+    rest.is_empty()
+}
+
+#[test]
+fn every_text_of_the_daemon_has_a_translation() {
+    let (pairs, said) = (pairs(), said());
+    let unknown: Vec<&String> =
+        said.iter().filter(|piece| !pairs.iter().any(|(text, _)| fits(text, piece))).collect();
+    assert!(unknown.is_empty(), "reasons.js has no words for {unknown:#?}");
+}
+
+#[test]
+fn every_translation_is_of_a_text_and_has_its_values() {
+    let (pairs, said) = (pairs(), said());
+    let first = |piece: &String| pairs.iter().position(|(text, _)| fits(text, piece));
+    let used: BTreeSet<usize> = said.iter().filter_map(first).collect();
+    let idle: Vec<_> = pairs.iter().enumerate().filter(|(at, _)| !used.contains(at)).collect();
+    assert!(idle.is_empty(), "the daemon does not say this, or an earlier pair has it: {idle:#?}");
+    for (english, portuguese) in &pairs {
+        let values = |text: &str| -> BTreeSet<char> {
+            text.split('{').skip(1).filter_map(|part| part.chars().next()).collect()
+        };
+        assert_eq!(values(english), values(portuguese), "{english:?}");
+    }
+}
