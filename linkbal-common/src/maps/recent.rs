@@ -1,6 +1,5 @@
 //! Flows of the present tick: what is known of a flow whose packets were looked at in full in the same
-//! tick of shortcuts (see [`LIFE`](crate::maps::shortcut::LIFE)), where the kernel's flowtable forwards
-//! them.
+//! tick of shortcuts (see [`LIFE`](crate::maps::shortcut::LIFE)), where there are none of these.
 //!
 //! They are slots of an array, by a hash of the packets' tuple, which tells the ways of a flow apart.
 

@@ -227,7 +227,8 @@ fn known<T: Tables>(
     if (silent_s >= RECHECK_S || renews || tcp.is_syn()) && !tcp.is_quoted() {
         return (flow.uplink, FlowAction::Recheck(flow));
     }
-    if tables.remembers() && matches!(stays, Counter::FlowKnown) {
+    // Not for its first packet of a second: most flows have no other one, and would pay for nothing.
+    if silent_s == 0 && tables.remembers() && matches!(stays, Counter::FlowKnown) {
         recent::store_up(tables, &request.key, &flow, tcp);
     }
     (flow.uplink, FlowAction::Keep(stays))

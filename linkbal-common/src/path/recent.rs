@@ -1,9 +1,9 @@
 //! Packets of flows that were looked at in full in the same tick, which is about a second.
 //!
-//! Where the kernel's flowtable forwards established flows, most of what a packet costs would be the
-//! look at its flow. So the first packet of a tick and way takes the whole path, which keeps the
-//! flow and its session alive, and what was found stands for the rest of the tick. Each packet is
-//! still counted, and each looks at the usable uplinks.
+//! The look at a flow is most of what the programs cost a packet. So where there are no shortcuts, the
+//! first packets of a tick and way take the whole path, which keeps the flow and its session alive,
+//! and what was found stands for the rest of the tick. Each packet is still counted, and each looks at
+//! the usable uplinks.
 
 use network_types::ip::IpProto;
 

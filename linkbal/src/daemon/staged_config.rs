@@ -128,7 +128,7 @@ fn open(
             flows: size,
             shortcuts: config.accelerate.takes_shortcuts(),
             drivers: config.accelerate == Accelerate::Xdp,
-            recent: config.accelerate == Accelerate::Flowtable,
+            recent: !config.accelerate.takes_shortcuts(),
         };
         Datapath::open_after(earlier, instance, sizes, Method::available(), renumbering)
     };

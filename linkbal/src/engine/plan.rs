@@ -201,14 +201,18 @@ fn buckets(policy: &Policy, pinned: &Pinned) -> Option<Difference> {
 }
 
 /// Puts the names of interfaces in place of their indexes in a listing of the nft table, as `nft`
-/// does in the namespace that they are in. An index stands alone, as a part of a concatenation or as
-/// the key of a map.
+/// does in the namespace that they are in. An index stands behind `iif`, as a part of a concatenation or
+/// as the key of a map.
 pub fn with_names(listing: &str, snapshot: &Snapshot) -> String {
     let named = |word: &str| Some(&snapshot.links.get(&word.parse().ok()?)?.name);
     let words: Vec<&str> = listing.split(' ').collect();
-    let next = words.iter().skip(1).map(Some).chain([None]);
-    let translated = words.iter().zip(next).map(|(word, next)| match named(word) {
-        Some(name) if matches!(next, Some(&("." | ":"))) => format!("\"{name}\""),
+    let word_at = |at: usize| words.get(at).copied().unwrap_or_default();
+    let is_index = |at: usize| {
+        let before = at.checked_sub(1).map(word_at).unwrap_or_default();
+        before == "iif" || before.ends_with("\tiif") || matches!(word_at(at + 1), "." | ":")
+    };
+    let translated = words.iter().enumerate().map(|(at, word)| match named(word) {
+        Some(name) if is_index(at) => format!("\"{name}\""),
         _ => (*word).to_owned(),
     });
     translated.collect::<Vec<_>>().join(" ")

@@ -89,7 +89,9 @@ fn indexes_of_interfaces_are_compared_as_names() {
     let (index, link) = snapshot.links.iter().next().expect("an interface");
     let listing = |first: &str| {
         format!(
-            "\tiif . ip daddr {{ {first} . 192.0.2.1, 9999 . 192.0.2.2 }} accept\n\
+            "\tiif {first} ip daddr 192.0.2.1 accept\n\
+             \tiif 9999 ip daddr 192.0.2.2 accept\n\
+             \tiif . ip daddr {{ {first} . 192.0.2.1, 9999 . 192.0.2.2 }} accept\n\
              \toif vmap {{ {first} : goto to_0, 9999 : goto to_1 }}\n"
         )
     };

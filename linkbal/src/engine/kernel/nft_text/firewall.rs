@@ -80,22 +80,31 @@ fn by_reach(networks: &[IpNet]) -> [Vec<IpNet>; 2] {
         .map(|networks| IpNet::aggregate(&networks.into_iter().copied().collect::<Vec<_>>()))
 }
 
+/// Most addresses that have a rule each: to compare one after the other is quicker than a look-up then.
+const FEW: usize = 4;
+
 /// Returns the rules for packets to an uplink's address that come in by its interface, which are most
 /// of all: they end here. An interface is told by its index, which is quicker than its name; after
 /// it has been made anew, packets go on until the table has the new index.
 pub(super) fn own_interface(uplinks: &[&NftUplink]) -> String {
-    let mut by_family: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut by_family: BTreeMap<&str, BTreeSet<(u32, String)>> = BTreeMap::new();
     for uplink in uplinks {
         let Some(ifindex) = uplink.ifindex else { continue };
         for address in &uplink.addresses {
-            by_family.entry(family(address)).or_default().insert(format!("{ifindex} . {address}"));
+            by_family.entry(family(address)).or_default().insert((ifindex, address.to_string()));
         }
     }
-    let rule = |(family, places): (&str, BTreeSet<String>)| {
-        let places: Vec<_> = places.into_iter().collect();
+    let rules = |(family, places): (&str, BTreeSet<(u32, String)>)| -> String {
+        if places.len() <= FEW {
+            let rule =
+                |(ifindex, address)| format!("    iif {ifindex} {family} daddr {address} accept\n");
+            return places.into_iter().map(rule).collect();
+        }
+        let places = places.into_iter().map(|(ifindex, address)| format!("{ifindex} . {address}"));
+        let places: Vec<_> = places.collect();
         format!("    iif . {family} daddr {{ {} }} accept\n", places.join(", "))
     };
-    by_family.into_iter().map(rule).collect()
+    by_family.into_iter().map(rules).collect()
 }
 
 /// Returns chains, and the rules that lead to them: packets to an uplink's address come in by that
