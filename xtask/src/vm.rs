@@ -130,7 +130,7 @@ fn run_on(
     Ok(kernels.iter().map(|version| (*version, on(version))).collect())
 }
 
-/// What a guest is made of, but for what it is to do.
+/// The parts of a guest, but for what it is to do.
 struct System {
     version: Version,
     architecture: Architecture,
