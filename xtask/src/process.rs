@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -55,28 +55,29 @@ pub(crate) fn ask(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs a command, and shows its standard output as it comes; returns whether it succeeded, and the
-/// output.
+/// Runs a command, and shows its standard output line by line, each behind `prefix`; returns whether it
+/// succeeded, and the output.
 ///
 /// # Errors
 /// If it cannot be started or read. A command that fails is no error.
-pub(crate) fn tee(command: &mut Command) -> Result<(bool, String)> {
+pub(crate) fn tee(command: &mut Command, prefix: &str) -> Result<(bool, String)> {
     let what = line(command);
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("failed to start `{what}`"))?;
-    let mut pipe = child.stdout.take().expect("standard output is piped");
+    let mut pipe = BufReader::new(child.stdout.take().expect("standard output is piped"));
     let mut seen = Vec::new();
-    let mut chunk = [0; 4096];
     loop {
-        let length = pipe.read(&mut chunk).with_context(|| format!("failed to read `{what}`"))?;
-        if length == 0 {
+        let start = seen.len();
+        let length = pipe.read_until(b'\n', &mut seen);
+        if length.with_context(|| format!("failed to read `{what}`"))? == 0 {
             break;
         }
-        seen.extend_from_slice(&chunk[..length]);
-        let mut stdout = std::io::stdout();
-        stdout.write_all(&chunk[..length]).and_then(|()| stdout.flush())?;
+        // Another command may be shown at the same time.
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(prefix.as_bytes())?;
+        stdout.write_all(&seen[start..]).and_then(|()| stdout.flush())?;
     }
     let status = child.wait().with_context(|| format!("failed to wait for `{what}`"))?;
     Ok((status.success(), String::from_utf8_lossy(&seen).into_owned()))
