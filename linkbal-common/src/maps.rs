@@ -136,7 +136,7 @@ macro_rules! for_each_map {
             SHORTCUTS_DOWN: Array<u32, Shortcut>, SHORTCUT_COUNT, Unpinned;
             /// interfaces of the LAN whose packets take no shortcuts
             SHORTCUTS_LEFT_OUT: HashMap<u32, u32>, 256, Shared;
-            /// traffic by uplink that took shortcuts
+            /// traffic by uplink that took shortcuts, or a short look
             SHORTCUT_COUNTERS: PerCpuArray<u32, ShortcutCounters>, MAX_UPLINKS, Shared;
             /// interfaces that packets of shortcuts are sent out by at the driver
             XDP_DEVICES: DevMapHash<u32, u32>, XDP_DEVICE_COUNT, Unpinned;
