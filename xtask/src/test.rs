@@ -17,7 +17,7 @@ const IN_GUEST: &str = "tests in a virtual machine";
 
 /// Most tests of a suite that are tried again alone. A test that fails beside others and passes
 /// alone found a machine that was too busy for it, which is told; more of them are no accident.
-const MOST_AGAIN: usize = 2;
+const MOST_AGAIN: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
