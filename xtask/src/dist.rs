@@ -88,7 +88,13 @@ fn again(architectures: &[Architecture], folder: &Path) -> Result<()> {
     succeed(dist.current_dir(&clone).env_remove("CARGO_TARGET_DIR"))?;
     let sums = |folder: &Path| fs::read_to_string(folder.join("SHA256SUMS"));
     let (first, second) = (sums(folder)?, sums(&clone.join("target/packages"))?);
-    anyhow::ensure!(first == second, "a second build differs: {}", clone.display());
+    let differ: Vec<_> = second.lines().filter(|line| !first.contains(line)).collect();
+    anyhow::ensure!(
+        first == second,
+        "a second build differs, compare its files with those of the first one:\n{}\nin {}",
+        differ.join("\n"),
+        clone.join("target/packages").display()
+    );
     println!("a second build in {} has the same bytes", clone.display());
     Ok(())
 }

@@ -52,7 +52,8 @@ pub(crate) fn lint() -> Result<()> {
 /// Returns the command that checks licences and sources of all crates, as `deny.toml` has them. Known
 /// vulnerabilities are another list each day, and no property of a commit.
 fn deny() -> Result<Command> {
-    let mut deny = Command::new(cache_dir()?.join("bin/cargo-deny"));
+    let own = cache_dir()?.join("bin/cargo-deny");
+    let mut deny = Command::new(if own.is_file() { own } else { "cargo-deny".into() });
     deny.current_dir(workspace()).args(["--log-level", "error", "--locked", "check"]);
     deny.args(["--hide-inclusion-graph", "bans", "licenses", "sources"]);
     Ok(deny)

@@ -88,7 +88,8 @@ fn missing(need: Need) -> Result<Vec<Step>> {
              tcpdump and curl, for the tests also busybox, chromium, chromedriver, conntrackd, dnsmasq, firewalld, frr, iptables, \
              iperf3, keepalived, nginx, openvpn, prometheus, schemathesis, axe-core, squid, tmux and vsftpd, for virtual machines qemu-system-x86_64, ipset, \
              pppd, pppoe-server, wg and xz, for fuzzing a C++ compiler, \
-             a nightly Rust with rust-src, and bpf-linker in PATH"
+             a nightly Rust with rust-src, and bpf-linker in PATH, for lint cargo-deny, \
+             for arm64 aarch64-linux-gnu-gcc and qemu-system-aarch64"
         );
     }
     Ok(steps)

@@ -48,7 +48,7 @@ pub(super) struct Machine {
     pub(super) python: bool,
     /// True if the cargo-deb of the set-up itself works.
     pub(super) cargo_deb: bool,
-    /// True if the cargo-deny of the set-up itself works.
+    /// True if there is a cargo-deny, the set-up's own or another one.
     pub(super) cargo_deny: bool,
     /// True if the standard library for arm64 is unpacked.
     pub(super) arm64: bool,
@@ -163,7 +163,7 @@ impl Machine {
             linker,
             python,
             cargo_deb: has(&cache, "cargo-deb", CARGO_DEB_VERSION),
-            cargo_deny: has(&cache, "cargo-deny", CARGO_DENY_VERSION),
+            cargo_deny: has(&cache, "cargo-deny", CARGO_DENY_VERSION) || is_installed("cargo-deny"),
             arm64: arm64_root()?.join(ARM64_STD).is_dir(),
             missing_dist_tools: missing_programs(&DIST_PROGRAMS),
             missing_cross_tools,

@@ -158,7 +158,7 @@ fn said() -> BTreeSet<String> {
     found
 }
 
-/// Returns the pieces of a text as the page finds them, with [`VALUE`] for each placeholder.
+/// Splits a text into pieces as the page does, with [`VALUE`] in place of each placeholder.
 fn pieces(text: &str) -> Vec<String> {
     let mut plain = String::new();
     for part in text.split_inclusive('}') {

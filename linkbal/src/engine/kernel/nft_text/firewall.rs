@@ -80,7 +80,8 @@ fn by_reach(networks: &[IpNet]) -> [Vec<IpNet>; 2] {
         .map(|networks| IpNet::aggregate(&networks.into_iter().copied().collect::<Vec<_>>()))
 }
 
-/// Most addresses that have a rule each: to compare one after the other is quicker than a look-up then.
+/// Most addresses of a family that have a rule each: up to so many, rules cost a packet less than a
+/// look-up in a set.
 const FEW: usize = 4;
 
 /// Returns the rules for packets to an uplink's address that come in by its interface, which are most
@@ -94,17 +95,22 @@ pub(super) fn own_interface(uplinks: &[&NftUplink]) -> String {
             by_family.entry(family(address)).or_default().insert((ifindex, address.to_string()));
         }
     }
-    let rules = |(family, places): (&str, BTreeSet<(u32, String)>)| -> String {
-        if places.len() <= FEW {
-            let rule =
-                |(ifindex, address)| format!("    iif {ifindex} {family} daddr {address} accept\n");
-            return places.into_iter().map(rule).collect();
-        }
-        let places = places.into_iter().map(|(ifindex, address)| format!("{ifindex} . {address}"));
-        let places: Vec<_> = places.collect();
-        format!("    iif . {family} daddr {{ {} }} accept\n", places.join(", "))
-    };
-    by_family.into_iter().map(rules).collect()
+    by_family.into_iter().map(|(family, places)| accepted(family, &places)).collect()
+}
+
+/// Returns the rules that accept packets of a family to these addresses, each by its interface.
+fn accepted(family: &str, places: &BTreeSet<(u32, String)>) -> String {
+    let each = places.iter();
+    if places.len() <= FEW {
+        return each
+            .map(|(ifindex, address)| {
+                format!("    iif {ifindex} {family} daddr {address} accept\n")
+            })
+            .collect();
+    }
+    let elements: Vec<_> =
+        each.map(|(ifindex, address)| format!("{ifindex} . {address}")).collect();
+    format!("    iif . {family} daddr {{ {} }} accept\n", elements.join(", "))
 }
 
 /// Returns chains, and the rules that lead to them: packets to an uplink's address come in by that
@@ -179,6 +185,17 @@ pub(super) fn transit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_addresses_have_a_rule_each_and_many_a_set() {
+        let places = |count| (1..=count).map(|at| (at, format!("192.0.2.{at}"))).collect();
+        let few = accepted("ip", &places(FEW as u32));
+        assert_eq!(few.lines().count(), FEW);
+        assert!(few.starts_with("    iif 1 ip daddr 192.0.2.1 accept\n"), "{few}");
+        let many = accepted("ip", &places(FEW as u32 + 1));
+        let wanted = "    iif . ip daddr { 1 . 192.0.2.1, 2 . 192.0.2.2, ";
+        assert!(many.starts_with(wanted) && many.lines().count() == 1, "{many}");
+    }
 
     #[test]
     fn who_can_come_by_the_internet() {
