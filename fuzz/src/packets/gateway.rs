@@ -16,6 +16,7 @@ use linkbal_common::{
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
     model::{ModelPacket, ModelTables},
     parse::parse,
+    recent,
     tables::uplink_address_index,
     uplink::{EPOCHS, Family, UpMask, epoch_index},
     verdict::{Reason, Verdict},
@@ -66,6 +67,7 @@ impl Gateway {
         tables.settings.host_flows = u32::from(limits >> 1 & 3);
         tables.settings.host_sessions = u32::from(limits >> 3 & 3);
         tables.settings.sessions = u32::from(limits >> 5 & 7);
+        tables.remembers = true;
         Self { tables, connections: HashMap::new(), stale: BTreeSet::new() }
     }
 
@@ -81,6 +83,8 @@ impl Gateway {
         tables.udp_requests.take();
         tables.counters.replace([0; Counter::ALL.len()]);
         tables.uplink_counters.take();
+        tables.recent.take();
+        tables.shortcut_counters.take();
         (tables.epochs, tables.avoid_mask, tables.now_s) = ([0; EPOCHS], UpMask(0), START_S);
         FRESH.set(Some(tables));
     }
@@ -93,6 +97,15 @@ impl Gateway {
         let before = self.tables.flows.borrow().clone();
         let known = before.get(&key).copied().filter(|_| parsed.is_ok());
         let counted = self.counted();
+        if let Some(short) = self.short_look(&packet) {
+            assert_eq!(self.counted(), counted, "it is counted elsewhere");
+            let usable = known.is_none_or(|flow| self.is_usable(&key, &flow));
+            assert!(usable, "a short look at a flow that is over");
+            assert_eq!(before, *self.tables.flows.borrow(), "a short look changes a flow");
+            self.check_ingress(&before, &key, fwmark, Verdict::Mark(short));
+            let uplink = MASK.decode(short).expect("a short look knows the uplink");
+            return self.leave(bytes, &key, uplink, short, 0);
+        }
         let verdict = ingress(&packet, &self.tables);
         assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
         self.check_ingress(&before, &key, fwmark, verdict);
@@ -124,6 +137,14 @@ impl Gateway {
         }
         let Some(uplink) = self.route(&key, fwmark) else { return };
         self.leave(bytes, &key, uplink, fwmark, hash);
+    }
+
+    /// Takes the short look at a packet of the LAN; returns its fwmark if that is enough.
+    fn short_look(&self, packet: &ModelPacket<'_>) -> Option<u32> {
+        match family(packet.bytes)? {
+            Family::Ipv4 => recent::from_lan::<false, _, _>(packet, &self.tables),
+            Family::Ipv6 => recent::from_lan::<true, _, _>(packet, &self.tables),
+        }
     }
 
     /// Passes a frame with a foreign mark to the program at the LAN, and restores the flows.
@@ -235,7 +256,15 @@ impl Gateway {
         let counted = self.counted();
         let ifindex =
             if uplink < UPLINKS.into() { FIRST + uplink } else { uplink - u32::from(UPLINKS) };
-        egress(&ModelPacket::frame(bytes), &self.tables, ifindex);
+        let packet = ModelPacket::frame(bytes);
+        let short = match family(bytes) {
+            Some(Family::Ipv4) => recent::to_lan::<false, _, _>(&packet, &self.tables, ifindex),
+            Some(Family::Ipv6) => recent::to_lan::<true, _, _>(&packet, &self.tables, ifindex),
+            None => None,
+        };
+        if short.is_none() {
+            egress(&packet, &self.tables, ifindex);
+        }
         assert_eq!(counted, self.counted(), "what comes back is not counted as going");
         let flows = self.tables.flows.borrow();
         assert_eq!(flows.len(), before.len());
@@ -315,6 +344,8 @@ impl Gateway {
     pub(super) fn evict(&mut self, which: u8) {
         if which & 1 == 0 {
             self.tables.flows.borrow_mut().clear();
+            // For the rest of the second it may outlive its flow, and even the connection.
+            self.tables.recent.borrow_mut().clear();
         }
         if which & 2 == 0 {
             self.tables.sessions.borrow_mut().clear();
@@ -347,5 +378,14 @@ impl Gateway {
         let outcomes =
             Counter::ALL.iter().take_while(|counter| **counter as u32 <= Counter::NoUplink as u32);
         outcomes.map(|counter| self.tables.counter(*counter)).sum()
+    }
+}
+
+/// Returns the family that a frame's Ethernet header tells, as the program reads it of the packet.
+fn family(bytes: &[u8]) -> Option<Family> {
+    match bytes.get(12..14)? {
+        [0x08, 0x00] => Some(Family::Ipv4),
+        [0x86, 0xdd] => Some(Family::Ipv6),
+        _ => None,
     }
 }
