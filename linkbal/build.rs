@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,6 +13,12 @@ use object::{
     build::elf::{Builder, SectionData},
     elf::SHT_STRTAB,
 };
+
+/// Runs the compiler of the eBPF object so that no path of this machine gets into its BTF: equal sources
+/// make equal objects. aya-build leaves no other way to add flags of the compiler.
+const WITHOUT_PATHS: &str = r#"#!/bin/sh
+exec "$@" --remap-path-prefix="$LINKBAL_WORKSPACE=/linkbal" --remap-path-prefix="$LINKBAL_CARGO_HOME=/cargo"
+"#;
 
 /// The toolchain that `cargo xtask setup` links if there is no nightly.
 const LINKED_TOOLCHAIN: &str = "linkbal-bpf";
@@ -24,6 +31,7 @@ fn main() -> Result<()> {
         return leave_out();
     }
     add_linker_to_path()?;
+    leave_out_paths()?;
     // SAFETY: a build script has no other threads here.
     unsafe {
         // A release compiler refuses the one unstable feature of aya-ebpf without this.
@@ -86,6 +94,24 @@ fn add_linker_to_path() -> Result<()> {
     let path = env::join_paths(all)?;
     // SAFETY: a build script has no other threads here.
     unsafe { env::set_var("PATH", path) };
+    Ok(())
+}
+
+/// Makes cargo run the compiler by [`WITHOUT_PATHS`].
+fn leave_out_paths() -> Result<()> {
+    let wrapper =
+        PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?).join("rustc");
+    fs::write(&wrapper, WITHOUT_PATHS)?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let home = PathBuf::from(env::var_os("HOME").unwrap_or_default());
+    let cargo_home = env::var_os("CARGO_HOME").map_or(home.join(".cargo"), PathBuf::from);
+    // SAFETY: a build script has no other threads here.
+    unsafe {
+        env::set_var("RUSTC_WRAPPER", wrapper);
+        env::set_var("LINKBAL_WORKSPACE", workspace);
+        env::set_var("LINKBAL_CARGO_HOME", cargo_home);
+    }
     Ok(())
 }
 
