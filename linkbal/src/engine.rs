@@ -47,13 +47,13 @@ use self::{
     device_names::with_device_names,
     domains::Domains,
     flows::FlowTermination,
-    health::{HealthEvent, suspicion, verdicts},
+    health::{HealthEvent, Pause, suspicion, verdicts},
     indexed::Indexed,
     kernel::{
         bond,
         conflict::{Conflict, survey::Survey},
         conflicts::Conflicts,
-        drift::Drift,
+        drift::{Drift, Excuse},
         handover::Handover,
         lan::interfaces::LanInterfaces,
         lease::Leases,
@@ -425,7 +425,10 @@ impl Engine {
                 self.check_readiness();
             }
             NetworkEvent::AddressGone { ifindex } => self.drift.went_down(ifindex, now),
-            NetworkEvent::ResourceChanged { what, by } => self.drift.changed(what, by, now),
+            NetworkEvent::ResourceChanged { what, by } => {
+                self.drift.changed(what, by, now);
+                self.update_pause();
+            }
             _ => {}
         }
     }
@@ -451,6 +454,7 @@ impl Engine {
             self.refusals.update_unobserved(snapshot, &mut self.output);
         }
         self.drift.observation_compared(now, &mut self.output);
+        self.end_repair();
         self.reconciler.observe_by(self.drift.due().map(|due| due.max(now)));
         self.check_readiness();
         self.end_moved();
@@ -458,6 +462,7 @@ impl Engine {
 
     fn applied(&mut self) {
         self.reconciler.applied(self.context.now);
+        self.end_repair();
         self.reconciler.adopt(&self.context, &mut self.output);
         self.check_readiness();
         self.end_moved();
@@ -469,6 +474,26 @@ impl Engine {
         if reconciler.is_pending() {
             self.conflicts.routes_changed();
         }
+        self.update_pause();
+    }
+
+    /// Lets probes count again, once nothing is left to repair.
+    fn end_repair(&mut self) {
+        if !self.reconciler.is_pending() {
+            self.drift.repaired();
+            self.update_pause();
+        }
+    }
+
+    /// Pauses probes while something that linkbal set up is undone: no target could answer.
+    fn update_pause(&mut self) {
+        let event = match self.drift.excuse() {
+            Some(Excuse::Begins(until)) => HealthEvent::Paused(Pause::Undone, until),
+            Some(Excuse::Ends) => HealthEvent::Resumed(Pause::Undone),
+            None => return,
+        };
+        // None of the two is a verdict.
+        self.context.uplinks.handle_all(&event, self.context.now);
     }
 
     fn surveyed(&mut self, survey: Survey) {

@@ -119,6 +119,16 @@ pub struct RoundStart {
     pub timeout: Duration,
 }
 
+/// The reason for which no target could answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// The uplink has lost its address for a moment.
+    NoAddress,
+    /// Something that linkbal set up is undone. Rounds that failed before that was known do not
+    /// count.
+    Undone,
+}
+
 /// An event that may change the health of an uplink in one family.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HealthEvent<'a> {
@@ -156,9 +166,9 @@ pub enum HealthEvent<'a> {
     /// The traffic of the uplink is not answered, though it should be by now.
     Suspected,
     /// No target could answer until a time, which says nothing. Pending probes are void.
-    Paused(Duration),
+    Paused(Pause, Duration),
     /// Targets can answer again.
-    Resumed,
+    Resumed(Pause),
     /// Time has passed.
     Tick,
 }
@@ -176,8 +186,8 @@ pub struct Health {
     rounds: VecDeque<Round>,
     next_round: u64,
     next_round_at: Duration,
-    /// Time before which no target is asked.
-    paused_until: Duration,
+    /// Times before which no target is asked, by [`Pause`].
+    paused_until: [Duration; 2],
     bad_rounds: u32,
     good_rounds: u32,
     good_since: Option<Duration>,
@@ -208,7 +218,7 @@ impl Health {
             rounds: VecDeque::new(),
             next_round: 0,
             next_round_at: now,
-            paused_until: Duration::ZERO,
+            paused_until: [Duration::ZERO; 2],
             bad_rounds: 0,
             good_rounds: 0,
             good_since: None,
@@ -286,8 +296,8 @@ impl Health {
             HealthEvent::TrafficAnswered(answers) => self.traffic_answered(answers, now),
             HealthEvent::Blocked(blocked) => self.set_blocked(blocked, now),
             HealthEvent::Suspected => self.suspect(now),
-            HealthEvent::Paused(until) => self.pause(until),
-            HealthEvent::Resumed => self.resume(),
+            HealthEvent::Paused(pause, until) => self.pause(pause, until),
+            HealthEvent::Resumed(pause) => self.resume(pause),
         }
         None
     }
@@ -393,20 +403,23 @@ impl Health {
 
     /// Pauses probes until `until`: no target could answer, which says nothing. Pending probes are
     /// void.
-    fn pause(&mut self, until: Duration) {
-        self.paused_until = until;
+    fn pause(&mut self, pause: Pause, until: Duration) {
+        self.paused_until[pause as usize] = until;
+        if pause == Pause::Undone {
+            self.bad_rounds = 0;
+        }
         self.trust();
         self.rounds.clear();
         self.targets.iter_mut().for_each(TargetState::forget);
     }
 
     /// Ends a pause.
-    const fn resume(&mut self) {
-        self.paused_until = Duration::ZERO;
+    const fn resume(&mut self, pause: Pause) {
+        self.paused_until[pause as usize] = Duration::ZERO;
     }
 
     fn next_at(&self) -> Duration {
-        self.next_round_at.max(self.paused_until)
+        self.paused_until.into_iter().fold(self.next_round_at, Duration::max)
     }
 
     /// Takes over the verdict on the other family, if this one has no targets of its own. `None`:

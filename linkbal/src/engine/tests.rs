@@ -154,6 +154,8 @@ struct World {
     deaf: Option<(u32, IpAddr)>,
     /// Reason with which probes that are not answered fail at once; `None`: they are lost.
     failure: Option<&'static str>,
+    /// Observations and changes that a busy machine has yet to make; `None`: it is not busy.
+    late: Option<Vec<Command>>,
     /// The nft tables of others.
     survey: Survey,
     /// Commands other than probes and observations, with their times.
@@ -190,6 +192,7 @@ impl World {
             answers,
             deaf: None,
             failure: None,
+            late: None,
             survey: Survey::default(),
             heard: Vec::new(),
         }
@@ -212,6 +215,11 @@ impl World {
     }
 
     fn perform(&mut self, command: Command) {
+        if let Some(late) = &mut self.late
+            && matches!(command, Command::Observe | Command::Apply(_))
+        {
+            return late.push(command);
+        }
         match command {
             Command::Observe => {
                 let observed = Event::Observed(self.kernel.clone());

@@ -5,6 +5,7 @@
 //! that did it, if the kernel tells. A thing that is undone again and again is throttled: it is
 //! repaired at a slow pace from then on, and reported as a conflict until it is left alone.
 
+mod episode;
 pub mod pace;
 mod undone;
 
@@ -13,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-pub(in crate::engine) use self::undone::Last;
+use self::episode::Episodes;
+pub(in crate::engine) use self::{episode::Excuse, undone::Last};
 use super::{
     bond,
     desired::Desired,
@@ -64,6 +66,7 @@ pub struct Drift {
     outdated: bool,
     /// Time at which a repair that was held back may be made.
     due: Option<Duration>,
+    episodes: Episodes,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +102,10 @@ impl Drift {
         by: Option<Process>,
         now: Duration,
     ) {
+        // Sysctls and nft tables are reported for changes of linkbal's own, too.
+        if matches!(what, ResourceKind::Rules | ResourceKind::Routes) {
+            self.episodes.begin(now);
+        }
         self.changed_at.insert(what, now);
         self.last_changed_by.extend(by.map(|by| (what, (by, now))));
     }
@@ -117,6 +124,16 @@ impl Drift {
     /// Notes that changes were asked for.
     pub(in crate::engine) const fn changes_requested(&mut self) {
         self.outdated = true;
+    }
+
+    /// Notes that nothing is left to repair.
+    pub(in crate::engine) const fn repaired(&mut self) {
+        self.episodes.end();
+    }
+
+    /// Returns what changed for probes since the last call.
+    pub(in crate::engine) const fn excuse(&mut self) -> Option<Excuse> {
+        self.episodes.news()
     }
 
     /// Returns whether the observation shows everything that was asked for before it ended.
@@ -280,7 +297,11 @@ impl Drift {
             }
             Decision::Again | Decision::Wait => {}
         }
-        matches!(verdict, Decision::Repair | Decision::Again)
+        let goes = matches!(verdict, Decision::Repair | Decision::Again);
+        if goes && kind != ResourceKind::Datapath {
+            self.episodes.begin(now);
+        }
+        goes
     }
 
     fn report(&self, repaired: Repaired, output: &mut Output) {

@@ -17,7 +17,10 @@ use linkbal_common::uplink::Family;
 use super::network::Snapshot;
 use crate::{
     config::Uplink,
-    engine::{health::HealthEvent, uplinks::Uplinks},
+    engine::{
+        health::{HealthEvent, Pause},
+        uplinks::Uplinks,
+    },
 };
 
 /// Time that the partner has to take over: several times what keepalived needs with ten
@@ -66,8 +69,8 @@ impl Handover {
             let link = snapshot.link(&uplink.config.interface);
             // No target could answer: that says nothing of the line.
             let event = match link.and_then(|link| deadlines.get(&link.ifindex)) {
-                Some(until) => HealthEvent::Paused(*until),
-                None => HealthEvent::Resumed,
+                Some(until) => HealthEvent::Paused(Pause::NoAddress, *until),
+                None => HealthEvent::Resumed(Pause::NoAddress),
             };
             for family in Family::ALL {
                 uplink.health[family].handle(&event, now);

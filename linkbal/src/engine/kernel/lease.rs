@@ -37,7 +37,7 @@ use crate::{
     engine::{
         command::Command,
         context::{Context, Output},
-        health::HealthEvent,
+        health::{HealthEvent, Pause},
         indexed::Indexed,
         report::Report,
         uplinks::UplinkState,
@@ -346,8 +346,8 @@ impl Leases {
         if let Some(uplink) = context.uplinks.by_index_mut(index) {
             // Without an address, the probes would get no answers.
             let event = match change {
-                AddressChange::Held(_) => HealthEvent::Paused(now + GRACE),
-                _ => HealthEvent::Resumed,
+                AddressChange::Held(_) => HealthEvent::Paused(Pause::NoAddress, now + GRACE),
+                _ => HealthEvent::Resumed(Pause::NoAddress),
             };
             uplink.health[family].handle(&event, now);
         }

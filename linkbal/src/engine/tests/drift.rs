@@ -102,6 +102,59 @@ fn a_repair_war_is_not_fought() {
     assert_eq!(world.engine.drift().throttled().count(), 0);
 }
 
+/// Lets a busy machine take some time for what was asked of it, without an answer to any probe.
+fn be_busy(world: &mut World, time: Duration) {
+    world.late = Some(Vec::new());
+    let end = world.now + time;
+    world.run_until(end);
+    for command in world.late.take().unwrap_or_default() {
+        world.perform(command);
+    }
+}
+
+#[test]
+fn probes_that_are_lost_while_something_is_undone_blame_nobody() {
+    let mut world = both_up();
+    let start = world.now;
+    world.answers = [NONE_ANSWERS; 2];
+    undo(&mut world, ResourceKind::Rules, lose_rule);
+    // The observation takes its time, and so does the repair.
+    be_busy(&mut world, ms(2000));
+    be_busy(&mut world, ms(2000));
+    world.answers = [ALL_ANSWER; 2];
+    let commands = world.run_until(start + ms(10_000)).decisions();
+    assert_eq!(masks(&commands), [0; 0], "{commands:#?}");
+    assert_eq!(world.kernel.rules.iter().filter(|rule| rule.priority == 26_100).count(), 2);
+    // Once that is over, silence counts as ever.
+    world.answers[A as usize] = NONE_ANSWERS;
+    let commands = world.run_until(start + ms(11_000)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
+}
+
+#[test]
+fn a_repair_that_is_never_made_excuses_nothing_for_long() {
+    let mut world = both_up();
+    let start = world.now;
+    world.answers[A as usize] = NONE_ANSWERS;
+    undo(&mut world, ResourceKind::Rules, lose_rule);
+    world.late = Some(Vec::new());
+    let commands = world.run_until(start + ms(7000)).decisions();
+    assert_eq!(masks(&commands).last(), Some(&0x0002_0002));
+}
+
+#[test]
+fn a_dead_uplink_is_found_during_a_repair_war() {
+    let mut world = both_up();
+    world.answers[A as usize] = NONE_ANSWERS;
+    let found = (0..120).find(|_| {
+        undo(&mut world, ResourceKind::Rules, lose_rule);
+        let next = world.now + ms(100);
+        world.run_until(next);
+        masks(&world.decisions()).last() == Some(&0x0002_0002)
+    });
+    assert!(found.is_some_and(|round| round < 30), "{found:?}");
+}
+
 #[test]
 fn what_the_kernel_drops_with_an_interface_is_no_interference() {
     let mut world = both_up();
