@@ -3,6 +3,8 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use crate::wait;
 
 /// Time that the daemon may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Time that it may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// Number of lines of its log that are shown with an error.
 const LOG_LINES: usize = 20;
 
@@ -159,13 +163,20 @@ impl Daemon {
         self.gateway.run("timeout", &[&["--kill-after=1", "20", &program], args].concat())
     }
 
-    /// Returns the answer of `linkbal status --json`.
+    /// Returns the status that `linkbal status --json` prints. It is asked for by the socket: most
+    /// waits poll it, and to start programs for that was half of all that the tests of gateways took.
     ///
     /// # Errors
-    /// When the command fails or prints no JSON.
+    /// When the daemon does not answer within 20 s, or not as it should.
     pub fn status(&self) -> Result<Value> {
-        let text = self.run(&["status", "--json"])?;
-        serde_json::from_str(&text).context("failed to parse the status")
+        let socket = self.gateway.run_dir().join("linkbal.sock");
+        let path = || format!("failed to ask for the status by {}", socket.display());
+        let answer = get(&socket, "/v1/status").with_context(path)?;
+        let Some(("HTTP/1.0 200 OK", rest)) = answer.split_once("\r\n") else {
+            bail!("failed to get the status: {answer}");
+        };
+        let (_, body) = rest.split_once("\r\n\r\n").context("the answer has no end of its head")?;
+        serde_json::from_str(body).context("failed to parse the status")
     }
 
     /// Waits until the status satisfies `condition`; returns that status.
@@ -244,6 +255,16 @@ impl Drop for Daemon {
         // Fails when nothing is left to tear down.
         let _ = self.run(&["teardown"]);
     }
+}
+
+/// Returns the whole answer to a request by HTTP 1.0, in which bodies have no chunks.
+fn get(socket: &Path, path: &str) -> Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Returns whether an uplink of the status is up, in each family it has.
