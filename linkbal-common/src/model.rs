@@ -31,13 +31,16 @@ use crate::{
             reply::{Reply, STEPS},
         },
         ingress::ingress,
-        learn::learn_flow,
         local::udp_request::UdpRequest,
         slow::{self, Request},
         tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
         verdict::Verdict,
+        wan_egress::wan_egress,
     },
 };
+
+/// The ingress interface of a packet that is forwarded; it is 0 for one of this machine.
+pub const FORWARDED: u32 = 1;
 
 /// Forwards a packet of the LAN, as if its connection had no uplink yet: it leaves by the proposed
 /// one, which must be in [`ModelTables::uplinks`], and its flow is learned there.
@@ -47,7 +50,8 @@ pub fn forward(packet: &ModelPacket<'_>, tables: &ModelTables) -> Verdict {
         && let Some(uplink) = MarkMask(tables.settings.fwmark_mask).decode(fwmark)
         && let Some((ifindex, _)) = tables.uplinks.iter().find(|(_, other)| **other == uplink)
     {
-        learn_flow(&ModelPacket { fwmark, hash, ifindex: *ifindex, ..*packet }, tables);
+        let leaving = ModelPacket { fwmark, hash, ifindex: *ifindex, ..*packet };
+        let _ = wan_egress(&leaving, tables, FORWARDED);
     }
     verdict
 }

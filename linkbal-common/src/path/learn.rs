@@ -12,36 +12,17 @@ use crate::{
         flow::{INBOUND, Proposal, Reason, reason},
         uplink::{NO_UPLINK, epoch_index},
     },
-    mark::MarkMask,
     packet::Packet,
-    path::{
-        session::is_current,
-        slow::moved_from,
-        tables::{SHARED, Tables},
-    },
+    path::{session::is_current, slow::moved_from, tables::Tables},
 };
 
-/// Stores the flow of a packet that leaves by an uplink, if it carries the proposal bit. A function
-/// of its own, whose stack is free when the packet is changed.
+/// Stores the flow of a packet with the proposal bit that leaves by an uplink; its connection may be
+/// an `inbound` one. A function of its own, whose stack is free when the packet is changed.
 #[inline(never)]
-pub fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T) {
-    let Some(settings) = tables.settings() else { return };
-    let mask = MarkMask(settings.fwmark_mask);
-    let fwmark = packet.fwmark();
-    if fwmark & mask.proposal() == 0 {
-        return;
-    }
-    // A packet that the main table routed has no number; its connection may have one the next time.
-    let Some(marked) = mask.decode(fwmark) else { return };
-    let uplink = match tables.uplink_on(packet.ifindex()) {
-        Some(SHARED) => marked,
-        Some(uplink) => uplink,
-        None => return,
-    };
+pub(crate) fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T, uplink: u32, inbound: bool) {
     if let Some(proposal) = tables.proposal(packet.hash())
         && proposal.check == Proposal::check(&proposal.key, packet.hash())
     {
-        let inbound = fwmark & mask.inbound() != 0;
         store(packet, tables, proposal, uplink, inbound);
     }
 }

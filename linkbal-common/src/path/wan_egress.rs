@@ -41,8 +41,9 @@ pub fn wan_egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex:
         other => other.unwrap_or(NO_UPLINK),
     };
     let mss = if uplink == NO_UPLINK { None } else { mss::clamp(packet, tables, uplink) };
-    if asks {
-        learn_flow(packet, tables);
+    // A packet that the main table routed has no number; its connection may have one the next time.
+    if asks && marked != NO_UPLINK && uplink != NO_UPLINK {
+        learn_flow(packet, tables, uplink, fwmark & mask.inbound() != 0);
     }
     if local && settings.domains != 0 {
         note_local_query(packet, tables, settings);

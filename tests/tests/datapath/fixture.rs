@@ -18,16 +18,16 @@ use linkbal_common::{
     flow::{Flow, FlowKey, Proposal, proposal_slot},
     hash::flow_hash,
     ingress::ingress,
-    learn::learn_flow,
     maps,
     mark::{DEFAULT_MASK, MarkMask},
-    model::{ModelPacket, ModelTables},
+    model::{FORWARDED, ModelPacket, ModelTables},
     names,
     parse::parse,
     settings::{LAYOUT, Settings},
     tables::{SHARED, Tables as _, bypass},
     uplink::{Family, UpMask},
     verdict::Verdict,
+    wan_egress::wan_egress,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -275,7 +275,7 @@ impl Fixture {
         let ifindex = INTERFACES.get(uplink as usize).copied().unwrap_or(SHARED_INTERFACE);
         let counted = (self.model.counters.clone(), self.model.uplink_counters.clone());
         let packet = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(bytes) };
-        learn_flow(&packet, &self.model);
+        let _ = wan_egress(&packet, &self.model, FORWARDED);
         (self.model.counters, self.model.uplink_counters) = counted;
         let learned = self.model.flows.borrow().get(&proposal.key).copied();
         if let Some(flow) = learned {

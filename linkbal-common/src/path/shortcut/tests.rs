@@ -15,7 +15,7 @@ use crate::{
     },
     mark::DEFAULT_MASK,
     model::{ModelPacket, ModelTables},
-    path::{egress::egress, ingress::ingress, learn::learn_flow, verdict::Verdict},
+    path::{egress::egress, ingress::ingress, verdict::Verdict, wan_egress::wan_egress},
 };
 
 const MASK: MarkMask = MarkMask(DEFAULT_MASK);
@@ -81,7 +81,7 @@ impl Gateway {
             let bytes = packet([2, 3], OUTSIDE, SERVER);
             let leaving =
                 ModelPacket { ifindex: WAN[0], fwmark, hash, ..ModelPacket::frame(&bytes) };
-            learn_flow(&leaving, &self.0);
+            let _ = wan_egress(&leaving, &self.0, LAN);
             store_up(&leaving, &self.0, LAN);
         }
         None

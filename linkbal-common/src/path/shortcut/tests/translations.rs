@@ -89,7 +89,7 @@ impl Nat {
             let bytes = packet([2, 3], outside(port), SERVER);
             let leaving =
                 ModelPacket { ifindex: WAN[0], fwmark, hash, ..ModelPacket::frame(&bytes) };
-            learn_flow(&leaving, &self.gateway.0);
+            let _ = wan_egress(&leaving, &self.gateway.0, LAN);
             store_up(&leaving, &self.gateway.0, LAN);
         }
     }
