@@ -163,20 +163,12 @@ impl Daemon {
         self.gateway.run("timeout", &[&["--kill-after=1", "20", &program], args].concat())
     }
 
-    /// Returns the status that `linkbal status --json` prints. It is asked for by the socket: most
-    /// waits poll it, and to start programs for that was half of all that the tests of gateways took.
+    /// Returns the status that `linkbal status --json` prints.
     ///
     /// # Errors
-    /// When the daemon does not answer within 20 s, or not as it should.
+    /// As [`status`].
     pub fn status(&self) -> Result<Value> {
-        let socket = self.gateway.run_dir().join("linkbal.sock");
-        let path = || format!("failed to ask for the status by {}", socket.display());
-        let answer = get(&socket, "/v1/status").with_context(path)?;
-        let Some(("HTTP/1.0 200 OK", rest)) = answer.split_once("\r\n") else {
-            bail!("failed to get the status: {answer}");
-        };
-        let (_, body) = rest.split_once("\r\n\r\n").context("the answer has no end of its head")?;
-        serde_json::from_str(body).context("failed to parse the status")
+        status(&self.gateway.run_dir().join("linkbal.sock"))
     }
 
     /// Waits until the status satisfies `condition`; returns that status.
@@ -255,6 +247,21 @@ impl Drop for Daemon {
         // Fails when nothing is left to tear down.
         let _ = self.run(&["teardown"]);
     }
+}
+
+/// Returns the status that `linkbal status --json` prints, from a daemon's socket: most waits poll it,
+/// and to start a program each time was half of all that the tests of gateways took.
+///
+/// # Errors
+/// When the daemon does not answer within 20 s, or not as it should.
+pub fn status(socket: &Path) -> Result<Value> {
+    let path = || format!("failed to ask for the status by {}", socket.display());
+    let answer = get(socket, "/v1/status").with_context(path)?;
+    let Some(("HTTP/1.0 200 OK", rest)) = answer.split_once("\r\n") else {
+        bail!("failed to get the status: {answer}");
+    };
+    let (_, body) = rest.split_once("\r\n\r\n").context("the answer has no end of its head")?;
+    serde_json::from_str(body).context("failed to parse the status")
 }
 
 /// Returns the whole answer to a request by HTTP 1.0, in which bodies have no chunks.

@@ -54,13 +54,11 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
     // Gateways mostly wait, for probes and holds; tests that cannot bear others take turns.
     let threads = THREADS * thread::available_parallelism().map_or(1, NonZero::get);
     let mut gateways = in_namespaces(&["linkbal-tests"], &["--test=gateway"], threads);
-    let mut suites = vec![
-        Suite::run("unit and property tests", &mut unprivileged, "")?,
-        Suite::run("tests of the datapath and the kernel", &mut one_by_one, "")?,
-    ];
-    // Half of the time the gateways leave a processor idle, which is enough for a guest.
+    let mut suites = vec![Suite::run("unit and property tests", &mut unprivileged, "")?];
+    // The others leave a processor idle half of the time, which is enough for a guest.
     thread::scope(|scope| -> Result<()> {
         let guest = guest.then(|| scope.spawn(run_in_guest));
+        suites.push(Suite::run("tests of the datapath and the kernel", &mut one_by_one, "")?);
         suites.push(Suite::run("tests of gateways", &mut gateways, "")?);
         match guest {
             Some(guest) => suites.push(guest.join().expect("it does not panic")?),

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -126,11 +126,15 @@ impl Machine {
 
     /// Creates a command that runs on the machine.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let children = format!("/proc/{0}/task/{0}/children", self.systemd.id());
-        let first = fs::read_to_string(children).unwrap_or_default();
         let mut command = self.lab.gateway.command("nsenter");
-        command.args(["--target", first.trim(), "--mount", "--pid", program]);
+        command.args(["--target", &self.first_process(), "--mount", "--pid", program]);
         command
+    }
+
+    /// Returns the id of the machine's first process, as this program sees it.
+    fn first_process(&self) -> String {
+        let children = format!("/proc/{0}/task/{0}/children", self.systemd.id());
+        fs::read_to_string(children).unwrap_or_default().trim().to_owned()
     }
 
     /// Runs a program on the machine, which must succeed.
@@ -160,10 +164,11 @@ impl Machine {
         self.run("systemctl", &["show", "--value", "--property", name, unit]).trim().to_owned()
     }
 
-    /// Returns the answer of `linkbal status --json`, or `None` without an answer.
+    /// Returns the status that `linkbal status --json` prints, or `None` without an answer.
     pub(crate) fn status(&self) -> Option<Value> {
-        let output = self.command("linkbal").args(["status", "--json"]).output().unwrap();
-        serde_json::from_slice(&output.stdout).ok()
+        // To its processes, the namespace of the first one is the host's.
+        let socket = format!("/proc/{}/root/run/linkbal/linkbal.sock", self.first_process());
+        linkbal_lab::daemon::status(Path::new(&socket)).ok()
     }
 
     /// Waits for a status that satisfies `condition`; returns it.
