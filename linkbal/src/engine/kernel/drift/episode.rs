@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// a busy machine.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// What a change means for probes.
+/// Meaning of a change for probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Excuse {
     /// They are excused, until a time at most.
