@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Error, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -257,10 +257,9 @@ impl Drop for Daemon {
 pub fn status(socket: &Path) -> Result<Value> {
     let path = || format!("failed to ask for the status by {}", socket.display());
     let answer = get(socket, "/v1/status").with_context(path)?;
-    let Some(("HTTP/1.0 200 OK", rest)) = answer.split_once("\r\n") else {
-        bail!("failed to get the status: {answer}");
-    };
-    let (_, body) = rest.split_once("\r\n\r\n").context("the answer has no end of its head")?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").context("the answer has no end of its head")?;
+    ensure!(head.starts_with("HTTP/1.0 200 "), "failed to get the status: {answer}");
     serde_json::from_str(body).context("failed to parse the status")
 }
 

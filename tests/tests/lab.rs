@@ -3,11 +3,14 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use linkbal_lab::daemon::Daemon;
@@ -282,6 +285,21 @@ fn a_process_ends_with_its_owner() {
     assert!(!process.exists());
 }
 
+/// Answers each request for the status by the socket in a folder, as long as this program runs.
+fn serve_status(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let listener = UnixListener::bind(folder.join("linkbal.sock")).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 512];
+            let length = stream.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /v1/status HTTP/1.0\r\n"));
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n{\"uplinks\": []}").unwrap();
+        }
+    });
+}
+
 #[test]
 fn a_daemon_is_watched_stopped_and_torn_down() {
     let lab = Lab::new(&[]).unwrap();
@@ -289,11 +307,12 @@ fn a_daemon_is_watched_stopped_and_torn_down() {
     let [program, log] = ["linkbal", "calls"].map(|name| folder.path().join(name));
     let text = format!(
         "#!/bin/sh\necho \"$1 $(readlink /proc/self/ns/net)\" >> {}\ncase $1 in\n\
-         run) cat $3; exec sleep 1000;;\nstatus) echo '{{\"uplinks\": []}}';;\nesac\n",
+         run) cat $3; exec sleep 1000;;\nesac\n",
         log.display()
     );
     fs::write(&program, text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    serve_status(&lab.gateway.run_dir());
     let mut daemon = Daemon::start_program(&program, &lab, &lab.config()).unwrap();
     daemon.wait_for("a status", LIMIT, |status| status["uplinks"].is_array()).unwrap();
     wait::until("a log", LIMIT, || Ok((daemon.log() == lab.config()).then_some(()))).unwrap();
