@@ -7,6 +7,8 @@ import { counted, span, time, words } from "./words.js";
 
 /// The configuration in force; null while it is not known.
 let known = null;
+/// True if the last question for it had no answer.
+let lost = false;
 /// True while the editor has something of the user's.
 let dirty = false;
 /// End of the trial in milliseconds; null without one.
@@ -44,8 +46,11 @@ export async function loadConfiguration() {
     known = await askJson("/v1/configuration");
     if (!dirty) setText(known.text);
     $("#conf-about").textContent = words("conf_about", known.file, time(known.since));
+    lost = false;
   } catch (error) {
-    known = null;
+    // Without an answer, what is shown stays, and is asked for again with the next status.
+    lost = error.status !== 401;
+    if (!lost) known = null;
     $("#conf-about").textContent = error.status === 401 ? words("token_needed") : error.message;
   }
   $("#conf-editor").hidden = known == null;
@@ -57,7 +62,7 @@ export function showTrial(status, visible) {
   if (left == null) [ends, unwritable] = [null, null];
   else if (ends == null || Math.abs(ends - Date.now() - left * 1000) > 2000) ends = Date.now() + left * 1000;
   tick();
-  if (visible && known && known.since !== status.configuration.since) loadConfiguration();
+  if (visible && (lost || (known && known.since !== status.configuration.since))) loadConfiguration();
 }
 
 function tick() {
