@@ -68,8 +68,8 @@ fn networkd_renews_and_changes_leases_and_drops_foreign_routes() {
     // It drops the ip rules and the routes of its interfaces that it does not know. What is sent
     // before linkbal has put them back goes astray.
     restart_networkd(&machine);
-    assert!(repairs(&machine) > 0, "{}", machine.log());
-    assert!(machine.log().contains("ManageForeignRoutes=no"), "{}", machine.log());
+    machine.wait_for("a report of the repair", |_| repairs(&machine) > 0);
+    machine.wait_for("the advice", |_| machine.log().contains("ManageForeignRoutes=no"));
     machine.wait_for_spread();
     drop(flows);
 

@@ -139,7 +139,7 @@ fn assert_reloads(machine: &Machine) {
     machine.configure(&good.replace("weight = 30", "weight = \"heavy\""));
     let refused = machine.systemctl(&["reload", "linkbal"]);
     assert!(!refused.status.success());
-    assert!(machine.log().contains("the old one stays in force"), "{}", machine.log());
+    machine.wait_for("the reason", |_| machine.log().contains("the old one stays in force"));
     assert_eq!(machine.property("linkbal", "ActiveState"), "active");
     assert_eq!(weight(), 40);
     machine.configure(&good);
