@@ -198,6 +198,7 @@ fn a_hook_that_hangs_is_killed_with_its_children_and_the_next_event_gets_its_tur
     assert!(process.exists());
     // The daemon goes on in the meantime.
     kept(&gateway, 4);
+    assert!(process.exists(), "the events waited for the hook");
     let turns = wait_for_text(&folder.path().join("turns"), |text| text.lines().count() == 3);
     assert_eq!(turns, "2\n3\n4\n");
     assert!(!process.join("exe").exists(), "the child of the hook is alive");

@@ -104,7 +104,7 @@ impl Drift {
     ) {
         // Sysctls and nft tables are reported for changes of linkbal's own, too.
         if matches!(what, ResourceKind::Rules | ResourceKind::Routes) {
-            self.episodes.begin(now);
+            self.episodes.begin(now, now);
         }
         self.changed_at.insert(what, now);
         self.last_changed_by.extend(by.map(|by| (what, (by, now))));
@@ -127,8 +127,8 @@ impl Drift {
     }
 
     /// Notes that nothing is left to repair.
-    pub(in crate::engine) const fn repaired(&mut self) {
-        self.episodes.end();
+    pub(in crate::engine) fn repaired(&mut self) {
+        self.episodes.end(self.observed_from);
     }
 
     /// Returns what changed for probes since the last call.
@@ -299,7 +299,7 @@ impl Drift {
         }
         let goes = matches!(verdict, Decision::Repair | Decision::Again);
         if goes && kind != ResourceKind::Datapath {
-            self.episodes.begin(now);
+            self.episodes.begin(self.observed_from, now);
         }
         goes
     }

@@ -132,6 +132,28 @@ fn probes_that_are_lost_while_something_is_undone_blame_nobody() {
 }
 
 #[test]
+fn an_observation_from_before_ends_no_excuse() {
+    let mut world = both_up();
+    world.late = Some(Vec::new());
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let now = world.now + SETTLE;
+    world.run_until(now);
+    assert!(matches!(world.late.as_deref(), Some([Command::Observe])), "it is under way");
+    let before = world.kernel.clone();
+    world.now += ms(1);
+    world.answers = [NONE_ANSWERS; 2];
+    undo(&mut world, ResourceKind::Rules, lose_rule);
+    world.late = Some(Vec::new());
+    world.engine.handle_event(Event::Observed(before), world.now);
+    be_busy(&mut world, ms(2000));
+    be_busy(&mut world, ms(2000));
+    world.answers = [ALL_ANSWER; 2];
+    let now = world.now + ms(5000);
+    let commands = world.run_until(now).decisions();
+    assert_eq!(masks(&commands), [0; 0], "{commands:#?}");
+}
+
+#[test]
 fn a_repair_that_is_never_made_excuses_nothing_for_long() {
     let mut world = both_up();
     let start = world.now;

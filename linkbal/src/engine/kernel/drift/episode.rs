@@ -27,14 +27,17 @@ pub(in crate::engine) enum Excuse {
 #[derive(Debug, Default)]
 pub(super) struct Episodes {
     started: VecDeque<Duration>,
-    open: bool,
+    /// Time at which something was last undone, while an episode lasts.
+    undone_at: Option<Duration>,
     news: Option<Excuse>,
 }
 
 impl Episodes {
-    /// Notes that something was undone.
-    pub(super) fn begin(&mut self, now: Duration) {
-        if std::mem::replace(&mut self.open, true) {
+    /// Notes that something was undone, at that time or before.
+    pub(super) fn begin(&mut self, undone_at: Duration, now: Duration) {
+        let lasts = self.undone_at.is_some();
+        self.undone_at = self.undone_at.max(Some(undone_at));
+        if lasts {
             return;
         }
         self.started.retain(|start| now < *start + WINDOW);
@@ -46,9 +49,10 @@ impl Episodes {
         self.news = (self.started.len() <= MOST).then_some(Excuse::Begins(now + LONGEST));
     }
 
-    /// Notes that everything is in place.
-    pub(super) const fn end(&mut self) {
-        if std::mem::replace(&mut self.open, false) {
+    /// Notes that everything is in place, by an observation that began at `observed_from`: it does not
+    /// show what was undone later.
+    pub(super) fn end(&mut self, observed_from: Duration) {
+        if self.undone_at.take_if(|at| *at <= observed_from).is_some() {
             self.news = Some(Excuse::Ends);
         }
     }
@@ -68,13 +72,16 @@ mod tests {
     }
 
     fn episode(episodes: &mut Episodes, now: Duration) -> bool {
-        episodes.begin(now);
+        episodes.begin(now, now);
         let begins = episodes.news();
-        episodes.begin(now);
+        let later = now + Duration::from_millis(1);
+        episodes.begin(later, later);
         assert_eq!(episodes.news(), None, "it has begun");
-        episodes.end();
+        episodes.end(now);
+        assert_eq!(episodes.news(), None, "the observation is too old");
+        episodes.end(later);
         assert_eq!(episodes.news(), Some(Excuse::Ends));
-        episodes.end();
+        episodes.end(later);
         assert_eq!(episodes.news(), None);
         begins == Some(Excuse::Begins(now + LONGEST))
     }
