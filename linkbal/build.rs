@@ -17,7 +17,8 @@ use object::{
 /// Runs the compiler of the eBPF object so that no path of this machine gets into its BTF: equal sources
 /// make equal objects. aya-build leaves no other way to add flags of the compiler.
 const WITHOUT_PATHS: &str = r#"#!/bin/sh
-exec "$@" --remap-path-prefix="$LINKBAL_WORKSPACE=/linkbal" --remap-path-prefix="$LINKBAL_CARGO_HOME=/cargo"
+exec "$@" --remap-path-prefix="$LINKBAL_WORKSPACE=/linkbal" --remap-path-prefix="$LINKBAL_CARGO_HOME=/cargo" \
+    --remap-path-prefix="$("$1" --print sysroot)=/rust"
 "#;
 
 /// The toolchain that `cargo xtask setup` links if there is no nightly.

@@ -168,7 +168,7 @@ impl Daemon {
     /// # Errors
     /// As [`status`].
     pub fn status(&self) -> Result<Value> {
-        status(&self.gateway.run_dir().join("linkbal.sock"))
+        status(&self.gateway.socket())
     }
 
     /// Waits until the status satisfies `condition`; returns that status.

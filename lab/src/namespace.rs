@@ -95,6 +95,12 @@ impl Namespace {
         Path::new(RUN_FOLDER).join(format!("netns-{}", self.cookie))
     }
 
+    /// Returns the path of the daemon's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir().join("linkbal.sock")
+    }
+
     /// Moves the calling thread into the namespace until the guard is dropped.
     ///
     /// # Errors

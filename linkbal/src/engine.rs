@@ -53,7 +53,7 @@ use self::{
         bond,
         conflict::{Conflict, survey::Survey},
         conflicts::Conflicts,
-        drift::{Drift, Excuse},
+        drift::{Drift, PauseChange},
         handover::Handover,
         lan::interfaces::LanInterfaces,
         lease::Leases,
@@ -487,9 +487,9 @@ impl Engine {
 
     /// Pauses probes while something that linkbal set up is undone: no target could answer.
     fn update_pause(&mut self) {
-        let event = match self.drift.excuse() {
-            Some(Excuse::Begins(until)) => HealthEvent::Paused(Pause::Undone, until),
-            Some(Excuse::Ends) => HealthEvent::Resumed(Pause::Undone),
+        let event = match self.drift.pause_change() {
+            Some(PauseChange::Begins(until)) => HealthEvent::Paused(Pause::Drift, until),
+            Some(PauseChange::Ends) => HealthEvent::Resumed(Pause::Drift),
             None => return,
         };
         // None of the two is a verdict.

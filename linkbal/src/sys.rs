@@ -118,8 +118,9 @@ impl Kernel {
         let sysctls = SavedSysctls::load(run_dir.join(SAVED_SYSCTLS));
         let bonds = Bonds::load(run_dir.join(BOND_RECORDS));
         // Subscribed before the first snapshot, so that no change falls between the two.
-        let events = NetworkEvents::subscribe()?;
+        let mut events = NetworkEvents::subscribe()?;
         let netlink = Netlink::connect()?;
+        events.set_own_port(netlink.port());
         let files = events.watch();
         let nft = Nft::default();
         let flowtable = Flowtable { table: Nft::named(FLOWTABLE), deleted: false, seen: false };

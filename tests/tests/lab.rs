@@ -285,10 +285,10 @@ fn a_process_ends_with_its_owner() {
     assert!(!process.exists());
 }
 
-/// Answers each request for the status by the socket in a folder, as long as this program runs.
-fn serve_status(folder: &Path) {
-    fs::create_dir_all(folder).unwrap();
-    let listener = UnixListener::bind(folder.join("linkbal.sock")).unwrap();
+/// Answers each request for the status by a socket, as long as this program runs.
+fn serve_status(socket: &Path) {
+    fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -312,7 +312,7 @@ fn a_daemon_is_watched_stopped_and_torn_down() {
     );
     fs::write(&program, text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    serve_status(&lab.gateway.run_dir());
+    serve_status(&lab.gateway.socket());
     let mut daemon = Daemon::start_program(&program, &lab, &lab.config()).unwrap();
     daemon.wait_for("a status", LIMIT, |status| status["uplinks"].is_array()).unwrap();
     wait::until("a log", LIMIT, || Ok((daemon.log() == lab.config()).then_some(()))).unwrap();

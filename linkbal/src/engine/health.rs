@@ -126,7 +126,7 @@ pub enum Pause {
     NoAddress,
     /// Something that linkbal set up is undone. Rounds that failed before that was known do not
     /// count.
-    Undone,
+    Drift,
 }
 
 /// An event that may change the health of an uplink in one family.
@@ -405,7 +405,7 @@ impl Health {
     /// void.
     fn pause(&mut self, pause: Pause, until: Duration) {
         self.paused_until[pause as usize] = until;
-        if pause == Pause::Undone {
+        if pause == Pause::Drift {
             self.bad_rounds = 0;
         }
         self.trust();

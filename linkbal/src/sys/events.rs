@@ -55,13 +55,22 @@ pub struct NetworkEvents {
     listener: Listener,
     multicast: MulticastSockets,
     queue: EventQueue,
+    /// Port of the socket by which this process makes changes, once that is known.
+    own_port: Option<u32>,
 }
 
 impl NetworkEvents {
     /// Listens in the network namespace of the calling thread, within a tokio runtime.
     pub fn subscribe() -> Result<NetworkEvents> {
         let (listener, multicast) = (Listener::start()?, MulticastSockets::subscribe()?);
-        Ok(NetworkEvents { listener, multicast, queue: EventQueue::default() })
+        Ok(NetworkEvents { listener, multicast, queue: EventQueue::default(), own_port: None })
+    }
+
+    /// Takes changes by the socket with this netlink port for this process's own from now on.
+    ///
+    /// A process has its id as the port of its first socket alone.
+    pub(super) const fn set_own_port(&mut self, port: u32) {
+        self.own_port = Some(port);
     }
 
     /// Returns the watch of files, which has none at first.
@@ -99,7 +108,7 @@ impl NetworkEvents {
     }
 
     fn handle(&mut self, message: NetlinkMessage<RouteNetlinkMessage>) -> Option<()> {
-        let event = event(message.payload, message.header.port_number);
+        let event = event(message.payload, message.header.port_number, self.own_port);
         if event == Some(NetworkEvent::Overrun) {
             // A full socket stays silent about further losses until it has been read empty
             // (netlink_overrun in net/netlink/af_netlink.c). A new one hears all that comes
@@ -141,10 +150,12 @@ fn enlarge_receive_buffer(socket: &Socket) -> Result<()> {
         .context("failed to enlarge the receive buffer of rtnetlink")
 }
 
-/// Returns the event that a message of the process behind `port` means.
+/// Returns the event that a message means which tells of a change by the socket `port`; `own_port` is
+/// that of this process.
 pub(super) fn event(
     payload: NetlinkPayload<RouteNetlinkMessage>,
     port: u32,
+    own_port: Option<u32>,
 ) -> Option<NetworkEvent> {
     match payload {
         NetlinkPayload::Overrun(_) => Some(NetworkEvent::Overrun),
@@ -164,7 +175,7 @@ pub(super) fn event(
         }
         NetlinkPayload::InnerMessage(message) => {
             // Port 0 is the kernel itself, and changes by this process are no news.
-            let ours = ours(&message).filter(|_| port != 0 && port != std::process::id());
+            let ours = ours(&message).filter(|_| port != 0 && Some(port) != own_port);
             Some(ours.map_or(NetworkEvent::Changed, |what| NetworkEvent::ResourceChanged {
                 what,
                 by: process(port),
@@ -217,6 +228,8 @@ mod tests {
 
     use super::*;
 
+    const OWN_PORT: Option<u32> = Some(u32::MAX - 7);
+
     fn link_message(family: AddressFamily) -> LinkMessage {
         let mut message = LinkMessage::default();
         message.header.interface_family = family;
@@ -231,6 +244,7 @@ mod tests {
             event(
                 NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link_message(family))),
                 0,
+                None,
             )
         };
         assert_eq!(gone(AddressFamily::Bridge), None);
@@ -242,7 +256,7 @@ mod tests {
         let deleted = |protocol: u8, port| {
             let mut rule = RuleMessage::default();
             rule.attributes.push(RuleAttribute::Protocol(protocol.into()));
-            event(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(rule)), port)
+            event(NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(rule)), port, OWN_PORT)
         };
         let parent = std::os::unix::process::parent_id();
         let Some(NetworkEvent::ResourceChanged { what: ResourceKind::Rules, by: Some(by) }) =
@@ -253,13 +267,16 @@ mod tests {
         assert!(by.pid == parent && by.name.is_some(), "{by:?}");
         let nobody = Some(NetworkEvent::ResourceChanged { what: ResourceKind::Rules, by: None });
         assert_eq!(deleted(PROTOCOL, u32::MAX - 5), nobody);
-        for (protocol, port) in [(4, parent), (PROTOCOL, 0), (PROTOCOL, std::process::id())] {
+        for (protocol, port) in [(4, parent), (PROTOCOL, 0), (PROTOCOL, u32::MAX - 7)] {
             assert_eq!(deleted(protocol, port), Some(NetworkEvent::Changed), "{port}");
         }
     }
 
     #[test]
     fn lost_messages_are_told() {
-        assert_eq!(event(NetlinkPayload::Overrun(Vec::new()), 0), Some(NetworkEvent::Overrun));
+        assert_eq!(
+            event(NetlinkPayload::Overrun(Vec::new()), 0, None),
+            Some(NetworkEvent::Overrun)
+        );
     }
 }

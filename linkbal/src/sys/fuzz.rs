@@ -28,7 +28,7 @@ pub fn route(bytes: &[u8]) -> Vec<NetworkEvent> {
     if let NetlinkPayload::InnerMessage(inner) = &message.payload {
         observed(inner);
     }
-    all.extend(events::event(message.payload, KERNEL));
+    all.extend(events::event(message.payload, KERNEL, None));
     all
 }
 

@@ -23,6 +23,7 @@ use netlink_packet_route::{
         LinkMessage,
     },
 };
+use netlink_sys::AsyncSocket as _;
 use rtnetlink::Handle;
 
 use crate::engine::{
@@ -37,6 +38,7 @@ const DUMP_ATTEMPTS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: Handle,
+    port: u32,
 }
 
 impl Netlink {
@@ -47,8 +49,15 @@ impl Netlink {
         // Without these, the end of an answer looks like the end of the connection.
         connection.set_forward_ack(true);
         connection.set_forward_done(true);
+        let socket = connection.socket_mut().socket_mut();
+        let address = socket.bind_auto().context("failed to bind an rtnetlink socket")?;
         tokio::spawn(connection);
-        Ok(Netlink { handle })
+        Ok(Netlink { handle, port: address.port_number() })
+    }
+
+    /// Returns the netlink port of the socket, which notifications of its changes name.
+    pub(super) const fn port(&self) -> u32 {
+        self.port
     }
 
     /// Observes links, addresses, routes and ip rules. The rest of the snapshot stays empty.

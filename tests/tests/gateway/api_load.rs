@@ -16,7 +16,7 @@ use crate::fixture::{Gateway, LIMIT, states, with_tcp_targets};
 use crate::kernel::up_mask;
 
 fn api_socket(gateway: &Gateway) -> PathBuf {
-    gateway.lab.gateway.run_dir().join("linkbal.sock")
+    gateway.lab.gateway.socket()
 }
 
 /// Asks for the status without a pause in 32 threads, each of which returns the number of answers.

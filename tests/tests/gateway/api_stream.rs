@@ -31,7 +31,7 @@ impl Follower {
     /// Starts to read, behind the event with an id if there is one.
     fn start(gateway: &Gateway, folder: &TempDir, name: &str, after: Option<&str>) -> Follower {
         let path = folder.path().join(name);
-        let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
+        let socket = gateway.lab.gateway.socket();
         let mut curl = gateway.lab.gateway.command("curl");
         curl.args(["-sSN", "-H", "Accept: text/event-stream", "--unix-socket"]).arg(socket);
         if let Some(after) = after {

@@ -197,7 +197,7 @@ fn status_prints_a_table_and_the_socket_is_private() {
         |words: [&str; 4]| table.lines().any(|line| line.split_whitespace().take(4).eq(words));
     assert!(row(["isp-a", "1", "ipv4", "up"]), "{table}");
     assert!(row(["isp-b", "1", "ipv4", "up"]), "{table}");
-    let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
+    let socket = gateway.lab.gateway.socket();
     assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o7777, 0o660);
     let listeners = gateway.lab.gateway.run("ss", &["-H", "-lntu"]).unwrap();
     assert_eq!(listeners, "", "nothing listens on the network");

@@ -334,7 +334,7 @@ fn a_large_table_is_streamed_and_slow_readers_hold_nothing_up() {
 
     // Nobody reads these; the kernel holds but a part of each answer.
     let ask = || {
-        let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
+        let socket = gateway.lab.gateway.socket();
         let mut stream = UnixStream::connect(socket).unwrap();
         stream.write_all(b"GET /v1/flows HTTP/1.1\r\nhost: linkbal\r\n\r\n").unwrap();
         stream

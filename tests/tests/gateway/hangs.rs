@@ -313,7 +313,7 @@ fn a_large_policy_is_compiled_beside_the_main_loop() {
         (0..100_000_u32).map(|n| format!("{}/28\n", Ipv4Addr::from(0x1400_0000 + (n << 4))));
     fs::write(&list, prefixes.collect::<String>()).unwrap();
     fs::write(&path, with_prefixes(&good, &list)).unwrap();
-    let socket = gateway.lab.gateway.run_dir().join("linkbal.sock");
+    let socket = gateway.lab.gateway.socket();
     let began = Instant::now();
     let mut reload = begin_reload(&gateway);
     let mut longest = Duration::ZERO;

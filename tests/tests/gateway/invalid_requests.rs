@@ -18,7 +18,7 @@ fn folder(gateway: &Gateway) -> PathBuf {
 
 /// Sends a request with bytes that linkbal's own client would not send; returns the answer.
 fn post(gateway: &Gateway, target: &str) -> String {
-    let mut stream = UnixStream::connect(folder(gateway).join("linkbal.sock")).unwrap();
+    let mut stream = UnixStream::connect(gateway.lab.gateway.socket()).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     write!(stream, "POST {target} HTTP/1.1\r\nhost: linkbal\r\n\r\n").unwrap();
     let mut answer = String::new();

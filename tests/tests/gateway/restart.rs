@@ -48,7 +48,7 @@ fn restart(signal: Signal, tune: impl FnOnce(&str) -> String) -> Gateway {
     assert_undisturbed(&flows, &before, 100, |_| true);
     assert_eq!(self::seed(&gateway), seed);
     assert_eq!(kernel::rules(&namespace), rules);
-    assert!(namespace.run_dir().join("linkbal.sock").exists());
+    assert!(namespace.socket().exists());
     drop(flows);
     gateway
 }

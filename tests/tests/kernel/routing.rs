@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use linkbal::{
-    engine::kernel::network::{Change, IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+    engine::kernel::{
+        network::{Change, IpRule, NetworkEvent, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
+        resource::ResourceKind,
+    },
     sys::Kernel,
 };
 use linkbal_common::uplink::Family;
@@ -350,4 +353,38 @@ fn ip_addresses() -> Result<BTreeSet<String>> {
         }
     }
     Ok(lines)
+}
+
+#[test]
+fn deletions_by_others_are_reported_and_own_ones_are_not() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        let (mut kernel, mut events) = Kernel::connect(directory.path())?;
+        let wan = wan_ifindex(&kernel.snapshot(&[]).await?)?;
+        for (any, gateway) in [("0.0.0.0/0", "192.0.2.1"), ("::/0", "2001:db8::1")] {
+            let route = default_route(any, Some(gateway), wan)?;
+            kernel.apply(&Change::ReplaceRoute(route.clone())).await?;
+            kernel.apply(&Change::DeleteRoute(route.clone())).await?;
+            let rule = ip_rules()?.into_iter().find(|rule| rule.family == route.family());
+            let rule = rule.context("a rule of the family")?;
+            kernel.apply(&Change::AddRule(rule.clone())).await?;
+            kernel.apply(&Change::DeleteRule(rule)).await?;
+            kernel.apply(&Change::ReplaceRoute(route.clone())).await?;
+            let option = if any.contains(':') { "-6" } else { "-4" };
+            shell(&format!("ip {option} route del {any} table {}", route.table))?;
+            let first = loop {
+                let event = events.next().await.context("the events ended")?;
+                if matches!(&event, NetworkEvent::ResourceChanged { what, .. } if *what != ResourceKind::Sysctls)
+                {
+                    break event;
+                }
+            };
+            let NetworkEvent::ResourceChanged { what: ResourceKind::Routes, by: Some(by) } = &first
+            else {
+                bail!("{first:?}");
+            };
+            assert!(by.name.as_deref().is_none_or(|name| name == "ip"), "{by:?}");
+        }
+        Ok(())
+    });
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use anyhow::Result;
 use linkbal_lab::namespace::{Namespace, Process};
 use linkbal_lab::topology::Lab;
 use linkbal_lab::topology::plan::{self, Family};
@@ -164,16 +165,16 @@ impl Machine {
         self.run("systemctl", &["show", "--value", "--property", name, unit]).trim().to_owned()
     }
 
-    /// Returns the status that `linkbal status --json` prints, or `None` without an answer.
-    pub(crate) fn status(&self) -> Option<Value> {
+    /// Returns the status that `linkbal status --json` prints.
+    pub(crate) fn status(&self) -> Result<Value> {
         // To its processes, the namespace of the first one is the host's.
         let socket = format!("/proc/{}/root/run/linkbal/linkbal.sock", self.first_process());
-        linkbal_lab::daemon::status(Path::new(&socket)).ok()
+        linkbal_lab::daemon::status(Path::new(&socket))
     }
 
     /// Waits for a status that satisfies `condition`; returns it.
     pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let result = wait::until(what, LIMIT, || Ok(self.status().filter(&condition)));
+        let result = wait::until(what, LIMIT, || Ok(self.status().ok().filter(&condition)));
         result.unwrap_or_else(|error| panic!("{error:#}: {:?}\n{}", self.status(), self.log()))
     }
 

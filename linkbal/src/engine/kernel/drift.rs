@@ -1,12 +1,12 @@
-//! Drift of what others undo, as long as that helps.
+//! Repair of what others undo, as long as that helps.
 //!
 //! A change that leads back to what was in force before, though nothing that it follows from has
-//! changed, is a repair: others undid what linkbal had done. Drift are reported with the process
+//! changed, is a repair: others undid what linkbal had done. Repairs are reported with the process
 //! that did it, if the kernel tells. A thing that is undone again and again is throttled: it is
 //! repaired at a slow pace from then on, and reported as a conflict until it is left alone.
 
-mod episode;
 pub mod pace;
+mod probe_pause;
 mod undone;
 
 use std::{
@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use self::episode::Episodes;
-pub(in crate::engine) use self::{episode::Excuse, undone::Last};
+use self::probe_pause::ProbePauses;
+pub(in crate::engine) use self::{probe_pause::PauseChange, undone::Last};
 use super::{
     bond,
     desired::Desired,
@@ -66,7 +66,7 @@ pub struct Drift {
     outdated: bool,
     /// Time at which a repair that was held back may be made.
     due: Option<Duration>,
-    episodes: Episodes,
+    probe_pauses: ProbePauses,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl Drift {
     ) {
         // Sysctls and nft tables are reported for changes of linkbal's own, too.
         if matches!(what, ResourceKind::Rules | ResourceKind::Routes) {
-            self.episodes.begin(now, now);
+            self.probe_pauses.begin(now, now);
         }
         self.changed_at.insert(what, now);
         self.last_changed_by.extend(by.map(|by| (what, (by, now))));
@@ -128,12 +128,12 @@ impl Drift {
 
     /// Notes that nothing is left to repair.
     pub(in crate::engine) fn repaired(&mut self) {
-        self.episodes.end(self.observed_from);
+        self.probe_pauses.end(self.observed_from);
     }
 
     /// Returns what changed for probes since the last call.
-    pub(in crate::engine) const fn excuse(&mut self) -> Option<Excuse> {
-        self.episodes.news()
+    pub(in crate::engine) const fn pause_change(&mut self) -> Option<PauseChange> {
+        self.probe_pauses.change()
     }
 
     /// Returns whether the observation shows everything that was asked for before it ended.
@@ -299,7 +299,7 @@ impl Drift {
         }
         let goes = matches!(verdict, Decision::Repair | Decision::Again);
         if goes && kind != ResourceKind::Datapath {
-            self.episodes.begin(self.observed_from, now);
+            self.probe_pauses.begin(self.observed_from, now);
         }
         goes
     }

@@ -132,7 +132,7 @@ fn probes_that_are_lost_while_something_is_undone_blame_nobody() {
 }
 
 #[test]
-fn an_observation_from_before_ends_no_excuse() {
+fn an_observation_from_before_ends_no_pause() {
     let mut world = both_up();
     world.late = Some(Vec::new());
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
@@ -154,7 +154,7 @@ fn an_observation_from_before_ends_no_excuse() {
 }
 
 #[test]
-fn a_repair_that_is_never_made_excuses_nothing_for_long() {
+fn a_repair_that_is_never_made_pauses_probes_for_5_seconds() {
     let mut world = both_up();
     let start = world.now;
     world.answers[A as usize] = NONE_ANSWERS;
