@@ -1,23 +1,37 @@
 //! `cargo xtask build`: the daemon as it is shipped.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    process::{cargo, succeed, target_dir},
+    process::{ask, cargo, succeed, target_dir, workspace},
     setup::{Need, setup},
 };
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Then build it once more, in another clone of the last commit, and fail if a byte differs
+    #[arg(long)]
+    twice: bool,
+}
 
 /// Sets up the toolchain, builds the release binary and says where it is.
 ///
 /// # Errors
 /// If a step fails.
-pub(crate) fn build() -> Result<()> {
+pub(crate) fn build(arguments: &Arguments) -> Result<()> {
     setup(Need::Build)?;
     let binary = release_binary()?;
     let size = binary.metadata().with_context(|| format!("failed to stat {}", binary.display()))?;
     println!("{} ({:.1} MB)", binary.display(), size.len() as f64 / 1e6);
+    if arguments.twice {
+        again(&binary)?;
+    }
     Ok(())
 }
 
@@ -26,6 +40,41 @@ pub(crate) fn build() -> Result<()> {
 /// # Errors
 /// If cargo fails.
 pub(crate) fn release_binary() -> Result<PathBuf> {
-    succeed(&mut cargo(["build", "--release", "--package", "linkbal"]))?;
+    succeed(&mut cargo(RELEASE))?;
     Ok(target_dir()?.join("release/linkbal"))
+}
+
+const RELEASE: [&str; 5] = ["build", "--release", "--locked", "--package", "linkbal"];
+
+/// Builds the release binary in another clone, and compares it.
+fn again(binary: &Path) -> Result<()> {
+    let clone = another_clone()?;
+    succeed(cargo(RELEASE).current_dir(&clone).env_remove("CARGO_TARGET_DIR"))?;
+    let second = clone.join("target/release/linkbal");
+    let read =
+        |path: &Path| fs::read(path).with_context(|| format!("failed to read {}", path.display()));
+    ensure!(
+        read(binary)? == read(&second)?,
+        "a second build differs: compare {} and {}",
+        binary.display(),
+        second.display()
+    );
+    println!("a second build in {} has the same bytes", clone.display());
+    Ok(())
+}
+
+/// Clones the last commit to another path, where a build must give the same bytes; returns that path.
+///
+/// # Errors
+/// If there are changes that are not committed, or git fails.
+pub(crate) fn another_clone() -> Result<PathBuf> {
+    let mut status = Command::new("git");
+    status.current_dir(workspace()).args(["status", "--porcelain"]);
+    let changed = ask(&mut status).context("failed to ask git for changes")?;
+    ensure!(changed.is_empty(), "commit first: a clone has only what is committed");
+    let clone = target_dir()?.join("another/clone");
+    let _ = fs::remove_dir_all(&clone);
+    let mut git = Command::new("git");
+    succeed(git.args(["clone", "--quiet"]).arg(workspace()).arg(&clone))?;
+    Ok(clone)
 }

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     architecture::Architecture,
+    build::another_clone,
     process::{ask, cargo, succeed, target_dir, workspace},
     setup::{Need, setup},
     vm,
@@ -73,14 +74,7 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
 
 /// Makes the packages in another clone, and compares all sums.
 fn again(architectures: &[Architecture], folder: &Path) -> Result<()> {
-    let mut status = Command::new("git");
-    status.current_dir(workspace()).args(["status", "--porcelain"]);
-    let changed = ask(&mut status).context("failed to ask git for changes")?;
-    anyhow::ensure!(changed.is_empty(), "commit first: a clone has only what is committed");
-    let clone = target_dir()?.join("another/clone");
-    let _ = fs::remove_dir_all(&clone);
-    let mut git = Command::new("git");
-    succeed(git.args(["clone", "--quiet"]).arg(workspace()).arg(&clone))?;
+    let clone = another_clone()?;
     let mut dist = cargo(["xtask", "dist"]);
     for architecture in architectures {
         dist.args(["--arch", architecture.name()]);
