@@ -18,7 +18,7 @@ mod device_names;
 pub mod doctor;
 pub mod domains;
 pub mod event;
-mod flows;
+pub mod flows;
 pub mod health;
 pub mod indexed;
 pub mod kernel;
@@ -46,7 +46,7 @@ use self::{
     datapath::Datapath,
     device_names::with_device_names,
     domains::Domains,
-    flows::FlowTermination,
+    flows::{FlowTermination, Former},
     health::{HealthEvent, Pause, suspicion, verdicts},
     indexed::Indexed,
     kernel::{
@@ -98,15 +98,18 @@ pub struct Engine {
 
 impl Engine {
     /// Creates an engine that only knows `up`, the uplinks that a running datapath has as usable,
-    /// and `admin`, the states that the administrator wants of uplinks, by name: those that are
-    /// left out are enabled.
+    /// `former`, those that it has and the configuration has not, and `admin`, the states that the
+    /// administrator wants of uplinks, by name: those that are left out are enabled.
     pub fn new(
         config: Config,
         indexed: Vec<Indexed>,
         up: UpMask,
+        former: Vec<Former>,
         admin: &BTreeMap<String, AdminState>,
         now: Duration,
     ) -> Engine {
+        let up = former.iter().fold(up, |up, former| up.without_uplink(former.index));
+        let is_changed = !former.is_empty();
         let uplinks = indexed.into_iter().map(|each| UplinkState::new(each, up, admin, now));
         let mut engine = Engine {
             domains: Domains::of_rules(&config.rules, now),
@@ -121,11 +124,14 @@ impl Engine {
             bonds: bond::Watch::new(now),
             weights: Weights::default(),
             failback: Failback::default(),
-            flows: FlowTermination::default(),
+            flows: FlowTermination::new(former),
             datapath: Datapath::default(),
             shortcuts: Shortcuts::default(),
             output: Output::default(),
         };
+        if is_changed {
+            engine.set_usable();
+        }
         engine.update_admin();
         engine
     }
@@ -304,11 +310,13 @@ impl Engine {
         self.lan.reconfigure(&self.context.config);
         let is_up = |uplink: &UplinkState, family| uplink.health[family].state().is_up();
         let up = self.context.uplinks.mask(is_up);
-        if up != self.context.up {
+        self.flows.give_back(&mut self.context.uplinks);
+        if up == self.context.up {
+            self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
+        } else {
             self.context.up = up;
-            self.datapath.set_usable(standby::usable(&self.context), &mut self.output);
+            self.set_usable();
         }
-        self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
         self.shortcuts.reconfigure();
         self.update_datapath();
         self.weights.reconfigure(&self.context, &mut self.output);
@@ -330,6 +338,7 @@ impl Engine {
             Event::NotObserved => self.reconciler.not_observed(now),
             Event::Applied => self.applied(),
             Event::NotApplied(failures) => {
+                self.reconciler.not_applied(&failures);
                 if self.refusals.add(failures, &mut self.output) {
                     self.reconciler.observe_paced(now + SETTLE);
                 }
@@ -414,8 +423,9 @@ impl Engine {
                     self.drift.went_down(link.ifindex, now);
                 }
                 forget_name(snapshot, &link);
+                let changed = Some(link.ifindex);
                 snapshot.links.insert(link.ifindex, link);
-                let kept = self.handover.update(&mut self.context.uplinks, snapshot, now);
+                let kept = self.handover.update(&mut self.context.uplinks, snapshot, changed, now);
                 self.reconciler.observe_by(kept);
                 self.check_readiness();
             }
@@ -436,7 +446,7 @@ impl Engine {
     fn observed(&mut self, mut snapshot: Snapshot) {
         let now = self.context.now;
         self.reconciler.observed(now);
-        let kept = self.handover.update(&mut self.context.uplinks, &mut snapshot, now);
+        let kept = self.handover.update(&mut self.context.uplinks, &mut snapshot, None, now);
         self.reconciler.observe_by(kept);
         standby::update(&mut self.context, &snapshot, &mut self.output);
         let held = self.leases.update(&mut self.context, &mut snapshot, &mut self.output);
@@ -455,7 +465,6 @@ impl Engine {
         }
         self.drift.observation_compared(now, &mut self.output);
         self.end_repair();
-        self.reconciler.observe_by(self.drift.due().map(|due| due.max(now)));
         self.check_readiness();
         self.end_moved();
     }
@@ -536,13 +545,18 @@ impl Engine {
             return;
         }
         verdicts::store(&mut self.context, &verdicts);
-        self.datapath.set_usable(standby::usable(&self.context), &mut self.output);
-        self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
+        self.set_usable();
         self.reconcile(None);
         verdicts::report(&self.context, &verdicts, &mut self.output);
         verdicts::ask_gateways(&mut self.context, &mut self.output);
         // The last uplink that is not full may be among them.
         self.update_known_avoided();
+    }
+
+    /// Has the datapath use the uplinks that are usable, and ends the flows of those that no longer are.
+    fn set_usable(&mut self) {
+        self.datapath.set_usable(standby::usable(&self.context), &mut self.output);
+        self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
     }
 
     /// Stores the state that the administrator wants of an uplink.

@@ -40,6 +40,7 @@ use crate::{
     engine::{
         Command, Engine, Event,
         admin::AdminState,
+        flows::Former,
         indexed::{self, Indexed},
     },
 };
@@ -62,6 +63,9 @@ pub struct Start {
     pub indexes: BTreeMap<String, u32>,
     /// The usable uplinks, as the datapath had them.
     pub up: u32,
+    /// The uplinks that the datapath had, and the configuration has not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Former>,
     /// The administrative states of uplinks, by name.
     #[serde(rename = "wishes")]
     pub admin_states: BTreeMap<String, AdminState>,
@@ -183,7 +187,8 @@ impl Recording {
         let (up, admin_states) = (UpMask(self.start.up), &self.start.admin_states);
         let mut readings = self.readings.iter().cloned();
         let Some(Reading { config, indexed }) = readings.next() else { return };
-        let mut engine = Engine::new(config, indexed, up, admin_states, Duration::ZERO);
+        let former = self.start.former.clone();
+        let mut engine = Engine::new(config, indexed, up, former, admin_states, Duration::ZERO);
         drain(&mut engine, Duration::ZERO);
         for input in &self.inputs {
             let now = Duration::from_nanos(input.at_ns);

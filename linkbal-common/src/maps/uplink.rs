@@ -66,6 +66,12 @@ impl UpMask {
         UpMask(self.0 | other.0)
     }
 
+    /// Returns the mask without an uplink, in both families.
+    #[must_use]
+    pub const fn without_uplink(self, uplink: u32) -> UpMask {
+        self.with(uplink, Family::Ipv4, false).with(uplink, Family::Ipv6, false)
+    }
+
     /// Returns the mask with one uplink set or cleared for one family.
     #[must_use]
     pub const fn with(self, uplink: u32, family: Family, usable: bool) -> UpMask {

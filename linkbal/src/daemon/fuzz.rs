@@ -71,7 +71,8 @@ fn trial(text: &[u8]) {
 fn admin_states(text: &[u8], config: &Config) {
     let Some(admin_states) = same::<BTreeMap<String, AdminState>>(text) else { return };
     let indexed = assign(&config.uplinks, &Indexes::new());
-    let engine = Engine::new(config.clone(), indexed, UpMask(1), &admin_states, Duration::ZERO);
+    let engine =
+        Engine::new(config.clone(), indexed, UpMask(1), Vec::new(), &admin_states, Duration::ZERO);
     assert_eq!(engine.uplinks().len(), config.uplinks.len());
 }
 
@@ -101,7 +102,8 @@ fn sysctls(text: &[u8], config: &Config) {
     let snapshot = Snapshot { sysctls, sysctls_before: before, ..Snapshot::default() };
     let indexed = assign(&config.uplinks, &Indexes::new());
     let none = BTreeMap::new();
-    let mut engine = Engine::new(config.clone(), indexed, UpMask(1), &none, Duration::ZERO);
+    let mut engine =
+        Engine::new(config.clone(), indexed, UpMask(1), Vec::new(), &none, Duration::ZERO);
     engine.handle_event(Event::Observed(snapshot), Duration::ZERO);
     while engine.next_command().is_some() {}
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Indexes, admin::AdminStates};
 use crate::{
     config::Sources,
-    engine::{Event, indexed::Indexed},
+    engine::{Event, flows::Former, indexed::Indexed},
     replay::{Configuration, Input, Start, VERSION},
     sys::host::writer::BackgroundWriter,
 };
@@ -58,6 +58,7 @@ impl Recorder {
         sources: &Sources,
         indexed: &[Indexed],
         up: UpMask,
+        former: &[Former],
         admin_states: &AdminStates,
     ) {
         let indexes = indexed.iter().map(|each| (each.config.name.clone(), each.index));
@@ -66,6 +67,7 @@ impl Recorder {
             sources: sources.clone(),
             indexes: indexes.collect::<Indexes>(),
             up: up.0,
+            former: former.to_vec(),
             admin_states: admin_states.by_uplink().clone(),
         };
         self.write(&start);

@@ -273,7 +273,7 @@ impl Daemon {
     /// Puts a configuration in force that is ready.
     fn swap(&mut self, mut next: StagedConfig) {
         next.attach_local();
-        let StagedConfig { config, sources, indexed, policy, datapath } = next;
+        let StagedConfig { config, sources, indexed, policy, datapath, .. } = next;
         self.begin_trial(&sources);
         self.refused_configuration = None;
         self.configured = SystemTime::now();

@@ -57,6 +57,8 @@ impl ExternalData {
 pub(super) struct StagedConfig {
     pub(super) config: Config,
     pub(super) sources: Sources,
+    /// The uplinks of the configuration before, whose datapath runs.
+    pub(super) before: Vec<Indexed>,
     pub(super) indexed: Vec<Indexed>,
     pub(super) policy: Policy,
     pub(super) datapath: Datapath,
@@ -73,7 +75,8 @@ impl StagedConfig {
     ) -> Result<StagedConfig> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
-        let indexed = assign_indexes(instance, &config, former.as_ref())?;
+        let before = former.as_ref().map(|former| running(instance, former)).unwrap_or_default();
+        let indexed = assign_indexes(instance, &config, &before)?;
         let rules = former.as_ref().map(|former| renumber::rules(former, &config));
         let renumbering = former.and_then(|former| Renumbering::new(&former, &config, &indexed));
         let (mut datapath, flow_table_size) = open(&earlier, instance, &config, renumbering)?;
@@ -86,7 +89,7 @@ impl StagedConfig {
         if let Some(Err(error)) = carried {
             tracing::warn!("the counters of rules begin at zero: {error:#}");
         }
-        Ok(StagedConfig { config, sources, indexed, policy, datapath })
+        Ok(StagedConfig { config, sources, before, indexed, policy, datapath })
     }
 
     /// Attaches the programs for local traffic, or detaches them, as configured. The links of the
@@ -98,20 +101,23 @@ impl StagedConfig {
     }
 }
 
-/// Assigns each uplink its index, the same as before if it had one, and stores the indexes.
+/// Returns the uplinks of the configuration whose datapath runs.
+fn running(instance: &Instance, former: &Config) -> Vec<Indexed> {
+    indexed::assign(&former.uplinks, &state::indexes(instance))
+}
+
+/// Assigns each uplink its index, the same as `before` if it had one, and stores the indexes.
 fn assign_indexes(
     instance: &Instance,
     config: &Config,
-    former: Option<&Config>,
+    before: &[Indexed],
 ) -> Result<Vec<Indexed>> {
-    let mut before = state::indexes(instance);
-    if let Some(former) = former {
-        let renamed = renamed(&indexed::assign(&former.uplinks, &before), &config.uplinks);
-        before.retain(|_, index| renamed.values().all(|taken| taken != index));
-        before.extend(renamed);
-    }
-    let indexed = indexed::assign(&config.uplinks, &before);
-    state::keep_indexes(instance, &indexed::indexes(&indexed, &before));
+    let mut indexes = state::indexes(instance);
+    let renamed = renamed(before, &config.uplinks);
+    indexes.retain(|_, index| renamed.values().all(|taken| taken != index));
+    indexes.extend(renamed);
+    let indexed = indexed::assign(&config.uplinks, &indexes);
+    state::keep_indexes(instance, &indexed::indexes(&indexed, &indexes));
     Ok(indexed)
 }
 

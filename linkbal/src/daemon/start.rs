@@ -33,7 +33,7 @@ use crate::{
     api::{self, status::RefusedConfiguration},
     bytes::bytes,
     config::{Config, Sources},
-    engine::Engine,
+    engine::{Engine, flows::Former},
     events::{self, journal::Journal},
     flows::recent::RecentCounts,
     sys::{
@@ -110,18 +110,19 @@ impl Daemon {
         });
         drop(in_file);
         let (staged, fallback) = stage(instance, configured)?;
-        let StagedConfig { config, sources, indexed, policy, datapath } = staged;
+        let StagedConfig { config, sources, before, indexed, policy, datapath } = staged;
         let trial = trial.filter(|_| fallback.is_none());
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
         let admin_states = AdminStates::load(instance);
         let up = datapath.up_mask()?;
+        let former = Former::find(&before, &indexed, up);
         if let Some(recorder) = &mut recorder {
-            recorder.start(&sources, &indexed, up, &admin_states);
+            recorder.start(&sources, &indexed, up, &former, &admin_states);
         }
         let prober = Prober::new(Resolvers::of(&config, &indexed));
-        let engine =
-            Engine::new(config.clone(), indexed, up, admin_states.by_uplink(), Duration::ZERO);
+        let admin = admin_states.by_uplink();
+        let engine = Engine::new(config.clone(), indexed, up, former, admin, Duration::ZERO);
         let journal = Journal::open(&instance.state_dir.join(events::FILE));
         let notifications = Notifications::new(&config.receivers);
         let hook = config.hooks.on_change.clone().map(Hook::start);

@@ -2,14 +2,16 @@
 
 use std::mem;
 
-use linkbal_common::uplink::Family;
+use linkbal_common::uplink::{Family, MAX_UPLINKS, UpMask};
+use serde::{Deserialize, Serialize};
 
 use super::{
     command::Command,
     context::{Context, Output},
     datapath::Datapath,
+    indexed::Indexed,
     per_family::PerFamily,
-    uplinks::UplinkState,
+    uplinks::{UplinkState, Uplinks},
 };
 use crate::config::OnDown;
 
@@ -20,23 +22,71 @@ pub(super) struct FlowTermination {
     former: Vec<Former>,
 }
 
-#[derive(Debug)]
-struct Former {
-    index: u32,
-    on_down: OnDown,
+/// An uplink that the configuration no longer has, or not on that interface.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Former {
+    /// The index that its flows carry.
+    pub index: u32,
+    /// Its interface; `None` if that is not known.
+    pub interface: Option<String>,
+    /// Set if its flows are reset. Others move, rather than stay: there is nothing to wait for.
+    pub reset: bool,
     /// Set while connection tracking has yet to forget its flows.
-    stale: PerFamily<bool>,
+    pub stale: PerFamily<bool>,
+}
+
+impl Former {
+    /// Returns the uplinks of a running datapath that `uplinks` do not continue. `before` are those of
+    /// its configuration, if that is known, and `up` those that it has as usable.
+    pub fn find(before: &[Indexed], uplinks: &[Indexed], up: UpMask) -> Vec<Former> {
+        let gone = before.iter().filter(|old| uplinks.iter().all(|new| !old.is_continued_by(new)));
+        let known = gone.map(|old| {
+            let stale = PerFamily::from_fn(|family| old.config.carries(family));
+            Former::new(old.index, &old.config.interface, old.config.on_down, stale)
+        });
+        let mut all: Vec<Former> = known.collect();
+        for index in 0..MAX_UPLINKS as u32 {
+            let stale = PerFamily::from_fn(|family| up.contains(index, family));
+            let is_known = before.iter().chain(uplinks).any(|each| each.index == index);
+            if !is_known && stale != PerFamily::default() {
+                all.push(Former { index, interface: None, reset: true, stale });
+            }
+        }
+        all
+    }
+
+    fn new(index: u32, interface: &str, on_down: OnDown, stale: PerFamily<bool>) -> Former {
+        Former { index, interface: Some(interface.into()), reset: on_down == OnDown::Reset, stale }
+    }
+
+    const fn on_down(&self) -> OnDown {
+        if self.reset { OnDown::Reset } else { OnDown::Move }
+    }
 }
 
 impl FlowTermination {
-    /// Notes an uplink that is gone. Its flows are moved rather than kept, since there is nothing
-    /// to wait for.
+    /// Creates it with the uplinks that are gone at the start.
+    pub(super) const fn new(former: Vec<Former>) -> FlowTermination {
+        FlowTermination { former }
+    }
+
+    /// Notes an uplink that is gone.
     pub(super) fn add(&mut self, uplink: &UplinkState) {
-        let on_down = match uplink.config.on_down {
-            OnDown::Reset => OnDown::Reset,
-            OnDown::Move | OnDown::Keep => OnDown::Move,
-        };
-        self.former.push(Former { index: uplink.index, on_down, stale: uplink.present });
+        let UplinkState { index, config, present, .. } = uplink;
+        self.former.push(Former::new(*index, &config.interface, config.on_down, *present));
+    }
+
+    /// Gives the flows of an uplink that was gone, and is back, to it again.
+    pub(super) fn give_back(&mut self, uplinks: &mut Uplinks) {
+        self.former.retain(|former| {
+            let Some(uplink) = uplinks.by_index_mut(former.index) else { return true };
+            if former.interface.as_ref() != Some(&uplink.config.interface) {
+                return true;
+            }
+            uplink.stale = former.stale;
+            false
+        });
     }
 
     /// Ends or forgets the flows of uplinks that are down or gone. They are tracked with the
@@ -57,8 +107,10 @@ impl FlowTermination {
                 .iter_mut()
                 .map(|uplink| (&mut uplink.stale[family], uplink.index, uplink.config.on_down));
             let former = self.former.iter_mut();
-            let former =
-                former.map(|former| (&mut former.stale[family], former.index, former.on_down));
+            let former = former.map(|former| {
+                let on_down = former.on_down();
+                (&mut former.stale[family], former.index, on_down)
+            });
             let stale = present
                 .chain(former)
                 .filter_map(|(stale, index, on_down)| mem::take(stale).then_some((index, on_down)));

@@ -347,6 +347,9 @@ impl Health {
             self.ready = false;
         }
         self.next_round_at = self.next_round_at.min(now + probe.interval);
+        if probe.limits != self.probe.limits {
+            self.quality = Quality::new(&self.window);
+        }
         self.probe.clone_from(probe);
     }
 

@@ -56,3 +56,10 @@ pub struct Indexed {
     /// The configuration of the uplink.
     pub config: Uplink,
 }
+
+impl Indexed {
+    /// Returns whether another configuration has the same uplink as `next`.
+    pub(super) fn is_continued_by(&self, next: &Indexed) -> bool {
+        self.index == next.index && self.config.interface == next.config.interface
+    }
+}

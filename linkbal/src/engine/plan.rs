@@ -97,7 +97,8 @@ pub fn decide(
     survey: Survey,
 ) -> Decided {
     let start = Duration::ZERO;
-    let mut engine = Engine::new(config.clone(), indexed, up, &BTreeMap::new(), start);
+    let admin = BTreeMap::new();
+    let mut engine = Engine::new(config.clone(), indexed, up, Vec::new(), &admin, start);
     // First, so that it counts for what is decided.
     engine.handle_event(Event::Surveyed(survey), start);
     engine.handle_event(Event::Observed(snapshot), start);

@@ -42,10 +42,6 @@ pub fn renamed(before: &[Indexed], after: &[Uplink]) -> BTreeMap<String, u32> {
 }
 
 impl UplinkState {
-    fn is_continued_by(&self, next: &Indexed) -> bool {
-        self.index == next.index && self.config.interface == next.config.interface
-    }
-
     /// Returns the same uplink under another configuration.
     fn continued(mut self, config: Uplink, now: Duration) -> UplinkState {
         for family in Family::ALL {
@@ -53,6 +49,7 @@ impl UplinkState {
             let known = self.present[family] || configured_gateway(&config, family).is_some();
             self.present[family] = config.carries(family) && known;
         }
+        self.load.restart();
         let limit = |uplink: &Uplink| uplink.capacity.zip(uplink.spillover);
         if limit(&config) != limit(&self.config) {
             self.load.judge_anew();
@@ -71,7 +68,7 @@ pub(super) fn replace_uplinks(
     let now = context.now;
     let mut before: Vec<UplinkState> = mem::take(&mut context.uplinks).into_iter().collect();
     let uplinks = indexed.into_iter().map(|next| {
-        match before.iter().position(|uplink| uplink.is_continued_by(&next)) {
+        match before.iter().position(|uplink| uplink.indexed().is_continued_by(&next)) {
             Some(at) => before.swap_remove(at).continued(next.config, now),
             None => UplinkState::new(next, UpMask::default(), admin, now),
         }

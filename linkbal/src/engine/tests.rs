@@ -183,13 +183,16 @@ impl World {
     ) -> World {
         let config = Config::parse(text, "test").expect("a valid configuration");
         let indexed = indexed::assign(&config.uplinks, &Default::default());
-        let engine = Engine::new(config, indexed, up, wishes, ms(0));
-        let answers = [ALL_ANSWER; 2];
+        let engine = Engine::new(config, indexed, up, Vec::new(), wishes, ms(0));
+        World::of(engine, kernel)
+    }
+
+    fn of(engine: Engine, kernel: Snapshot) -> World {
         World {
             engine,
             kernel,
             now: ms(0),
-            answers,
+            answers: [ALL_ANSWER; 2],
             deaf: None,
             failure: None,
             late: None,
@@ -334,6 +337,13 @@ fn attached() -> Command {
     let uplinks = [link(3, "wan-a", true), link(4, "wan-b", true)];
     let lan = vec![(Role::Lan, link(2, "lan0", true))];
     Command::Attach([lan, uplinks.map(|link| (Role::Wan, link)).into()].concat())
+}
+
+/// Goes on with another configuration.
+fn reconfigure(world: &mut World, text: &str) {
+    let config = Config::parse(text, "test").expect("a valid configuration");
+    let indexed = indexed::assign(&config.uplinks, &Default::default());
+    world.engine.reconfigure(config, indexed, &BTreeMap::new(), world.now);
 }
 
 fn both_up() -> World {

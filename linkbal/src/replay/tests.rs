@@ -11,7 +11,15 @@ const CONFIG: &str = "[uplink.a]\ninterface = \"wan-a\"\n[uplink.b]\ninterface =
 fn start() -> Start {
     let sources = Sources { name: "test.toml".into(), text: CONFIG.into(), ..Sources::default() };
     let indexes = [("a".to_owned(), 0), ("b".to_owned(), 1)].into();
-    Start { version: VERSION, sources, indexes, up: 0x0003_0003, admin_states: BTreeMap::new() }
+    let former = Vec::new();
+    Start {
+        version: VERSION,
+        sources,
+        indexes,
+        up: 0x0003_0003,
+        former,
+        admin_states: BTreeMap::new(),
+    }
 }
 
 fn with(start: &Start, inputs: &str) -> String {

@@ -107,6 +107,11 @@ impl Load {
         }
     }
 
+    /// Forgets the last counters: those that follow may be others.
+    pub(in crate::engine) const fn restart(&mut self) {
+        self.last = None;
+    }
+
     /// Forgets whether the uplink is full, since that has another meaning now.
     pub(in crate::engine) const fn judge_anew(&mut self) {
         self.full = false;

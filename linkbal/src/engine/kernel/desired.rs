@@ -89,7 +89,9 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
     for family in families {
         let known = tables::known_networks(snapshot, family);
         for indexed in uplinks.iter().filter(|indexed| indexed.config.carries(family)) {
-            desired.routes.extend(tables::default_routes(config, indexed, snapshot, family));
+            desired
+                .routes
+                .extend(tables::default_routes(config, uplinks, indexed, snapshot, family));
             let known = known.iter().flatten().copied().collect::<Vec<_>>();
             desired.routes.extend(tables::repeated(config, uplinks, indexed, snapshot, &known));
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));

@@ -45,12 +45,13 @@ pub(in crate::engine) struct Handover {
 }
 
 impl Handover {
-    /// Restores in an observation the carriers that are kept. Returns the time at which the next one
-    /// is no longer.
+    /// Restores in an observation the carriers that are kept; `changed` is the interface that it has
+    /// news of, `None` for all. Returns the time at which the next one is no longer.
     pub(in crate::engine) fn update(
         &mut self,
         uplinks: &mut Uplinks,
         snapshot: &mut Snapshot,
+        changed: Option<u32>,
         now: Duration,
     ) -> Option<Duration> {
         let with_addresses =
@@ -59,9 +60,12 @@ impl Handover {
             .filter_map(|each| Some(snapshot.link(&each.config.interface)?.ifindex))
             .collect();
         self.carriers.retain(|ifindex, _| interfaces.contains(ifindex));
+        let is_news = |ifindex| changed.is_none_or(|changed| changed == ifindex);
         let mut deadlines = BTreeMap::new();
         for ifindex in interfaces {
-            if let Some(until) = self.update_interface(ifindex, uplinks, snapshot, now) {
+            if let Some(until) =
+                self.update_interface(ifindex, uplinks, snapshot, is_news(ifindex), now)
+            {
                 deadlines.insert(ifindex, until);
             }
         }
@@ -79,17 +83,20 @@ impl Handover {
         deadlines.into_values().min()
     }
 
-    /// Restores the carrier of an interface, if it is kept; returns until when.
+    /// Restores the carrier of an interface, if it is kept; returns until when. Without `is_news` a
+    /// carrier that was lost is one that was restored before.
     fn update_interface(
         &mut self,
         ifindex: u32,
         uplinks: &Uplinks,
         snapshot: &mut Snapshot,
+        is_news: bool,
         now: Duration,
     ) -> Option<Duration> {
         let is_master = uplinks.iter().any(|each| has_virtual(&each.config, snapshot, ifindex));
         let link = snapshot.links.get_mut(&ifindex)?;
-        if link.carrier {
+        let is_lost = matches!(self.carriers.get(&ifindex), Some(Carrier::LostAt(_)));
+        if link.carrier && (is_news || !is_lost) {
             self.carriers.insert(ifindex, Carrier::Here { is_master });
             return None;
         }

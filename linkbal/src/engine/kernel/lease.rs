@@ -311,6 +311,8 @@ impl Leases {
         if nexthop::configured_gateway(uplink, family).is_none() {
             let held = lease.update_route(snapshot, real, link, family, now);
             snapshot.routes.extend(held);
+        } else {
+            (lease.route, lease.former) = (None, None);
         }
         let own = desired::own(uplinks, indexed, snapshot, family);
         if uplink.virtual_of(family).next().is_some() {

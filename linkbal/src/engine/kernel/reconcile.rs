@@ -8,6 +8,7 @@ use super::{
     diff,
     drift::{Drift, pace::Pace},
     network::{Change, Snapshot},
+    refusal::{Refusal, Resource},
     refusals::Refusals,
 };
 use crate::engine::{
@@ -143,9 +144,12 @@ impl Reconciler {
         let other = |last: &Desired| last.flowtable != desired.flowtable;
         snapshot.flowtable_stale |= self.requested.as_ref().is_some_and(other);
         let changes = diff::diff(&desired, snapshot);
+        let different = tables(&changes);
         let last = drift.last(self.requested.as_ref(), before, refusals);
         let changes = drift.permitted(changes, &desired, &last, snapshot, context.now, output);
-        self.requested = Some(desired);
+        self.observe_by(drift.due().map(|due| due.max(context.now)));
+        let former = self.requested.take();
+        self.requested = Some(requested(desired, former, different, tables(&changes)));
         if before.is_some() {
             refusals.forget(&changes, output);
         }
@@ -163,6 +167,18 @@ impl Reconciler {
         output.push(Command::Apply(changes));
     }
 
+    /// Notes that the kernel refused changes: the text of a table that it refused is not in force.
+    pub(in crate::engine) fn not_applied(&mut self, refused: &[Refusal]) {
+        let is = |resource| refused.iter().any(|refusal| refusal.resource == resource);
+        let Some(requested) = &mut self.requested else { return };
+        if is(Resource::NftTable) {
+            requested.nft.clear();
+        }
+        if is(Resource::Flowtable) {
+            requested.flowtable = Some(String::new());
+        }
+    }
+
     /// Reconciles with another configuration: no uplink comes up before what it needs is in place.
     pub(in crate::engine) fn reconfigure(
         &mut self,
@@ -177,4 +193,32 @@ impl Reconciler {
         // The state of new interfaces in the kernel is not known yet.
         self.observe_at = Some(context.now);
     }
+}
+
+/// Returns whether the nft table is among changes, and whether that of the flowtable is.
+fn tables(changes: &[Change]) -> [bool; 2] {
+    let any = |is: fn(&Change) -> bool| changes.iter().any(is);
+    [
+        any(|change| matches!(change, Change::ReplaceNft(_))),
+        any(|change| matches!(change, Change::SetFlowtable(_))),
+    ]
+}
+
+/// Returns the state that is asked of the kernel. An observation only says that nobody else touched a
+/// table: one that is `different` from the desired one, and not `changed` now, keeps its former text.
+fn requested(
+    desired: Desired,
+    former: Option<Desired>,
+    different: [bool; 2],
+    changed: [bool; 2],
+) -> Desired {
+    let Some(former) = former else { return desired };
+    let mut requested = desired;
+    if different[0] && !changed[0] {
+        requested.nft = former.nft;
+    }
+    if different[1] && !changed[1] {
+        requested.flowtable = former.flowtable;
+    }
+    requested
 }

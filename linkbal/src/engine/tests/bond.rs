@@ -22,7 +22,7 @@ addresses = ["192.0.2.2/30"]
 fn an_uplink_waits_for_its_bond_at_the_start() {
     let config = Config::parse(BOND, "test.toml").expect("a valid file");
     let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
-    let mut engine = Engine::new(config, indexed, UpMask(0), &BTreeMap::new(), ms(0));
+    let mut engine = Engine::new(config, indexed, UpMask(0), Vec::new(), &BTreeMap::new(), ms(0));
     let bare = Snapshot { bonding: Some(Bonding::default()), ..machine() };
     engine.handle_timeout(ms(0));
     engine.handle_event(Event::Observed(bare.clone()), ms(1));

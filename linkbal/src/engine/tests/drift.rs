@@ -330,3 +330,51 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
     assert_eq!(world.engine.conflicts.survey_at(&world.engine.context), Some(ms(6050)));
     assert_eq!(world.run_until(ms(9000)).decisions(), []);
 }
+
+/// Returns whether the nft table is written with the MTU of an uplink.
+fn has_mtu(commands: &[Command]) -> bool {
+    let written = commands.iter().rev().find_map(|command| match command {
+        Command::Apply(changes) => changes.iter().find_map(|change| match change {
+            Change::ReplaceNft(text) => Some(text),
+            _ => None,
+        }),
+        _ => None,
+    });
+    written.is_some_and(|text| text.contains("maxseg"))
+}
+
+fn set_mtu(world: &mut World) {
+    let text = CONFIG.replace("weight = 30", "weight = 30\nmtu = 1400");
+    reconfigure(world, &text);
+}
+
+#[test]
+fn a_text_of_the_nft_table_that_is_held_back_is_written_later() {
+    let mut world = both_up();
+    for at in [1100, 1200, 1300, 1400, 1500, 12_000, 12_100] {
+        undo(&mut world, ResourceKind::Nft, |kernel| kernel.nft_current = false);
+        world.run_until(ms(at)).heard();
+    }
+    assert_eq!(world.engine.drift().throttled().count(), 1);
+    assert!(world.kernel.nft_current, "it was repaired at the slow pace");
+    set_mtu(&mut world);
+    let now = world.now;
+    assert!(!has_mtu(&world.run_until(now + ms(1000)).decisions()), "it waits");
+    assert!(has_mtu(&world.run_until(now + ms(11_000)).decisions()));
+}
+
+#[test]
+fn a_text_of_the_nft_table_that_was_refused_is_written_again() {
+    let mut world = both_up();
+    set_mtu(&mut world);
+    let now = world.now;
+    assert!(has_mtu(&world.run_until(now).heard()));
+    // The table in force is an older one, which nobody else touched.
+    let refusal = Refusal {
+        resource: Resource::NftTable,
+        errno: None,
+        message: "nft has not answered".into(),
+    };
+    world.engine.handle_event(Event::NotApplied(vec![refusal]), world.now);
+    assert!(has_mtu(&world.run_until(now + ms(40_000)).decisions()));
+}

@@ -448,3 +448,45 @@ fn an_address_without_a_gateway_is_told_from_the_start() {
     let health = world.engine.uplinks()[A as usize].family(Family::Ipv4).expect("it has IPv4");
     assert!(health.reason().contains("a metric of its own"), "{}", health.reason());
 }
+
+#[test]
+fn a_gateway_that_becomes_static_ends_the_wait_for_the_route() {
+    let mut world = both_up();
+    world.change(|kernel| kernel.routes.retain(|route| !is_default_of(route, 3, V4)));
+    assert_eq!(avoided(&world.after(ms(100))), [1]);
+    let text = CONFIG.replace("weight = 30", "weight = 30\ngateway = \"203.0.113.1\"");
+    reconfigure(&mut world, &text);
+    let commands = world.after(10 * GRACE);
+    assert_eq!((masks(&commands), avoided(&commands)), (vec![], vec![0]));
+}
+
+/// Returns a machine with both uplinks on one interface.
+fn shared() -> (String, Snapshot) {
+    let text = CONFIG
+        .replace("weight = 30", "weight = 30\ngateway = \"203.0.113.1\"")
+        .replace("interface = \"wan-b\"", "interface = \"wan-a\"")
+        .replace("weight = 70", "weight = 70\ngateway = \"192.0.2.1\"");
+    let mut kernel = machine();
+    kernel.addresses.iter_mut().filter(|own| own.ifindex == 4).for_each(|own| own.ifindex = 3);
+    kernel.routes.retain(|route| route.ifindex != Some(4));
+    (text, kernel)
+}
+
+#[test]
+fn an_address_that_is_gone_closes_no_other_uplink_of_the_interface() {
+    let (text, kernel) = shared();
+    let mut world = World::with_config(&text, kernel, UpMask::default());
+    world.run_until(ms(1000)).heard();
+    let before = world.table();
+    assert_eq!(before.len(), 1, "{before:?}");
+    world.change(|kernel| kernel.addresses.retain(|own| own.address != address("192.0.2.2")));
+    let commands = world.after(GRACE - ms(100));
+    assert_eq!(avoided(&commands), [1 << B], "{commands:#?}");
+    assert_eq!(world.table(), before);
+    let other = world
+        .kernel
+        .routes
+        .iter()
+        .find(|route| route.table == 2602 && route.metric == 1 && route.family() == V4);
+    assert_eq!(other.map(|route| route.kind), Some(RouteKind::Blackhole));
+}

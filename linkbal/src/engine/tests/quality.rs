@@ -112,3 +112,16 @@ fn by_default_the_flows_of_a_backup_stay() {
     let mut world = backup("on_up = \"drain\"");
     assert_eq!(ended(&world.run_until(ms(200_000)).heard()), []);
 }
+
+#[test]
+fn without_limits_an_uplink_is_degraded_no_longer() {
+    let mut world = half_lost("");
+    let commands = world.run_until(ms(30_000)).decisions();
+    assert_eq!(avoid_masks(&commands), [0x0000_0001]);
+    let text = CONFIG.replace("\"198.51.100.1\"", "\"198.51.100.1\", \"198.51.100.2\"");
+    reconfigure(&mut world, &text);
+    let now = world.now;
+    let commands = world.run_until(now).decisions();
+    assert_eq!(avoid_masks(&commands), [0]);
+    assert!(world.engine.uplinks()[A as usize].health.ipv4.degraded().is_none());
+}

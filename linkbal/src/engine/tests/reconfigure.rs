@@ -1,7 +1,10 @@
 //! A change of the configuration while everything runs.
 
 use super::*;
-use crate::engine::reconfigure::{refusal, renamed};
+use crate::engine::{
+    flows::Former,
+    reconfigure::{refusal, renamed},
+};
 
 fn config(text: &str) -> Config {
     Config::parse(text, "test").expect("a valid configuration")
@@ -87,6 +90,76 @@ fn nothing_is_forgotten_while_no_uplink_is_usable() {
     let commands = world.set_carrier(A, true).run_until(now + ms(10_000)).heard();
     let forgotten = forgotten(&commands);
     assert!(forgotten.contains(&(Family::Ipv4, FWMARK[1])), "{forgotten:?}");
+}
+
+/// Starts with `text` beside a datapath of the usual configuration, with both uplinks up.
+fn restart(text: &str) -> World {
+    let indexed = |config: &Config| indexed::assign(&config.uplinks, &BTreeMap::new());
+    let (before, config, up) = (indexed(&config(CONFIG)), config(text), UpMask(0x0003_0003));
+    let now = indexed(&config);
+    let former = Former::find(&before, &now, up);
+    World::of(Engine::new(config, now, up, former, &BTreeMap::new(), ms(0)), machine())
+}
+
+#[test]
+fn a_restart_ends_the_flows_of_an_uplink_that_is_gone_or_elsewhere() {
+    for text in [without_b(), CONFIG.replace("\"wan-b\"", "\"wan-c\"")] {
+        let mut world = restart(&text);
+        let commands = world.run_until(ms(0)).heard();
+        assert_eq!(commands[0], Command::SetUpMask(UpMask(0x0001_0001)), "{commands:?}");
+        assert!(matches!(commands[1], Command::EndFlows { uplink: B, family: Family::Ipv4, .. }));
+        assert_eq!(forgotten(&commands[..5]), Family::ALL.map(|family| (family, FWMARK[1])));
+        assert_eq!(world.engine.uplinks()[A as usize].state(), State::Up);
+        let all = world.run_until(ms(10_000)).heard();
+        assert!(masks(&all).iter().all(|mask| *mask == 0x0001_0001), "{all:?}");
+    }
+    let mut world = restart(CONFIG);
+    let commands = world.run_until(ms(0)).heard();
+    assert_eq!((masks(&commands), forgotten(&commands)), (vec![], vec![]));
+}
+
+#[test]
+fn what_a_datapath_has_up_is_cleared_even_if_its_configuration_is_lost() {
+    let config = config(&without_b());
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
+    let former = Former::find(&[], &indexed, UpMask(0x0001_0003));
+    let expected = Former {
+        index: B,
+        interface: None,
+        reset: true,
+        stale: PerFamily { ipv4: true, ipv6: false },
+    };
+    assert_eq!(former, [expected]);
+}
+
+#[test]
+fn a_restart_forgets_nothing_while_no_uplink_is_usable() {
+    let config = config(&without_b());
+    let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
+    let former = Former::find(&[], &indexed, UpMask(0b10));
+    let up = UpMask(0b10);
+    let mut engine = Engine::new(config, indexed, up, former, &BTreeMap::new(), ms(0));
+    assert_eq!(engine.next_command(), Some(Command::SetUpMask(UpMask(0))));
+    assert_eq!(engine.next_command(), None);
+    let mut world = World::of(engine, machine());
+    let commands = world.run_until(ms(10_000)).heard();
+    assert_eq!(forgotten(&commands), [(Family::Ipv4, FWMARK[1])]);
+}
+
+#[test]
+fn an_uplink_that_was_removed_by_mistake_keeps_its_flows() {
+    let mut world = both_up();
+    let cut = world.now;
+    world.set_carrier(B, false).run_until(cut).heard();
+    // The other one is taken out: nothing is usable, so its flows are kept.
+    let without_a = CONFIG.replace("[uplink.a]\ninterface = \"wan-a\"\nweight = 30\n", "");
+    assert_ne!(without_a, CONFIG);
+    assert_eq!(forgotten(&reconfigure(&mut world, &without_a)), []);
+    let mut commands = reconfigure(&mut world, CONFIG);
+    let now = world.now;
+    commands.extend(world.run_until(now + ms(10_000)).heard());
+    assert_eq!(masks(&commands).last(), Some(&0x0001_0001));
+    assert_eq!(forgotten(&commands), [], "its own flows go on");
 }
 
 #[test]

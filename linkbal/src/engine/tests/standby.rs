@@ -182,3 +182,19 @@ fn a_cable_that_was_never_in_is_not_waited_for() {
     world.run_until(ms(1000));
     assert_eq!(world.engine.up(), UpMask(0x0002_0002));
 }
+
+#[test]
+fn news_of_another_interface_gives_the_partner_no_more_time() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    let cut = world.now;
+    world.answers[A as usize] = NONE_ANSWERS;
+    world.set_carrier(A, false);
+    for at in (100..1500).step_by(100) {
+        let veth = link(100, "veth0", at % 200 == 0);
+        world.kernel.links.insert(100, veth.clone());
+        world.engine.handle_event(Event::Network(NetworkEvent::Link(veth)), world.now);
+        world.run_until(cut + ms(at));
+    }
+    assert_eq!(world.engine.up(), UpMask(0x0002_0002));
+}

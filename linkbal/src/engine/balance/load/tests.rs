@@ -119,7 +119,7 @@ impl World {
         let up = UpMask(up | up << 16);
         World {
             policy: policy::compile(&config, &indexed, None),
-            engine: Engine::new(config, indexed.clone(), up, &BTreeMap::new(), s(0)),
+            engine: Engine::new(config, indexed.clone(), up, Vec::new(), &BTreeMap::new(), s(0)),
             indexed,
             avoided: UpMask::default(),
             bytes: vec![0; uplinks.len()],

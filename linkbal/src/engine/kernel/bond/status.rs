@@ -204,7 +204,10 @@ fn news(before: &BondStatus, now: &BondStatus) -> Vec<Report> {
         from: before.state,
         to: now.state,
     });
-    let pairs = before.members.iter().zip(&now.members);
+    let pairs = now.members.iter().filter_map(|member| {
+        let mut before = before.members.iter();
+        Some((before.find(|before| before.name == member.name)?, member))
+    });
     let members = pairs.filter(|(before, now)| before.state != now.state);
     let members = members.map(|(before, member)| Report::Member {
         bond: now.name.clone(),

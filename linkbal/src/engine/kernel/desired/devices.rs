@@ -37,7 +37,7 @@ pub(super) fn device_rules(
     let mut best: BTreeMap<&str, &Indexed> = BTreeMap::new();
     for indexed in uplinks.iter().filter(|indexed| indexed.config.carries(family)) {
         let known = best.entry(&indexed.config.interface).or_insert(indexed);
-        if key(indexed, snapshot, up, family) < key(known, snapshot, up, family) {
+        if key(uplinks, indexed, snapshot, up, family) < key(uplinks, known, snapshot, up, family) {
             *known = indexed;
         }
     }
@@ -62,6 +62,7 @@ pub(super) fn device_rules(
 /// Returns the sort key of an uplink; the least is the best one of a device. One without a next hop
 /// or an address is worse than any other.
 fn key<'a>(
+    uplinks: &[Indexed],
     indexed: &'a Indexed,
     snapshot: &Snapshot,
     up: UpMask,
@@ -69,6 +70,6 @@ fn key<'a>(
 ) -> (bool, impl Ord + use<'a>) {
     let uplink = &indexed.config;
     let closed = nexthop(snapshot, uplink, family).is_err()
-        || has_held_address_only(snapshot, uplink, family);
+        || has_held_address_only(uplinks, indexed, snapshot, family);
     (closed, preference(indexed, up, family))
 }

@@ -8,12 +8,12 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
-use super::{Indexed, METRIC, preference};
+use super::{Indexed, METRIC, own, preference};
 use crate::{
     config::{Config, Uplink},
     engine::kernel::{
         network::{PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN},
-        nexthop::{Nexthop, is_global, link_mtu, nexthop, uplink_mtu},
+        nexthop::{Nexthop, link_mtu, nexthop, uplink_mtu},
         standby,
     },
 };
@@ -69,6 +69,7 @@ pub(super) fn refusal(table: u32, family: Family) -> Route {
 /// uplink leaves by another one.
 pub(super) fn default_routes(
     config: &Config,
+    uplinks: &[Indexed],
     indexed: &Indexed,
     snapshot: &Snapshot,
     family: Family,
@@ -79,7 +80,7 @@ pub(super) fn default_routes(
     let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.config, family));
     let mtu = narrow_mtu(snapshot, &indexed.config, family);
     let open = nexthop.map(|nexthop| Route { mtu, ..default_route(table, nexthop, family) });
-    let open = match has_held_address_only(snapshot, &indexed.config, family) {
+    let open = match has_held_address_only(uplinks, indexed, snapshot, family) {
         // A refusal would tell programs to give up.
         true => Some(Route { metric: METRIC, kind: RouteKind::Blackhole, ..refusal.clone() }),
         false => open,
@@ -88,10 +89,13 @@ pub(super) fn default_routes(
 }
 
 /// Returns whether an uplink has no address at the moment but one that is held.
-pub(super) fn has_held_address_only(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> bool {
-    let Some(link) = snapshot.link(&uplink.interface) else { return false };
-    let mut own = snapshot.addresses.iter().filter(|address| is_global(address, link, family));
-    own.any(|address| address.held)
+pub(super) fn has_held_address_only(
+    uplinks: &[Indexed],
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> bool {
+    own(uplinks, indexed, snapshot, family).iter().any(|address| address.held)
 }
 
 /// Returns the route of packets that carry no mark: by the best usable uplink, or the best that has
@@ -105,7 +109,7 @@ pub(super) fn unmarked_route(
 ) -> Option<Route> {
     let candidates = uplinks.iter().filter_map(|indexed| {
         let nexthop = nexthop(snapshot, &indexed.config, family).ok()?;
-        if has_held_address_only(snapshot, &indexed.config, family) {
+        if has_held_address_only(uplinks, indexed, snapshot, family) {
             return None;
         }
         let mtu = narrow_mtu(snapshot, &indexed.config, family);

@@ -88,7 +88,7 @@ pub(super) fn outer(
             rules.push(to);
         }
         if used && table != TABLE_MAIN {
-            routes.extend(table_of(&way, table, snapshot, up, family));
+            routes.extend(table_of(&way, table, uplinks, snapshot, up, family));
         }
     }
     (routes, rules)
@@ -99,11 +99,12 @@ pub(super) fn outer(
 fn table_of(
     way: &Way<'_>,
     table: u32,
+    uplinks: &[Indexed],
     snapshot: &Snapshot,
     up: UpMask,
     family: Family,
 ) -> Vec<Route> {
-    let open = |indexed: &&Indexed| !has_held_address_only(snapshot, &indexed.config, family);
+    let open = |indexed: &&Indexed| !has_held_address_only(uplinks, indexed, snapshot, family);
     let nexthops = way.over.iter().enumerate().filter_map(|(place, indexed)| {
         let nexthop: Nexthop = nexthop(snapshot, &indexed.config, family).ok()?;
         let uplink = &indexed.config;

@@ -32,7 +32,7 @@ fn snapshot(links: &[Link]) -> Snapshot {
 fn engine() -> Engine {
     let config = config();
     let indexed = indexed::assign(&config.uplinks, &BTreeMap::new());
-    Engine::new(config, indexed, UpMask::default(), &BTreeMap::new(), Duration::ZERO)
+    Engine::new(config, indexed, UpMask::default(), Vec::new(), &BTreeMap::new(), Duration::ZERO)
 }
 
 /// Index and name of the LAN interfaces that the datapath is attached to, and reports on the LAN.
