@@ -59,12 +59,13 @@ pub(crate) fn down<const L3: bool>(ctx: &TcContext) -> i32 {
 }
 
 /// Returns the family of a packet for this machine without tags between its Ethernet header and that of
-/// IP. An interface in promiscuous mode gets those for other machines, too.
+/// IP. An interface in promiscuous mode gets those for other machines, too. A tag that only has a
+/// priority would leave with the packet.
 #[inline(always)]
 fn family(ctx: &TcContext) -> Option<Family> {
     // SAFETY: the context is valid for the length of the program.
     let skb = unsafe { &*ctx.skb.skb };
-    if skb.pkt_type != PACKET_HOST {
+    if skb.pkt_type != PACKET_HOST || skb.vlan_present != 0 {
         return None;
     }
     let ether_type = skb.protocol as u16;

@@ -215,7 +215,11 @@ fn pppoe<P: Packet>(packet: &P, offset: u32) -> Result<(Family, u32), Reason> {
 fn parse_ipv4<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u8, Tcp), Reason> {
     let header: Ipv4Header = packet.load(start).ok_or(Reason::Malformed)?;
     let header_length = u32::from(header.version_ihl & 0xf) * 4;
-    let total_length = u32::from(u16::from_be(header.total_length));
+    // A length of zero is that of a packet of more than 64 KiB, as GRO may make one (Linux 6.3).
+    let total_length = match u32::from(u16::from_be(header.total_length)) {
+        0 => packet.length().saturating_sub(start),
+        length => length,
+    };
     if header.version_ihl >> 4 != 4 || header_length < 20 || total_length < header_length {
         return Err(Reason::Malformed);
     }

@@ -26,6 +26,7 @@ use crate::{
         counter::network,
         flow::{Address, FlowKey, INBOUND, Proposal},
         seed::Seed,
+        settings::Settings,
         uplink::{Family, epoch_index},
     },
     mark::MarkMask,
@@ -235,7 +236,7 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
             address: key.source,
             port: key.source_port,
             mtu,
-            fwmark: MarkMask(settings.fwmark_mask).encode(uplink),
+            fwmark: foreign(packet, settings) | MarkMask(settings.fwmark_mask).encode(uplink),
             uplink: bit,
             epoch: tables.epoch(bit),
             ..leaving
@@ -290,7 +291,7 @@ pub fn store_down<P: Packet, T: Tables>(
     let target = Target {
         address: key.destination,
         port: key.destination_port,
-        fwmark: MarkMask(settings.fwmark_mask).propose(0, flow.uplink),
+        fwmark: foreign(packet, settings) | MarkMask(settings.fwmark_mask).propose(0, flow.uplink),
         uplink: bit,
         epoch: flow.epoch,
         ..leaving(packet, ingress_ifindex)
@@ -308,6 +309,13 @@ pub fn store_down<P: Packet, T: Tables>(
         // Where the answer came in is known from the other way alone: it lasts as long as that.
         shortcut.renewed = renewed;
     });
+}
+
+/// Returns the bits of others in the mark of a packet: the flow's next packets have them at the queue of
+/// the interface, too.
+#[inline(always)]
+fn foreign<P: Packet>(packet: &P, settings: &Settings) -> u32 {
+    packet.fwmark() & !settings.fwmark_mask
 }
 
 /// Returns where a packet that is about to leave goes.

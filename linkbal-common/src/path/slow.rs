@@ -9,7 +9,9 @@ pub use crate::maps::buffer::{Request, task};
 use crate::{
     maps::{
         counter::Counter,
-        flow::{Flow, FlowKey, NOT_STICKY, Proposal, Reason, SessionKey, reason, sticky_index},
+        flow::{
+            Flow, FlowKey, INBOUND, NOT_STICKY, Proposal, Reason, SessionKey, reason, sticky_index,
+        },
         rule::{RuleAction, otherwise},
         settings::{Settings, StickyClass},
         uplink::{NO_UPLINK, epoch_index},
@@ -59,7 +61,9 @@ impl Request {
     pub(crate) fn recheck<T: Tables>(&mut self, flow: &Flow, tables: &T) {
         self.task = task::RECHECK;
         self.uplink = flow.uplink;
-        self.sticky_class = flow.sticky_class;
+        // Whether it is an inbound one is known where it leaves.
+        self.sticky_class =
+            if flow.sticky_class == INBOUND { NOT_STICKY } else { flow.sticky_class };
         self.ifindex = flow.ifindex;
         self.mac = flow.mac;
         // That of the entry would cost each packet of a known flow a load; it is only lost if the

@@ -132,6 +132,31 @@ fn a_port_forward_answers_by_the_uplink_of_the_request() {
     assert_eq!(site.learned(), 2 * (4 * CONNECTIONS + 2 * (CONNECTIONS / 5)) as u64);
 }
 
+/// Checks a masquerade towards the LAN as well, for servers whose default route leads elsewhere: they
+/// answer to the gateway's own address.
+#[test]
+fn a_server_that_answers_to_the_gateway_itself_is_led_to_the_uplink_of_the_request() {
+    let site = Site::new(Gateway::pair());
+    site.forward();
+    let lab = &site.gateway.lab;
+    let inside = "table inet inside {
+            chain postrouting {
+                type nat hook postrouting priority srcnat;
+                oifname \"lan0\" ct status dnat masquerade
+            }
+        }";
+    lab.gateway.load_nft(inside).unwrap();
+    for uplink in [0, 1] {
+        let seen = open_flows(&lab.net, &site.connections(uplink, FORWARDED, CONNECTIONS)).unwrap();
+        let lost = seen.iter().filter(|seen| seen.peer.is_none()).count();
+        assert_eq!(lost, 0, "of {}", seen.len());
+        for seen in &seen {
+            let peer = seen.peer.map(|peer| peer.ip().to_canonical());
+            assert!(Family::ALL.map(plan::lan_gateway).map(Some).contains(&peer), "{peer:?}");
+        }
+    }
+}
+
 #[test]
 fn a_first_datagram_in_fragments_is_answered_too() {
     let site = Site::new(Gateway::pair());

@@ -2,7 +2,7 @@
 //! of other uplinks, for the internet, and for hosts that are not open.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
@@ -105,20 +105,48 @@ fn packets_with_inside_sources_are_dropped_at_uplinks() {
     assert_eq!(seen, BTreeSet::new(), "of {packets:?}");
 }
 
+/// Starts a gateway whose nft table validates the sources of the LAN.
+fn validated_by_nft(rp_filter: &str) -> Gateway {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    lab.gateway.set_sysctl("net.ipv4.conf.lan0.rp_filter", rp_filter).unwrap();
+    // Hosts of the LAN are reached from outside, as they were before.
+    lab.gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
+    let gateway = Gateway::start(lab, str::to_owned);
+    wait::until("source validation by nft", LIMIT, || {
+        let value = gateway.lab.gateway.sysctl("net.ipv4.conf.lan0.accept_local")?;
+        Ok((value == "1").then_some(()))
+    })
+    .unwrap();
+    gateway
+}
+
+#[test]
+fn programs_of_the_gateway_hear_the_multicast_of_each_other() {
+    let gateway = validated_by_nft("2");
+    let IpAddr::V4(own) = plan::lan_gateway(Family::V4) else { unreachable!("it is of IPv4") };
+    let _entered = gateway.lab.gateway.enter().unwrap();
+    for destination in ["224.0.0.251", "255.255.255.255"] {
+        let destination: Ipv4Addr = destination.parse().unwrap();
+        let listener = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5353)).unwrap();
+        listener.set_read_timeout(Some(LIMIT)).unwrap();
+        if destination.is_multicast() {
+            listener.join_multicast_v4(&destination, &own).unwrap();
+        }
+        // The kernel sends it by the interface that has this address.
+        let sender = UdpSocket::bind((own, 0)).unwrap();
+        sender.set_broadcast(true).unwrap();
+        sender.send_to(b"anybody?", (destination, 5353)).unwrap();
+        let mut buffer = [0; 16];
+        let heard = listener.recv_from(&mut buffer).map(|(length, from)| (length, from.ip()));
+        assert_eq!(heard.unwrap(), (8, own.into()), "{destination}");
+    }
+}
+
 #[test]
 fn addresses_of_the_gateway_are_no_sources_of_hosts() {
     for rp_filter in ["0", "2"] {
-        let lab = Lab::new(&UplinkSpec::pair()).unwrap();
-        lab.gateway.set_sysctl("net.ipv4.conf.lan0.rp_filter", rp_filter).unwrap();
-        // Hosts of the LAN are reached from outside, as they were before.
-        lab.gateway.set_sysctl("net.ipv4.ip_forward", "1").unwrap();
-        let gateway = Gateway::start(lab, str::to_owned);
+        let gateway = validated_by_nft(rp_filter);
         let lab = &gateway.lab;
-        wait::until("source validation by nft", LIMIT, || {
-            let value = lab.gateway.sysctl("net.ipv4.conf.lan0.accept_local")?;
-            Ok((value == "1").then_some(()))
-        })
-        .unwrap();
         let host = plan::client(Family::V4, 3);
         let internet = plan::server(Family::V4, 7);
         let own = [plan::lan_gateway(Family::V4), plan::uplink_address(Family::V4, 0)];

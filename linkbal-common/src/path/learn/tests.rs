@@ -253,6 +253,22 @@ fn an_answer_leaves_by_the_uplink_of_the_question_without_being_a_new_flow() {
 }
 
 #[test]
+fn a_flow_that_the_host_begins_anew_is_no_longer_inbound() {
+    let mut gateway = Gateway::new();
+    gateway.arrives(53, A);
+    assert_eq!(gateway.sends(53), A);
+    assert_eq!(gateway.why(53).0.kind, reason::INBOUND);
+    // Both sides are silent until connection tracking forgets it; then the host sends first.
+    gateway.connections.clear();
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    assert_eq!(gateway.sends(53), A);
+    gateway.connections.clear();
+    gateway.tables.up_mask = UpMask(0x0002_0002);
+    gateway.tables.now_s += 1;
+    assert_eq!(gateway.sends(53), B, "it leaves a dead uplink like any other");
+}
+
+#[test]
 fn an_inbound_flow_outlives_a_short_death_of_its_uplink() {
     let mut gateway = Gateway::new();
     gateway.arrives(5000, A);

@@ -40,6 +40,9 @@ fn packet(macs: [usize; 2], from: End, to: End) -> Vec<u8> {
     bytes
 }
 
+/// Bits of a mark that the administrator sets by himself.
+const OTHERS: u32 = 5;
+
 /// A gateway whose kernel translates the host to [`OUTSIDE`], by the first uplink.
 struct Gateway(ModelTables);
 
@@ -68,7 +71,7 @@ impl Gateway {
         let bytes = packet([1, 0], HOST, SERVER);
         let frame = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
         if let Some(taken) = take::<true, false, _, _>(&frame, &self.0) {
-            assert_eq!(taken.fwmark, MASK.encode(0));
+            assert_eq!(taken.fwmark, MASK.encode(0) | OTHERS);
             assert!(taken.udp, "the packet is");
             return Some(taken.target);
         }
@@ -79,8 +82,12 @@ impl Gateway {
         };
         if fwmark & MASK.proposal() != 0 {
             let bytes = packet([2, 3], OUTSIDE, SERVER);
-            let leaving =
-                ModelPacket { ifindex: WAN[0], fwmark, hash, ..ModelPacket::frame(&bytes) };
+            let leaving = ModelPacket {
+                ifindex: WAN[0],
+                fwmark: fwmark | OTHERS,
+                hash,
+                ..ModelPacket::frame(&bytes)
+            };
             let _ = wan_egress(&leaving, &self.0, LAN);
             store_up(&leaving, &self.0, LAN);
         }

@@ -170,11 +170,13 @@ pub(super) fn transit(
     }
     let inbound = mask.inbound();
     [
-        // What was translated to another host was forwarded on purpose.
+        // What was translated to another host was forwarded on purpose, and so was what a multicast
+        // router (igmpproxy, smcroute) sends on.
         format!(
             "  chain from_outside {{
     ct state related return
     ct status dnat return
+    fib daddr type multicast return
 {rules}  }}
 "
         ),

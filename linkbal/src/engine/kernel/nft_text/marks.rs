@@ -20,7 +20,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     let arriving = format!("{tunnelled}    jump anti_spoofing\n");
     let [transit, from_outside] = firewall::transit(&nft.firewall, uplinks, mask);
     let [at, destinations] = firewall::destinations(uplinks);
-    let validation = source_validation::parts(&nft.validation, &nft.lan);
+    let validation = source_validation::parts(&nft.validation, &nft.lan, mask);
     each + &invalid(&interfaces)
         + &validation.chains
         + &proposals(uplinks, mask, &validation.proposal)
@@ -141,7 +141,7 @@ fn proposals(uplinks: &[&NftUplink], mask: MarkMask, first_rule: &str) -> String
 /// so before the datapath sees them.
 fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
     if !nft.others && !nft.bridged {
-        return String::new();
+        return answers_of_lan(nft, uplinks);
     }
     let lan = nft.lan.iter().filter(|name| !nft.bridged && is_quotable(name));
     let known = quoted(lan.chain(uplinks.iter().map(|uplink| &uplink.ifname)));
@@ -152,6 +152,22 @@ fn of_others(nft: &Nft, uplinks: &[&NftUplink]) -> String {
         "    iifname != {{ {known} }} ct mark & {:#010x} vmap {{ {} }}\n",
         nft.mask.connection(),
         targets.join(", "),
+    ) + &answers_of_lan(nft, uplinks)
+}
+
+/// Returns the rule for answers of the LAN to connections from outside that a firewall gave an address
+/// of this machine as their source (a masquerade towards the LAN, so that a server with another default
+/// route answers here): they are for this machine, so the datapath leaves them alone.
+fn answers_of_lan(nft: &Nft, uplinks: &[&NftUplink]) -> String {
+    let lan = quoted(nft.lan.iter().filter(|name| is_quotable(name)));
+    let inbound = nft.mask.inbound();
+    let targets = targets(uplinks, nft.mask, "use_from", inbound);
+    if lan.is_empty() || targets.is_empty() {
+        return String::new();
+    }
+    format!(
+        "    iifname {{ {lan} }} ct mark & {:#010x} vmap {{ {targets} }}\n",
+        nft.mask.connection()
     )
 }
 

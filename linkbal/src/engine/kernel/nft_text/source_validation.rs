@@ -9,6 +9,8 @@
 
 use std::collections::BTreeSet;
 
+use linkbal_common::mark::MarkMask;
+
 use super::{is_quotable, quoted};
 
 /// The interfaces whose IPv4 sources are validated here.
@@ -37,7 +39,12 @@ pub(super) struct Parts {
 
 /// Returns the parts of the table; empty if the kernel validates all sources. `lan` are the interfaces
 /// of the LAN: proposals come from no others.
-pub(super) fn parts(validation: &NftValidation, lan: &[String]) -> Parts {
+///
+/// A multicast or broadcast datagram of a program here also comes back to other programs here, as a
+/// copy that seems to have come in by the interface (`ip_mc_output` in net/ipv4/ip_output.c). It keeps
+/// the route that it left by, which nothing that really comes in has yet; no route has that class. The
+/// inbound bit alone, which nothing else has, tells it to `input`.
+pub(super) fn parts(validation: &NftValidation, lan: &[String], mask: MarkMask) -> Parts {
     let names =
         |interfaces: &BTreeSet<String>| quoted(interfaces.iter().filter(|name| is_quotable(name)));
     let all = names(&validation.lan.union(&validation.uplinks).cloned().collect());
@@ -51,7 +58,8 @@ pub(super) fn parts(validation: &NftValidation, lan: &[String]) -> Parts {
     };
     let loose = rule(&validation.loose, "fib saddr oif missing counter drop");
     let loose_uplinks = validation.loose.intersection(&validation.uplinks).cloned().collect();
-    let ask = format!("    meta nfproto ipv4 iifname {{ {all} }} jump source_validation\n");
+    let ask = format!("meta nfproto ipv4 iifname {{ {all} }} jump source_validation\n");
+    let (bits, copy) = (mask.0, mask.inbound());
     Parts {
         chains: format!(
             "  chain source_validation {{
@@ -59,7 +67,7 @@ pub(super) fn parts(validation: &NftValidation, lan: &[String]) -> Parts {
 {loose}  }}
   chain input {{
     type filter hook input priority mangle; policy accept;
-{ask}  }}
+    meta mark & {bits:#010x} != {copy:#010x} {ask}  }}
 "
         ),
         proposal: if lan.iter().all(|name| validation.lan.contains(name)) {
@@ -67,13 +75,18 @@ pub(super) fn parts(validation: &NftValidation, lan: &[String]) -> Parts {
         } else {
             rule(&validation.lan, "jump source_validation")
         },
-        unmarked: ask,
+        unmarked: format!(
+            "    meta nfproto ipv4 meta pkttype {{ broadcast, multicast }} rt classid != 4294967295 \
+             meta mark set meta mark | {copy:#010x} accept\n    {ask}"
+        ),
         anti_spoofing: rule(&loose_uplinks, "fib saddr oif missing counter drop"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use linkbal_common::mark::DEFAULT_MASK;
+
     use super::*;
 
     fn set(names: &[&str]) -> BTreeSet<String> {
@@ -82,7 +95,7 @@ mod tests {
 
     #[test]
     fn without_interfaces_there_is_nothing() {
-        let parts = parts(&NftValidation::default(), &["lan0".to_owned()]);
+        let parts = parts(&NftValidation::default(), &["lan0".to_owned()], MarkMask(DEFAULT_MASK));
         let all = [parts.chains, parts.proposal, parts.unmarked, parts.anti_spoofing];
         assert_eq!(all, [const { String::new() }; 4]);
     }
@@ -95,11 +108,11 @@ mod tests {
             loose: set(&["lan1", "wan1"]),
         };
         let lan = ["lan0", "lan1", "strict0"].map(str::to_owned);
-        let all_of_the_lan = parts(&validation, &lan[..2]).proposal;
+        let all_of_the_lan = parts(&validation, &lan[..2], MarkMask(DEFAULT_MASK)).proposal;
         assert_eq!(all_of_the_lan, "    meta nfproto ipv4 jump source_validation\n");
-        let parts = parts(&validation, &lan);
+        let parts = parts(&validation, &lan, MarkMask(DEFAULT_MASK));
         let ask = |listed: &str| {
-            format!("    meta nfproto ipv4 iifname {{ {listed} }} jump source_validation\n")
+            format!("meta nfproto ipv4 iifname {{ {listed} }} jump source_validation\n")
         };
         let all = ask(r#""lan0", "lan1", "wan0", "wan1""#);
         let chains = format!(
@@ -109,12 +122,13 @@ mod tests {
   }}
   chain input {{
     type filter hook input priority mangle; policy accept;
-{all}  }}
+    meta mark & 0x7f000000 != 0x40000000 {all}  }}
 "#
         );
         assert_eq!(parts.chains, chains);
-        assert_eq!(parts.unmarked, all);
-        assert_eq!(parts.proposal, ask(r#""lan0", "lan1""#));
+        let copies = "meta mark set meta mark | 0x40000000 accept\n    ";
+        assert!(parts.unmarked.ends_with(&format!("{copies}{all}")), "{}", parts.unmarked);
+        assert_eq!(parts.proposal, format!("    {}", ask(r#""lan0", "lan1""#)));
         let missing = "fib saddr oif missing counter drop";
         let loose = format!("    meta nfproto ipv4 iifname {{ \"wan1\" }} {missing}\n");
         assert_eq!(parts.anti_spoofing, loose);
