@@ -190,19 +190,29 @@ struct Target<'a> {
 /// is quicker to find than the name, which counts for an interface that was made anew, until the
 /// table has its index.
 fn branch(interface: &str, targets: &[Target<'_>]) -> String {
-    let rule = |suffix: &str, elements: Vec<String>| {
-        let rule = format!("    {interface}{suffix} vmap {{ {} }}\n", elements.join(", "));
-        if elements.is_empty() { String::new() } else { rule }
-    };
+    branch_by_index(interface, targets) + &branch_by_name(interface, targets)
+}
+
+fn branch_by_index(interface: &str, targets: &[Target<'_>]) -> String {
     // nft refuses a key that comes twice.
     let by_index: BTreeMap<u32, &str> = targets
         .iter()
         .filter_map(|target| target.ifindex.map(|ifindex| (ifindex, target.chain.as_str())))
         .collect();
-    let by_index = by_index.iter().map(|(ifindex, chain)| format!("{ifindex} : goto {chain}"));
-    let by_name =
+    let elements = by_index.iter().map(|(ifindex, chain)| format!("{ifindex} : goto {chain}"));
+    vmap(interface, elements.collect())
+}
+
+fn branch_by_name(interface: &str, targets: &[Target<'_>]) -> String {
+    let elements =
         targets.iter().map(|target| format!("\"{}\" : goto {}", target.ifname, target.chain));
-    rule("", by_index.collect()) + &rule("name", by_name.collect())
+    vmap(&format!("{interface}name"), elements.collect())
+}
+
+/// Returns the rule that looks up a key; none without elements.
+fn vmap(key: &str, elements: Vec<String>) -> String {
+    let rule = format!("    {key} vmap {{ {} }}\n", elements.join(", "));
+    if elements.is_empty() { String::new() } else { rule }
 }
 
 /// Returns the keyword for the header that holds an address.

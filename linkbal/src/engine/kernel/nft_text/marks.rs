@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use linkbal_common::mark::{MarkMask, RESET};
 
 use super::{
-    Nft, NftUplink, Target, branch, exempt, family, firewall, is_quotable, prefixes, quoted,
-    source_validation,
+    Nft, NftUplink, Target, branch, branch_by_index, branch_by_name, exempt, family, firewall,
+    is_quotable, prefixes, quoted, source_validation,
 };
 
 /// Returns the chains that set and read the marks of connections.
@@ -27,7 +27,7 @@ pub(super) fn chains(nft: &Nft, uplinks: &[&NftUplink]) -> String {
         + &firewall::sources(&nft.firewall, uplinks, &validation.anti_spoofing)
         + &transit
         + &at
-        + &arrivals(uplinks, mask, &arriving)
+        + &arrivals(nft, uplinks, &arriving)
         + &departures(uplinks, mask, &(from_outside + leaving))
         + &format!(
             "  chain unmarked {{
@@ -182,8 +182,9 @@ pub(super) fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, V
 
 /// Returns the chains that mark connections which come in by an uplink. If several share an
 /// interface, the destination address decides. `first_rules` are asked before. What the datapath has
-/// marked comes from the LAN.
-fn arrivals(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
+/// marked comes from the LAN, unless its interface is an uplink's alone: a VLAN, or a PPP session, that
+/// the datapath has seen at its network card, which is one of the LAN.
+fn arrivals(nft: &Nft, uplinks: &[&NftUplink], first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
     for (ifname, on) in by_interface(uplinks) {
@@ -196,15 +197,19 @@ fn arrivals(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String
         targets.push(Target { ifname, ifindex: on[0].ifindex, chain: format!("arrivals_{first}") });
         chains += &format!("  chain arrivals_{first} {{\n{first_rules}{mark}  }}\n");
     }
+    let is_lan = |target: &Target<'_>| nft.lan.iter().any(|name| name == target.ifname);
+    let by_name = branch_by_name("iif", &targets);
+    let (shared, alone): (Vec<_>, Vec<_>) = targets.into_iter().partition(is_lan);
+    let rest = branch_by_index("iif", &shared) + &by_name;
     chains
         + &format!(
             "  chain arrivals {{
     type nat hook prerouting priority dstnat - 10; policy accept;
-    meta mark & {proposal:#010x} == {proposal:#010x} return
-{}  }}
+{}    meta mark & {proposal:#010x} == {proposal:#010x} return
+{rest}  }}
 ",
-            branch("iif", &targets),
-            proposal = mask.proposal(),
+            branch_by_index("iif", &alone),
+            proposal = nft.mask.proposal(),
         )
 }
 
