@@ -222,8 +222,10 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
     });
     let exempt = exempt(config, uplinks);
     let uplinks: Vec<_> = each.collect();
-    let lan: Vec<_> =
-        lan::present(config, snapshot).into_iter().map(|link| link.name.clone()).collect();
+    let (lan, lan_indexes): (Vec<_>, Vec<_>) = lan::present(config, snapshot)
+        .into_iter()
+        .map(|link| (link.name.clone(), link.ifindex))
+        .unzip();
     let known = |link: &Link| {
         link.name == LOOPBACK
             || link.port
@@ -240,6 +242,7 @@ fn nft(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> String {
         uplinks,
         mask,
         lan,
+        lan_indexes,
         others,
         bridged,
         ipsec,

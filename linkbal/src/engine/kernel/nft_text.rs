@@ -37,6 +37,8 @@ pub struct Nft {
     pub mask: MarkMask,
     /// Interfaces of the LAN.
     pub lan: Vec<String>,
+    /// Their indexes.
+    pub lan_indexes: Vec<u32>,
     /// Set if there are interfaces that are neither of the LAN nor uplinks.
     pub others: bool,
     /// Set if packets of bridges pass the table before the datapath sees them: there are bridges,
@@ -190,29 +192,19 @@ struct Target<'a> {
 /// is quicker to find than the name, which counts for an interface that was made anew, until the
 /// table has its index.
 fn branch(interface: &str, targets: &[Target<'_>]) -> String {
-    branch_by_index(interface, targets) + &branch_by_name(interface, targets)
-}
-
-fn branch_by_index(interface: &str, targets: &[Target<'_>]) -> String {
+    let rule = |suffix: &str, elements: Vec<String>| {
+        let rule = format!("    {interface}{suffix} vmap {{ {} }}\n", elements.join(", "));
+        if elements.is_empty() { String::new() } else { rule }
+    };
     // nft refuses a key that comes twice.
     let by_index: BTreeMap<u32, &str> = targets
         .iter()
         .filter_map(|target| target.ifindex.map(|ifindex| (ifindex, target.chain.as_str())))
         .collect();
-    let elements = by_index.iter().map(|(ifindex, chain)| format!("{ifindex} : goto {chain}"));
-    vmap(interface, elements.collect())
-}
-
-fn branch_by_name(interface: &str, targets: &[Target<'_>]) -> String {
-    let elements =
+    let by_index = by_index.iter().map(|(ifindex, chain)| format!("{ifindex} : goto {chain}"));
+    let by_name =
         targets.iter().map(|target| format!("\"{}\" : goto {}", target.ifname, target.chain));
-    vmap(&format!("{interface}name"), elements.collect())
-}
-
-/// Returns the rule that looks up a key; none without elements.
-fn vmap(key: &str, elements: Vec<String>) -> String {
-    let rule = format!("    {key} vmap {{ {} }}\n", elements.join(", "));
-    if elements.is_empty() { String::new() } else { rule }
+    rule("", by_index.collect()) + &rule("name", by_name.collect())
 }
 
 /// Returns the keyword for the header that holds an address.
@@ -252,7 +244,19 @@ mod tests {
         let firewall = NftFirewall::default();
         let (others, bridged, ipsec) = (false, false, false);
         let (exempt, validation) = (Vec::new(), NftValidation::default());
-        ruleset(&Nft { uplinks, mask, lan, others, bridged, ipsec, exempt, firewall, validation })
+        let lan_indexes = Vec::new();
+        ruleset(&Nft {
+            uplinks,
+            mask,
+            lan,
+            lan_indexes,
+            others,
+            bridged,
+            ipsec,
+            exempt,
+            firewall,
+            validation,
+        })
     }
 
     fn address(text: &str) -> IpAddr {

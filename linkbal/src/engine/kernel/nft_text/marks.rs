@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use linkbal_common::mark::{MarkMask, RESET};
 
 use super::{
-    Nft, NftUplink, Target, branch, branch_by_index, branch_by_name, exempt, family, firewall,
-    is_quotable, prefixes, quoted, source_validation,
+    Nft, NftUplink, Target, branch, exempt, family, firewall, is_quotable, prefixes, quoted,
+    source_validation,
 };
 
 /// Returns the chains that set and read the marks of connections.
@@ -182,8 +182,8 @@ pub(super) fn by_interface<'a>(uplinks: &[&'a NftUplink]) -> BTreeMap<&'a str, V
 
 /// Returns the chains that mark connections which come in by an uplink. If several share an
 /// interface, the destination address decides. `first_rules` are asked before. What the datapath has
-/// marked comes from the LAN, unless its interface is an uplink's alone: a VLAN, or a PPP session, that
-/// the datapath has seen at its network card, which is one of the LAN.
+/// marked comes from the LAN, if its interface says so, too: the datapath also sees the packets of a
+/// VLAN, or a PPP session, at its network card, which may be one of the LAN.
 fn arrivals(nft: &Nft, uplinks: &[&NftUplink], first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();
@@ -197,19 +197,22 @@ fn arrivals(nft: &Nft, uplinks: &[&NftUplink], first_rules: &str) -> String {
         targets.push(Target { ifname, ifindex: on[0].ifindex, chain: format!("arrivals_{first}") });
         chains += &format!("  chain arrivals_{first} {{\n{first_rules}{mark}  }}\n");
     }
-    let is_lan = |target: &Target<'_>| nft.lan.iter().any(|name| name == target.ifname);
-    let by_name = branch_by_name("iif", &targets);
-    let (shared, alone): (Vec<_>, Vec<_>) = targets.into_iter().partition(is_lan);
-    let rest = branch_by_index("iif", &shared) + &by_name;
+    let proposal = nft.mask.proposal();
+    let from_lan = match &nft.lan_indexes[..] {
+        [] => String::new(),
+        [one] => format!("    iif {one} meta mark & {proposal:#010x} == {proposal:#010x} return\n"),
+        several => format!(
+            "    iif {{ {} }} meta mark & {proposal:#010x} == {proposal:#010x} return\n",
+            several.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+        ),
+    };
     chains
         + &format!(
             "  chain arrivals {{
     type nat hook prerouting priority dstnat - 10; policy accept;
-{}    meta mark & {proposal:#010x} == {proposal:#010x} return
-{rest}  }}
+{from_lan}{}  }}
 ",
-            branch_by_index("iif", &alone),
-            proposal = nft.mask.proposal(),
+            branch("iif", &targets),
         )
 }
 

@@ -124,6 +124,7 @@ mod tests {
             uplinks,
             mask: MarkMask(DEFAULT_MASK),
             lan: Vec::new(),
+            lan_indexes: Vec::new(),
             others: false,
             bridged: false,
             ipsec: false,
