@@ -10,7 +10,7 @@ use linkbal_common::{
 };
 use nix::errno::Errno;
 
-use super::state;
+use super::{Indexes, state};
 use crate::{
     config::{Accelerate, Config, Sources},
     engine::{
@@ -73,7 +73,7 @@ impl StagedConfig {
     ) -> Result<StagedConfig> {
         let earlier = Earlier::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
-        let indexed = assign_indexes(instance, &config, former.as_ref())?;
+        let (indexed, indexes) = assign_indexes(instance, &config, former.as_ref());
         let rules = former.as_ref().map(|former| renumber::rules(former, &config));
         let renumbering = former.and_then(|former| Renumbering::new(&former, &config, &indexed));
         let (mut datapath, flow_table_size) = open(&earlier, instance, &config, renumbering)?;
@@ -86,6 +86,8 @@ impl StagedConfig {
         if let Some(Err(error)) = carried {
             tracing::warn!("the counters of rules begin at zero: {error:#}");
         }
+        // What the kernel has refused must leave no trace, and what is pinned must be known.
+        state::keep_indexes(instance, &indexes);
         Ok(StagedConfig { config, sources, indexed, policy, datapath })
     }
 
@@ -98,12 +100,13 @@ impl StagedConfig {
     }
 }
 
-/// Assigns each uplink its index, the same as before if it had one, and stores the indexes.
+/// Assigns each uplink its index, the same as before if it had one; returns what is to be stored of
+/// them, too.
 fn assign_indexes(
     instance: &Instance,
     config: &Config,
     former: Option<&Config>,
-) -> Result<Vec<Indexed>> {
+) -> (Vec<Indexed>, Indexes) {
     let mut before = state::indexes(instance);
     if let Some(former) = former {
         let renamed = renamed(&indexed::assign(&former.uplinks, &before), &config.uplinks);
@@ -111,8 +114,8 @@ fn assign_indexes(
         before.extend(renamed);
     }
     let indexed = indexed::assign(&config.uplinks, &before);
-    state::keep_indexes(instance, &indexed::indexes(&indexed, &before));
-    Ok(indexed)
+    let indexes = indexed::indexes(&indexed, &before);
+    (indexed, indexes)
 }
 
 /// Creates a datapath whose flow table has the configured size, or one that this machine has memory
