@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
 };
 use tokio_rustls::{
     TlsConnector,
@@ -36,7 +36,7 @@ use super::{
 use crate::{
     config::{Host, HttpTarget},
     engine::health::FailureKind,
-    sys::tls,
+    sys::{host::thread, tls},
 };
 
 /// Maximum size of a head or a body that is read, in bytes.
@@ -105,8 +105,7 @@ impl Http {
             return Ok(Arc::clone(config));
         }
         // The file may be on a disk that hangs; the uplink has no part in that.
-        let config =
-            spawn_blocking(tls::client).await.map_err(|error| NotSent(error.to_string()))?;
+        let config = thread::run("tls", tls::client).await.flatten();
         let config = config.map_err(|error| NotSent(format!("{error:#}")))?;
         Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
