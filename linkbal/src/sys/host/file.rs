@@ -165,7 +165,7 @@ pub(crate) fn rewrite<T>(
     let _lent = descriptors::lend();
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
-    let draft = path.with_extension("new");
+    let draft = draft_of(path);
     let written = write_draft(&draft, fill).and_then(|filled| {
         make_room(path)?;
         fs::rename(&draft, path).map(|()| filled)
@@ -190,9 +190,7 @@ pub fn create(path: &Path, contents: &[u8], example: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".draft{}", std::process::id()));
-    let draft = PathBuf::from(name);
+    let draft = draft_of(path);
     let created = write_draft(&draft, |file| {
         file.write_all(contents)?;
         file.set_permissions(fs::Permissions::from_mode(0o644))
@@ -214,9 +212,22 @@ pub(crate) fn is_text(path: &Path, text: &str) -> bool {
         && read_text(path, LARGE).is_ok_and(|found| found == text)
 }
 
+/// Returns the name under which this process writes a file before it takes its place: no other
+/// file's, and no other process's.
+fn draft_of(path: &Path) -> PathBuf {
+    beside(path, &format!(".draft{}", std::process::id()))
+}
+
+/// Returns a path with an addition to its name.
+fn beside(path: &Path, addition: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(addition);
+    PathBuf::from(name)
+}
+
 fn write_draft<T>(draft: &Path, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     make_room(draft)?;
-    // What is left of an interrupted write, or leads elsewhere.
+    // What an earlier process of this number left of an interrupted write.
     match fs::remove_file(draft) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -239,11 +250,7 @@ fn make_room(path: &Path) -> io::Result<()> {
 
 /// Returns an unused name beside `path`.
 fn aside(path: &Path) -> PathBuf {
-    let name = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".aside{number}"));
-        PathBuf::from(name)
-    };
+    let name = |number: u32| beside(path, &format!(".aside{number}"));
     let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
     (0..MAX_ASIDE).map(name).find(free).unwrap_or_else(|| name(MAX_ASIDE))
 }
