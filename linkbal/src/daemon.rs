@@ -36,7 +36,7 @@ use std::{
 
 use anyhow::Result;
 use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use self::{
     admin::AdminStates,
@@ -192,8 +192,6 @@ struct Daemon {
     hosts: Hosts,
     recent_flows: RecentCounts<MAX_UPLINKS>,
     live_flows: LiveFlows,
-    /// Permits of readers of the flow table.
-    flow_readers: Arc<Semaphore>,
     /// The last configuration that was refused, until another one is in force.
     refused_configuration: Option<RefusedConfiguration>,
     /// Time at which the configuration in force was read.

@@ -220,7 +220,7 @@ fn start_and_teardown_work_while_nft_hangs() {
 }
 
 /// Returns the number of threads of a daemon with a name.
-fn threads(daemon: &Daemon, name: &str) -> usize {
+pub(crate) fn threads(daemon: &Daemon, name: &str) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap().flatten();
     let names = tasks.map(|task| fs::read_to_string(task.path().join("comm")).unwrap_or_default());
     names.filter(|found| found.trim() == name).count()
