@@ -127,7 +127,7 @@ fn tls_failure(error: io::Error) -> Error {
     }
     let now = humantime::format_rfc3339_seconds(SystemTime::now());
     NotSent(format!(
-        "the clock of this machine says {now}, when the certificate of the server is not valid yet: set the \
+        "the clock of this machine says {now}, and the certificate of the server is not valid yet: set the \
          clock, or add a target that needs none (an address, tcp://)"
     ))
     .into()
