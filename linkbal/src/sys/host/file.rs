@@ -16,7 +16,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    thread,
     time::Duration,
 };
 
@@ -24,7 +23,7 @@ use anyhow::{Context as _, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::retry::{remove_stored, store, store_in_background};
-use super::descriptors;
+use super::{descriptors, thread};
 
 /// Maximum size in bytes of a configuration, of each file that it names, and of files that linkbal
 /// keeps: some million prefixes.
@@ -63,9 +62,9 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         // The caller may have given up.
         let _ = sender.send(bytes);
     };
-    let spawned = thread::Builder::new().name("read".into()).spawn(work);
-    spawned.inspect_err(|_| {
+    thread::start("read", work).map_err(|error| {
         READING.fetch_sub(1, Ordering::Relaxed);
+        io::Error::other(error)
     })?;
     receiver.recv_timeout(READ_TIMEOUT).unwrap_or_else(|_| {
         let text = format!("not read within {} s: is its disk in order?", READ_TIMEOUT.as_secs());
