@@ -36,10 +36,7 @@ use std::{
 
 use anyhow::Result;
 use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    task,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use self::{
     admin::AdminStates,
@@ -79,7 +76,9 @@ use crate::{
         conntrack,
         datapath::Datapath,
         events::NetworkEvents,
-        host::{child, descriptors, hook::Hook, instance::Instance, privilege, timer::Timer},
+        host::{
+            child, descriptors, hook::Hook, instance::Instance, privilege, thread, timer::Timer,
+        },
         probe::Prober,
         reset::ResetSummary,
     },
@@ -193,8 +192,6 @@ struct Daemon {
     hosts: Hosts,
     recent_flows: RecentCounts<MAX_UPLINKS>,
     live_flows: LiveFlows,
-    /// Permits of readers of the flow table.
-    flow_readers: Arc<Semaphore>,
     /// The last configuration that was refused, until another one is in force.
     refused_configuration: Option<RefusedConfiguration>,
     /// Time at which the configuration in force was read.
@@ -406,23 +403,30 @@ impl Daemon {
     fn count_flows(&self, mut status: Status, answer: oneshot::Sender<Status>) {
         let (live, maps) = (self.live_flows.clone(), self.datapath.dir());
         let has_flowtable = self.config.accelerate == Accelerate::Flowtable;
-        task::spawn_blocking(move || {
-            // Before that, there may be no maps yet.
-            if status.installed
-                && let Some(counts) = live.get(&maps)
-            {
-                status.set_live_flows(&counts);
-            }
-            if has_flowtable {
-                let _lent = descriptors::lend();
-                let counted = conntrack::offloaded();
-                status.flowtable_connections =
-                    counted.inspect_err(|error| tracing::warn!("{error:#}")).ok();
+        // Before that, there may be no maps yet.
+        let is_installed = status.installed;
+        let count = move || {
+            let flows = is_installed.then(|| live.get(&maps)).flatten();
+            (flows, has_flowtable.then(count_offloaded).flatten())
+        };
+        tokio::spawn(async move {
+            // A machine without a thread has a status, too.
+            match thread::run("count", count).await {
+                Ok((flows, offloaded)) => {
+                    flows.iter().for_each(|counts| status.set_live_flows(counts));
+                    status.flowtable_connections = offloaded;
+                }
+                Err(error) => tracing::warn!("flows are not counted: {error:#}"),
             }
             // The client may have disconnected.
             let _ = answer.send(status);
         });
     }
+}
+
+fn count_offloaded() -> Option<u64> {
+    let _lent = descriptors::lend();
+    conntrack::offloaded().inspect_err(|error| tracing::warn!("{error:#}")).ok()
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -4,7 +4,7 @@
 //! keep others out: there are [`MAX_CONNECTIONS`] connections for root and as many for all others
 //! together, as many by TCP, and half of each may be streams. A connection carries one request. When all are taken,
 //! the oldest one without a request yet is closed. One that sends no request in time, or does not
-//! take its answer, is closed.
+//! take its answer, is closed, and so is one by TCP whose other end has vanished.
 
 mod timeouts;
 
@@ -30,7 +30,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use nix::sys::stat::{Mode, fchmod};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -43,6 +43,7 @@ use self::timeouts::StallTimeout;
 use super::{
     error::{ApiError, ErrorCode, PROBLEM},
     events::is_following,
+    flows::FlowReaders,
 };
 use crate::sys::host::{descriptors, file};
 
@@ -70,6 +71,12 @@ const MAX_HEADERS: usize = 64;
 
 /// Pause of the listener after a connection could not be accepted.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Time after which the other end of a connection by TCP is asked for a sign of life, how often it is
+/// asked, and the time without one after which it has vanished.
+const QUIET_TIME: Duration = Duration::from_secs(15);
+const ASK_INTERVAL: Duration = Duration::from_secs(5);
+const VANISH_TIME: Duration = Duration::from_secs(30);
 
 /// Faults that clients are told of which find no free connection.
 const TOO_MANY_CONNECTIONS: &str = "linkbal has too many connections at a time";
@@ -122,13 +129,28 @@ pub(super) async fn serve(listener: &UnixListener, router: &Router, pools: &mut 
 pub(super) async fn serve_tcp(listener: &TcpListener, router: &Router, pool: &mut Pool) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => pool.admit(stream, router),
+            Ok((stream, _)) => {
+                if let Err(error) = expect_life(&stream) {
+                    tracing::debug!("failed to watch a connection to the API: {error}");
+                }
+                pool.admit(stream, router);
+            }
             Err(error) => {
                 tracing::debug!("failed to accept a connection to the API: {error}");
                 sleep(ACCEPT_RETRY).await;
             }
         }
     }
+}
+
+/// Lets the kernel end a connection whose other end has vanished, tcp(7): a stream with nothing to say
+/// would last for ever, and its places with it.
+fn expect_life(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let asks = TcpKeepalive::new().with_time(QUIET_TIME).with_interval(ASK_INTERVAL);
+    socket.set_tcp_keepalive(&asks)?;
+    // The number of questions goes by this, and so does data that is not acknowledged.
+    socket.set_tcp_user_timeout(Some(VANISH_TIME))
 }
 
 /// Accepts the next connection. If the table of descriptors is full, the reserve has one: the
@@ -167,11 +189,16 @@ impl Stream for TcpStream {
 pub(super) struct Pool {
     connections: VecDeque<Connection>,
     streams: Arc<Semaphore>,
+    flow_readers: FlowReaders,
 }
 
 impl Default for Pool {
     fn default() -> Pool {
-        Pool { connections: VecDeque::new(), streams: Arc::new(Semaphore::new(MAX_STREAMS)) }
+        Pool {
+            connections: VecDeque::new(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            flow_readers: FlowReaders::new(),
+        }
     }
 }
 
@@ -205,6 +232,7 @@ impl Pool {
             has_request: Arc::clone(&has_request),
             streams,
             stream_permit: Mutex::new(None),
+            flow_readers: self.flow_readers.clone(),
         };
         let router = router.clone();
         let task = tokio::spawn(async move {
@@ -235,6 +263,7 @@ struct Session {
     streams: Arc<Semaphore>,
     /// The permit of a stream, while this is one.
     stream_permit: Mutex<Option<OwnedSemaphorePermit>>,
+    flow_readers: FlowReaders,
 }
 
 impl Session {
@@ -263,9 +292,10 @@ impl Session {
 
     async fn answer(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         router: Router,
     ) -> Result<Response<Body>, Infallible> {
+        request.extensions_mut().insert(self.flow_readers.clone());
         self.has_request.store(true, Ordering::Relaxed);
         if is_stream(&request) {
             let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {

@@ -10,10 +10,7 @@ use axum::{
 };
 use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc},
-    task,
-};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use utoipa::ToSchema;
 
 use super::{
@@ -22,7 +19,10 @@ use super::{
     extract::{Asked, NoQuery},
     status::ConfigurationStatus,
 };
-use crate::config::{FileOnly, Problem, Sources, difference};
+use crate::{
+    config::{FileOnly, Problem, Sources, difference},
+    sys::host::thread,
+};
 
 /// Longest text that is checked, in bytes.
 pub const LONGEST_TEXT: usize = 256 << 10;
@@ -166,7 +166,7 @@ pub(super) async fn check_text(
     let permit = permit()?;
     let text = text_of(request.into_body()).await?;
     let InForce { sources, file_only, .. } = call(&daemon, Request::Configuration).await?;
-    let checked = task::spawn_blocking(move || {
+    let checked = thread::run("check", move || {
         let checked = check(&text, &sources, &file_only);
         drop(permit);
         checked

@@ -1,26 +1,58 @@
 //! Flows and clients, as streams of lines.
 
-use std::{collections::BTreeSet, convert::Infallible, path::PathBuf};
+use std::{collections::BTreeSet, convert::Infallible, path::PathBuf, sync::Arc};
 
 use axum::{
     body::{Body, Bytes},
-    extract::State,
-    http::header::CONTENT_TYPE,
+    extract::{FromRequestParts, State},
+    http::{header::CONTENT_TYPE, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use futures::stream::unfold;
 use linkbal_common::mark::MarkMask;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use utoipa::ToSchema;
 
-use super::{JSON_LINES, Request, call, error::ApiError, extract::Asked};
+use super::{
+    JSON_LINES, Request, call,
+    error::{ApiError, ErrorCode},
+    extract::Asked,
+};
 use crate::flows::{
     changes::Change,
     clients::{ClientRecord, OthersRecord},
     query::FlowQuery,
     record::FlowRecord,
 };
+
+/// Most readers of flows among the clients of one kind: each has a thread, and reads the flow table.
+const MOST_READERS: usize = 4;
+
+/// Places for readers of flows among the clients of one kind. A request has those of its connection.
+#[derive(Clone, Debug)]
+pub(super) struct FlowReaders(Arc<Semaphore>);
+
+impl FlowReaders {
+    pub(super) fn new() -> FlowReaders {
+        FlowReaders(Arc::new(Semaphore::new(MOST_READERS)))
+    }
+
+    fn permit(self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.0.try_acquire_owned().map_err(|_| {
+            ApiError::new(ErrorCode::TooMany, "too many readers of flows at a time")
+                .help("close some, or try again later")
+        })
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for FlowReaders {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<FlowReaders, ApiError> {
+        parts.extensions.get().cloned().ok_or_else(ApiError::no_answer)
+    }
+}
 
 /// Subject of a question about flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +64,14 @@ pub enum Subject {
 }
 
 /// A question about flows or clients.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct FlowRequest {
     /// Subject.
     pub subject: Subject,
     /// The question.
     pub query: FlowQuery,
+    /// Permit of the reader.
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// Facts of the daemon that a reader of the flow table needs.
@@ -147,9 +181,10 @@ pub(super) enum ClientLine<'a> {
 )]
 pub(super) async fn flows(
     query: Asked<FlowQuery>,
+    readers: FlowReaders,
     daemon: State<mpsc::Sender<Request>>,
 ) -> Result<Response, ApiError> {
-    answer(Subject::Flows, query, daemon).await
+    answer(Subject::Flows, query, readers, daemon).await
 }
 
 /// Lists the clients with the most bytes or flows, one on each line.
@@ -163,17 +198,19 @@ pub(super) async fn flows(
 )]
 pub(super) async fn clients(
     query: Asked<FlowQuery>,
+    readers: FlowReaders,
     daemon: State<mpsc::Sender<Request>>,
 ) -> Result<Response, ApiError> {
-    answer(Subject::Clients, query, daemon).await
+    answer(Subject::Clients, query, readers, daemon).await
 }
 
 async fn answer(
     subject: Subject,
     Asked(query): Asked<FlowQuery>,
+    readers: FlowReaders,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Result<Response, ApiError> {
-    let request = FlowRequest { subject, query };
+    let request = FlowRequest { subject, query, permit: readers.permit()? };
     let lines = call(&daemon, |answer| Request::Flows(request, answer)).await??;
     let lines = Body::from_stream(unfold(lines, next_part));
     Ok(([(CONTENT_TYPE, JSON_LINES)], lines).into_response())

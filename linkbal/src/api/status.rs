@@ -92,7 +92,8 @@ pub struct Status {
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory of the maps.
     pub memory: Memory,
-    /// Events for which the hook was not run, since too many waited; null without a hook.
+    /// Events for which the hook was not run, since too many waited or its start hung; null without a
+    /// hook.
     pub events_not_hooked: Option<u64>,
     /// Receivers of messages.
     #[serde(default)]

@@ -14,17 +14,15 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task::{self, AbortHandle},
-    time::sleep,
-};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle, time::sleep};
 
 pub(super) use self::guard::is_public;
 use self::guard::{Guard, Refusal, Token};
 use super::{RETRY_DELAY, admission};
-use crate::{config::Api, sys::host::file};
+use crate::{
+    config::Api,
+    sys::host::{file, thread},
+};
 
 /// Server of the API by TCP, while the configuration says so.
 #[derive(Debug)]
@@ -119,7 +117,7 @@ async fn bind(address: SocketAddr) -> TcpListener {
 async fn read_token(path: &Path) -> Token {
     let shown = path.display().to_string();
     let path = path.to_owned();
-    let text = task::spawn_blocking(move || file::read_text(&path, file::SMALL)).await;
+    let text = thread::run("token", move || file::read_text(&path, file::SMALL)).await;
     let text = text.map_err(std::io::Error::other).and_then(|text| text);
     let token = match text {
         Ok(text) => Token::new(&text),

@@ -99,7 +99,7 @@ impl Daemon {
         let event = self.journal.record(report, SystemTime::now());
         log_event(&event);
         self.notifications.add(&event, self.now());
-        if let Some(hook) = &mut self.hook {
+        if let Some(hook) = &self.hook {
             hook.push(event);
         }
     }

@@ -1,12 +1,15 @@
 //! Texts that come by the API: nothing is written before they are confirmed.
 
-use std::{path::PathBuf, sync::mpsc, thread, time::Duration};
+use std::{path::PathBuf, sync::mpsc, time::Duration};
 
 use anyhow::{Context as _, Error, Result};
 
 use crate::{
     api::admin::RequestError,
-    sys::host::file::{self, exchange},
+    sys::host::{
+        file::{self, exchange},
+        thread,
+    },
 };
 
 /// Longest time that the disk may take for the file.
@@ -71,7 +74,7 @@ impl Edit {
             let _ = sender.send(self.write_now());
         };
         // A disk that hangs must not keep the former configuration from coming back.
-        thread::Builder::new().name("write".into()).spawn(work)?;
+        thread::start("write", work)?;
         receiver
             .recv_timeout(DISK_TIMEOUT)
             .map_err(|_| Error::msg("the disk does not answer: look what the file has"))?

@@ -20,7 +20,7 @@ use linkbal_common::{
     verdict::{Reason as Skipped, Verdict},
 };
 use nix::time::{ClockId, clock_gettime};
-use tokio::{sync::oneshot, task};
+use tokio::sync::oneshot;
 
 use self::{
     frame::frame,
@@ -44,7 +44,7 @@ use crate::{
             in_words,
             trace::{Assumption, Findings, trace, trace_local},
         },
-        host::descriptors,
+        host::{descriptors, thread},
     },
 };
 
@@ -81,7 +81,7 @@ impl Daemon {
         let _lent = descriptors::lend();
         match self.explanation(question) {
             Ok((explanation, rest)) => {
-                task::spawn(async move {
+                tokio::spawn(async move {
                     let _lent = descriptors::lend();
                     // The client may have disconnected.
                     let _ = answer.send(Ok(rest.finish(explanation).await));
@@ -468,7 +468,7 @@ impl Rest {
     async fn finish(self, mut explanation: Explanation) -> Explanation {
         explanation.outside = self.outside.ask().await;
         let unchanged = explanation.clone();
-        let filled = task::spawn_blocking(move || {
+        let filled = thread::run("explain", move || {
             let _lent = descriptors::lend();
             self.look(&mut explanation);
             explanation

@@ -5,16 +5,15 @@ use std::{
     collections::HashSet,
     net::IpAddr,
     ops::ControlFlow,
-    sync::Arc,
-    thread,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use axum::body::Bytes;
 use linkbal_common::mark::MarkMask;
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::Daemon;
 use crate::{
@@ -36,12 +35,9 @@ use crate::{
     sys::{
         conntrack::accounting::{self, Accounting},
         datapath::flows::{self, FlowTable},
-        host::descriptors,
+        host::{descriptors, thread},
     },
 };
-
-/// Maximum number of readers at a time.
-pub(super) const MAX_READERS: usize = 4;
 
 /// Number of parts that wait to be taken, and size in bytes of one.
 const WAITING: usize = 4;
@@ -58,26 +54,21 @@ const FOLLOW_FACTOR: u32 = 10;
 /// Time after which a reader that has nothing to say looks whether it is still listened to.
 const LISTENING_CHECK: Duration = Duration::from_millis(100);
 
-const TOO_MANY: &str = "too many readers of flows at a time: close some, or try again later";
-
 impl Daemon {
     /// Begins to answer a question about flows.
     pub(super) fn read_flows(&self, request: FlowRequest) -> Result<Lines, RequestError> {
-        let permit = Arc::clone(&self.flow_readers).try_acquire_owned();
-        let permit = permit.map_err(|_| RequestError::TooMany(TOO_MANY.into()))?;
+        let FlowRequest { subject, query, permit } = request;
         let source = self.flow_source();
-        check(&source, &request.query)?;
+        check(&source, &query)?;
         let (sender, lines) = mpsc::channel(WAITING);
         let work = move || {
-            let mut reader = Reader { source, query: request.query, out: Out::new(sender) };
-            if let Err(error) = reader.read(request.subject) {
+            let mut reader = Reader { source, query, out: Out::new(sender) };
+            if let Err(error) = reader.read(subject) {
                 tracing::warn!("{error:#}");
             }
             drop(permit);
         };
-        let spawned = thread::Builder::new().name("flows".into()).spawn(work);
-        let spawned = spawned.context("failed to start a thread");
-        spawned.map_err(RequestError::Failed)?;
+        thread::start("flows", work).map_err(RequestError::Failed)?;
         Ok(lines)
     }
 
@@ -93,11 +84,6 @@ impl Daemon {
             has_shortcuts: self.config.accelerate != Accelerate::Off,
         }
     }
-}
-
-/// Returns the permits of readers.
-pub(super) fn permits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_READERS))
 }
 
 /// Refuses a question that means nothing.
@@ -208,7 +194,7 @@ impl Out {
             if left.is_zero() {
                 return ControlFlow::Continue(());
             }
-            thread::sleep(left.min(LISTENING_CHECK));
+            sleep(left.min(LISTENING_CHECK));
         }
     }
 }

@@ -3,8 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::Error;
-use tokio::{sync::mpsc, task};
+use tokio::sync::mpsc;
 
 use crate::{
     engine::{
@@ -19,7 +18,7 @@ use crate::{
     sys::{
         Kernel,
         conntrack::adopt::{self, Outcome},
-        host::descriptors,
+        host::{descriptors, thread},
     },
 };
 
@@ -78,8 +77,8 @@ async fn work(
 
 /// Adopts connections on a thread of its own: a large table takes its time.
 async fn adopt_connections(adoption: Adoption, flows: PathBuf) {
-    let outcome = task::spawn_blocking(move || adopt::adopt(&adoption, &flows)).await;
-    match outcome.map_err(Error::new).flatten() {
+    let outcome = thread::run("adopt", move || adopt::adopt(&adoption, &flows)).await;
+    match outcome.flatten() {
         Ok(Outcome { marked: 0, forgotten: 0 }) => {}
         Ok(Outcome { marked, forgotten }) => tracing::info!(
             "connections that linkbal had not seen begin: {marked} marked with their uplink, \

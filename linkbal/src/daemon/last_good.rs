@@ -4,7 +4,7 @@
 //! force, and for a configuration on trial only once it is confirmed. Any gateway is better than
 //! none, and the one that was there yesterday is better than any.
 
-use std::{path::PathBuf, sync::Arc, thread, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::{Configured, Daemon};
 use crate::{
     config::{ConfigError, Parsed, Sources},
     engine::{ReloadOutcome, Report},
-    sys::host::{file, instance::Instance},
+    sys::host::{file, instance::Instance, thread},
 };
 
 /// A configuration that was in force, as stored in the file.
@@ -86,8 +86,8 @@ fn keep(instance: &Instance, sources: Arc<Sources>) {
         // A failure is logged, and tried again.
         drop(file::store_in_background(&path, Some(text)));
     };
-    if let Err(error) = thread::Builder::new().name("keep".into()).spawn(work) {
-        tracing::warn!("failed to start a thread that keeps the configuration: {error}");
+    if let Err(error) = thread::start("keep", work) {
+        tracing::warn!("the configuration is not kept as the last good one: {error:#}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! Messages to people: news from the engine and the journal go to the receivers, and each message is
 //! sent by a task of its own.
 
+mod zone;
+
 use std::{
     cmp::Reverse,
     sync::Arc,
@@ -8,10 +10,11 @@ use std::{
 };
 
 use futures::future::join_all;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use linkbal_common::{mark::MarkMask, uplink::Family};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use self::zone::LocalZone;
 use super::{Daemon, rfc3339};
 use crate::{
     api::{
@@ -45,6 +48,8 @@ pub(super) struct Notifications {
     ended: (mpsc::UnboundedSender<Ended>, mpsc::UnboundedReceiver<Ended>),
     /// Uplinks and families that were up when it was last looked.
     up: Vec<(String, Family)>,
+    /// Zone of the times in messages.
+    zone: LocalZone,
     /// Permit of a test.
     tests: Arc<Semaphore>,
 }
@@ -75,6 +80,7 @@ impl Notifications {
             slots: Vec::new(),
             ended: mpsc::unbounded_channel(),
             up: Vec::new(),
+            zone: LocalZone::new(),
             tests: Arc::new(Semaphore::new(1)),
         };
         notifications.set(receivers);
@@ -83,6 +89,9 @@ impl Notifications {
 
     /// Puts other receivers in force. One that has the same name keeps what waits for it.
     pub(super) fn set(&mut self, receivers: &[Receiver]) {
+        if !receivers.is_empty() {
+            self.zone.refresh();
+        }
         let mut former = std::mem::take(&mut self.slots);
         for receiver in receivers {
             let known = former.iter().position(|slot| slot.receiver.name == receiver.name);
@@ -268,9 +277,11 @@ impl Daemon {
         Arc::clone(&self.notifications.tests).try_acquire_owned().map_err(refused)
     }
 
-    /// Returns a function that converts times of the engine to those of the clock here.
+    /// Returns a function that converts times of the engine to those of the clock here. It knows the
+    /// zone of the message before.
     fn wall_clock(&self) -> impl Fn(Duration) -> String + use<> {
-        let (started, zone) = (self.started, TimeZone::system());
+        let (started, zone) = (self.started, self.notifications.zone.get());
+        self.notifications.zone.refresh();
         move |at| {
             let time = started.checked_add(at).and_then(|time| Timestamp::try_from(time).ok());
             let format = |time: Timestamp| {

@@ -7,7 +7,6 @@ mod trials;
 
 use std::{
     sync::Arc,
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -31,7 +30,7 @@ use crate::{
         reconfigure::{refusal, renamed},
     },
     sys::{
-        host::{hook::Hook, memory},
+        host::{hook::Hook, memory, thread},
         probe::Resolvers,
     },
 };
@@ -217,8 +216,8 @@ impl Daemon {
             // The receiver is gone when the daemon ends.
             let _ = steps.send(work());
         };
-        if let Err(error) = thread::Builder::new().name("reload".into()).spawn(done) {
-            self.end_reload(Err(Error::new(error).context("failed to start a thread")));
+        if let Err(error) = thread::start("reload", done) {
+            self.end_reload(Err(error));
         }
     }
 
@@ -296,7 +295,7 @@ impl Daemon {
         self.engine.reconfigure(config, indexed, self.admin_states.by_uplink(), now);
         self.execute_commands(now);
         // Freeing hundreds of thousands of prefixes takes its time.
-        drop(thread::Builder::new().spawn(|| {
+        drop(thread::start("free", || {
             drop((former_policy, former_config, former_sources));
             memory::give_back();
         }));

@@ -1,13 +1,13 @@
 //! The end of the daemon, which nothing can delay.
 
-use std::{sync::mpsc, thread, time::Duration};
+use std::{sync::mpsc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::teardown::teardown;
 use crate::sys::{
-    host::{child, instance::Instance},
+    host::{child, instance::Instance, thread},
     removed::Removed,
 };
 
@@ -60,7 +60,7 @@ pub(super) fn spawn_watchdog() -> Result<()> {
         });
         end_now();
     };
-    thread::Builder::new().name("end".into()).spawn(watch).context("failed to start a thread")?;
+    thread::start("end", watch)?;
     Ok(())
 }
 
@@ -97,7 +97,7 @@ pub(super) fn teardown_in_time(instance: &Instance) -> Result<Removed> {
         // The receiver is gone if it took too long.
         let _ = sender.send(done);
     };
-    thread::Builder::new().name("teardown".into()).spawn(work)?;
+    thread::start("teardown", work)?;
     match receiver.recv_timeout(TEARDOWN_TIMEOUT) {
         Ok(done) => done,
         Err(_) => bail!(

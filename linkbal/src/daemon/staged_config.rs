@@ -10,7 +10,7 @@ use linkbal_common::{
 };
 use nix::errno::Errno;
 
-use super::state;
+use super::{Indexes, state};
 use crate::{
     config::{Accelerate, Config, Sources},
     engine::{
@@ -76,7 +76,7 @@ impl StagedConfig {
         let earlier = Earlier::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
         let before = former.as_ref().map(|former| running(instance, former)).unwrap_or_default();
-        let indexed = assign_indexes(instance, &config, &before)?;
+        let (indexed, indexes) = assign_indexes(instance, &config, &before);
         let rules = former.as_ref().map(|former| renumber::rules(former, &config));
         let renumbering = former.and_then(|former| Renumbering::new(&former, &config, &indexed));
         let (mut datapath, flow_table_size) = open(&earlier, instance, &config, renumbering)?;
@@ -89,6 +89,8 @@ impl StagedConfig {
         if let Some(Err(error)) = carried {
             tracing::warn!("the counters of rules begin at zero: {error:#}");
         }
+        // What the kernel has refused must leave no trace, and what is pinned must be known.
+        state::keep_indexes(instance, &indexes);
         Ok(StagedConfig { config, sources, before, indexed, policy, datapath })
     }
 
@@ -106,19 +108,20 @@ fn running(instance: &Instance, former: &Config) -> Vec<Indexed> {
     indexed::assign(&former.uplinks, &state::indexes(instance))
 }
 
-/// Assigns each uplink its index, the same as `before` if it had one, and stores the indexes.
+/// Assigns each uplink its index, the same as `before` if it had one; returns what is to be stored of
+/// them, too.
 fn assign_indexes(
     instance: &Instance,
     config: &Config,
     before: &[Indexed],
-) -> Result<Vec<Indexed>> {
-    let mut indexes = state::indexes(instance);
+) -> (Vec<Indexed>, Indexes) {
+    let mut former = state::indexes(instance);
     let renamed = renamed(before, &config.uplinks);
-    indexes.retain(|_, index| renamed.values().all(|taken| taken != index));
-    indexes.extend(renamed);
-    let indexed = indexed::assign(&config.uplinks, &indexes);
-    state::keep_indexes(instance, &indexed::indexes(&indexed, &indexes));
-    Ok(indexed)
+    former.retain(|_, index| renamed.values().all(|taken| taken != index));
+    former.extend(renamed);
+    let indexed = indexed::assign(&config.uplinks, &former);
+    let indexes = indexed::indexes(&indexed, &former);
+    (indexed, indexes)
 }
 
 /// Creates a datapath whose flow table has the configured size, or one that this machine has memory

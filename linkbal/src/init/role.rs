@@ -10,6 +10,7 @@ use super::{
     way::{defaults, is_ppp},
 };
 use crate::{
+    commented::host,
     config::is_interface_name,
     engine::kernel::{
         lan::{container_network, is_private},
@@ -175,7 +176,9 @@ pub(super) fn is_modem(facts: &Facts, link: &Link) -> bool {
 /// Returns the router of a lease, if the interface has no default route of it.
 pub(super) fn leased(facts: &Facts, link: &Link) -> Option<IpAddr> {
     let client = facts.clients.get(&link.name)?;
-    let router = client.routers.iter().find(|router| router.is_ipv4())?;
+    // A server without one may say 0.0.0.0.
+    let is_host = |router: &&IpAddr| host(&router.to_string()) == Some(**router);
+    let router = client.routers.iter().filter(is_host).find(|router| router.is_ipv4())?;
     let near = facts.addresses(link).iter().any(|net| net.contains(router));
     near.then_some(*router)
 }

@@ -8,6 +8,7 @@ pub mod instance;
 pub mod memory;
 pub mod privilege;
 pub mod seed;
+pub(crate) mod thread;
 pub mod timer;
 pub mod writer;
 

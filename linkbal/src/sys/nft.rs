@@ -24,7 +24,10 @@ use serde_json::Value;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::table::Table;
-use super::host::child::{self, Invocation, NoAnswer};
+use super::host::{
+    child::{self, Invocation, NoAnswer},
+    thread,
+};
 use crate::engine::kernel::nft_text::flowtable::FLOWTABLE;
 
 const PROGRAM: &str = "nft";
@@ -339,14 +342,14 @@ pub fn flowtable_text_of(ruleset: &str) -> Result<String> {
 fn tried(ruleset: &str, name: &'static str) -> Result<String> {
     let ruleset = ruleset.to_owned();
     // A thread of its own: it alone is in the namespace, and it ends.
-    let tried = std::thread::spawn(move || {
+    let tried = thread::start("nft", move || {
         unshare(CloneFlags::CLONE_NEWNET).context(
             "failed to make a network namespace to try the nft table in: run this as root",
         )?;
         blocking(&["-f", "-"], &ruleset)?;
         text_in(name)
     });
-    tried.join().unwrap_or_else(|_| bail!("failed to try the nft table: the thread died"))
+    tried?.join().unwrap_or_else(|_| bail!("failed to try the nft table: the thread died"))
 }
 
 fn blocking(arguments: &[&str], input: &str) -> Result<String> {

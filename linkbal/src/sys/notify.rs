@@ -20,12 +20,11 @@ use anyhow::{Context as _, Error, Result, anyhow};
 use linkbal_common::uplink::Family;
 use tokio::{
     net::TcpStream,
-    task::spawn_blocking,
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    host::{descriptors, file},
+    host::{descriptors, file, thread},
     netlink::{Netlink, lookup::Lookup},
     probe::{Path, Resolvers, connect, look_up},
     resolve::resolve,
@@ -126,7 +125,8 @@ async fn secret(to: &Destination) -> Result<Option<String>> {
     };
     let Some(path) = path else { return Ok(None) };
     let shown = path.display().to_string();
-    let text = spawn_blocking(move || file::read_text(FilePath::new(&path), file::SMALL)).await?;
+    let read = move || file::read_text(FilePath::new(&path), file::SMALL);
+    let text = thread::run("secret", read).await?;
     let text = text.with_context(|| format!("failed to read the secret in {shown}"))?;
     let secret = text.trim();
     anyhow::ensure!(!secret.is_empty(), "{shown} is empty: write the secret there");

@@ -18,7 +18,7 @@ mod segment;
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
-    thread,
+    thread::sleep,
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ use super::{
     datapath::flows::{FlowEntries, FlowTable},
     host::{
         child::{self, Invocation},
-        descriptors,
+        descriptors, thread,
     },
     packet_socket::link_address,
 };
@@ -91,7 +91,7 @@ pub fn spawn(
     local: Vec<IpAddr>,
     report: impl FnOnce(ResetSummary) + Send + 'static,
 ) {
-    thread::spawn(move || {
+    let work = move || {
         let lent = descriptors::lend();
         let pending = PendingResets::send(&maps, ended);
         // The clients of the LAN come first: they are many.
@@ -103,7 +103,10 @@ pub fn spawn(
             Ok(pending) => report(pending.finish()),
             Err(error) => tracing::warn!("{error:#}"),
         }
-    });
+    };
+    if let Err(error) = thread::start("reset", work) {
+        tracing::warn!("connections of a line that is down are not reset: {error:#}");
+    }
 }
 
 /// Resets that clients have yet to answer.
@@ -138,7 +141,7 @@ impl PendingResets {
             if self.open.is_empty() {
                 break;
             }
-            thread::sleep(pause);
+            sleep(pause);
             let PendingResets { ended, flows, clients, open } = &mut self;
             open.retain(|key| match flows.get(key) {
                 Some(flow) if ended.includes(key, &flow) => {

@@ -6,14 +6,14 @@ use anyhow::Context as _;
 use futures::future::join_all;
 use hickory_resolver::{
     Resolver, TokioResolver,
-    config::{NameServerConfig, ResolverConfig, ResolverOpts},
+    config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RData, Record, RecordType},
     system_conf::parse_resolv_conf,
 };
 use tokio::{join, time::timeout};
 
-use super::host::file;
+use super::host::{file, thread};
 use crate::engine::{Event, event::Lifetime};
 
 /// File with the DNS servers of the system.
@@ -29,18 +29,18 @@ const MAX_ADDRESSES: usize = 128;
 /// Time after which a silent server is asked again, within [`TIMEOUT`].
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Looks up the IPv4 and IPv6 addresses of a name at `servers` or, if there are none, as the system
-/// does: `/etc/resolv.conf` is read each time, since DHCP clients write it anew.
+/// Looks up the IPv4 and IPv6 addresses of a name at `servers` or, if there are none, at those of the
+/// system: `/etc/resolv.conf` is read each time, since DHCP clients write it anew. `/etc/hosts` is not
+/// asked.
 pub async fn resolve(name: String, servers: Vec<IpAddr>) -> Event {
-    let read = tokio::task::spawn_blocking(move || resolvers(&servers)).await;
-    let found = match read {
-        Ok(Ok((config, options))) => {
+    let read = thread::run("resolvers", move || resolvers(&servers)).await;
+    let found = match read.flatten() {
+        Ok((config, options)) => {
             let asked = asked(&config);
             let found = look_up(&name, config, options).await;
             found.map_err(|reason| format!("{reason} (asked {asked})"))
         }
-        Ok(Err(error)) => Err(format!("failed to read {SYSTEM}: {error:#}")),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(format!("failed to read {SYSTEM}: {error:#}")),
     };
     match found {
         Ok(addresses) => Event::Resolved { name, addresses },
@@ -73,7 +73,7 @@ fn system_conf() -> anyhow::Result<(ResolverConfig, ResolverOpts)> {
 const REVERSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Looks up the names of addresses as the system does, all at once; those without an answer in time
-/// have none.
+/// have none. `/etc/hosts` is read, so that this is for programs that may wait.
 ///
 /// # Errors
 ///
@@ -108,8 +108,10 @@ pub fn system_resolvers() -> BTreeSet<IpAddr> {
 async fn look_up(
     name: &str,
     config: ResolverConfig,
-    options: ResolverOpts,
+    mut options: ResolverOpts,
 ) -> Result<Vec<Lifetime>, String> {
+    // It would be read right here, on the thread of the main loop, and its disk may hang.
+    options.use_hosts_file = ResolveHosts::Never;
     let resolver = resolver(config, options).map_err(|error| error.to_string())?;
     let (ipv4, ipv6) = join!(
         look_up_family(&resolver, name, RecordType::A),

@@ -2,6 +2,7 @@
 //! packets.
 
 use std::{
+    fs,
     io::{self, ErrorKind},
     net::IpAddr,
 };
@@ -53,7 +54,7 @@ pub async fn survey(questions: Vec<Question>) -> Result<Survey> {
         survey.unread = !read;
     }
     for (names, program) in LEGACY {
-        let tables = tokio::fs::read_to_string(names).await.unwrap_or_default();
+        let tables = fs::read_to_string(names).unwrap_or_default();
         if !tables.trim().is_empty()
             && let Some(text) = save(program).await
         {

@@ -1,12 +1,14 @@
 //! The API by TCP: what Prometheus reads, and whom it does not answer.
 
 use std::fs;
+use std::process::Stdio;
 
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::wait;
 use serde_json::{Value, json};
 
 use crate::fixture::{Gateway, LIMIT};
+use crate::hangs::threads;
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) const AT: &str = "127.0.0.1:9480";
@@ -75,6 +77,40 @@ fn who_may_connect_reads_and_who_has_the_token_changes() {
         Ok((!sockets.contains(AT)).then_some(()))
     })
     .unwrap();
+}
+
+/// Returns the number of connections that the daemon holds by TCP.
+fn connections(gateway: &Gateway) -> usize {
+    let filter = ["-Htn", "state", "established", "sport", "=", ":9480"];
+    gateway.lab.gateway.run("ss", &filter).unwrap().lines().count()
+}
+
+#[test]
+fn followers_that_vanish_keep_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = start(&folder);
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let follow = || {
+        let mut curl = gateway.lab.gateway.command("curl");
+        curl.args(["-sSN", "-H", &token]).arg(format!("http://{AT}/v1/flows?follow=true"));
+        gateway.lab.gateway.spawn(curl.stdout(Stdio::null())).unwrap()
+    };
+    let followers = [(); 4].map(|()| follow());
+    let asked = || curl(&gateway, "/v1/flows", &["-H", &token]);
+    let reading = || threads(&gateway.daemon, "flows");
+    wait::until("the followers", LIMIT, || Ok((reading() == 4).then_some(()))).unwrap();
+    assert_eq!(asked().0, 503);
+    // Root has places of its own by the socket.
+    gateway.daemon.run(&["flows"]).unwrap();
+    // Nothing that they send arrives any more.
+    let nft = |text: &str| gateway.lab.gateway.run("nft", &text.split(' ').collect::<Vec<_>>());
+    nft("add table inet vanished").unwrap();
+    nft("add chain inet vanished input { type filter hook input priority 0 ; }").unwrap();
+    nft("add rule inet vanished input iif lo tcp dport 9480 drop").unwrap();
+    wait::until("an end", LIMIT, || Ok((connections(&gateway) == 0).then_some(()))).unwrap();
+    nft("delete table inet vanished").unwrap();
+    wait::until("a place", LIMIT, || Ok((asked().0 == 200).then_some(()))).unwrap();
+    drop(followers);
 }
 
 /// Returns the samples of a query to Prometheus: uplink, family and value.

@@ -219,6 +219,58 @@ fn start_and_teardown_work_while_nft_hangs() {
     nothing_is_left(&namespace);
 }
 
+/// Returns the number of threads of a daemon with a name.
+pub(crate) fn threads(daemon: &Daemon, name: &str) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap().flatten();
+    let names = tasks.map(|task| fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+    names.filter(|found| found.trim() == name).count()
+}
+
+#[test]
+fn a_hook_on_a_hung_mount_is_started_once_and_runs_again_afterwards() {
+    in_mount_namespace(|| {
+        let [folder, seen] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let (hook, seen) = (folder.path().join("hook"), seen.path().join("seen"));
+        fs::write(&hook, format!("#!/bin/sh\necho run >> {}\n", seen.display())).unwrap();
+        fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
+        let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+        let mut gateway =
+            Gateway::start(lab, |config| format!("{config}\n[hooks]\non_change = [{hook:?}]\n"));
+        gateway.daemon.wait_until_up(LIMIT).unwrap();
+        let events = |gateway: &Gateway| {
+            gateway.daemon.run(&["drain", "isp-a"]).unwrap();
+            gateway.daemon.run(&["enable", "isp-a"]).unwrap();
+        };
+        events(&gateway);
+        wait::until("the hook", LIMIT, || Ok(seen.exists().then_some(()))).unwrap();
+        let dead = HungMount::new(folder.path()).unwrap();
+        events(&gateway);
+        let told = |words: &str| {
+            wait::until(words, LIMIT, || Ok(gateway.daemon.log().contains(words).then_some(())))
+                .unwrap();
+        };
+        told("could not be started within 10 s");
+        (0..5).for_each(|_| events(&gateway));
+        let left_out = |status: &Value| status["events_not_hooked"].as_u64() >= Some(10);
+        gateway.daemon.wait_for("events left out", LIMIT, left_out).unwrap();
+        assert_eq!(threads(&gateway.daemon, "hook"), 1);
+        assert_eq!(
+            gateway.daemon.log().matches("the hook ").count(),
+            1,
+            "{}",
+            gateway.daemon.log()
+        );
+        drop(dead);
+        wait::until("the end of the hang", LIMIT, || {
+            Ok(gateway.daemon.log().contains("the hook is run again").then_some(()))
+        })
+        .unwrap();
+        fs::remove_file(&seen).unwrap();
+        events(&gateway);
+        wait::until("the hook again", LIMIT, || Ok(seen.exists().then_some(()))).unwrap();
+    });
+}
+
 /// Adds a rule whose prefixes come from a file to the configuration.
 fn with_prefixes(config: &str, file: &Path) -> String {
     format!("{config}\n[[rule]]\nmatch.destination = {{ file = {file:?} }}\nuse = \"isp-b\"\n")

@@ -80,6 +80,7 @@ mod spoofing;
 mod standby;
 mod state_files;
 mod sticky;
+mod threads;
 mod tiers;
 mod top;
 mod topologies;

@@ -160,6 +160,29 @@ fn an_uplink_with_another_name_keeps_everything() {
     assert_undisturbed(&flows, &before, 100, |_| true);
 }
 
+/// Returns a list of more DNS servers than the kernel has room for.
+fn too_many_resolvers(config: &str) -> String {
+    let addresses: Vec<String> =
+        (0..300).map(|n| format!("\"10.9.{}.{}\"", n / 250, n % 250 + 1)).collect();
+    format!("{config}\n[dns]\nresolvers = [{}]\n", addresses.join(", "))
+}
+
+#[test]
+fn a_rename_that_the_kernel_refused_moves_no_flow_later() {
+    let gateway = Gateway::pair();
+    let good = configured(&gateway);
+    let flows = gateway.long_flows(25);
+    let before = flows.reports();
+    let renamed = good.replace("isp-b", "fiber").replace("isp-a", "cable");
+    change(&gateway, |_| too_many_resolvers(&renamed));
+    let refused = gateway.daemon.run(&["reload"]).unwrap_err();
+    assert!(format!("{refused:#}").contains("RESOLVERS"), "{refused:#}");
+    reload(&gateway, |_| good);
+    assert_undisturbed(&flows, &before, 100, |_| true);
+    reload(&gateway, |_| renamed);
+    assert_undisturbed(&flows, &before, 100, |_| true);
+}
+
 #[test]
 fn an_uplink_on_another_interface_starts_afresh() {
     let [a, b] = UplinkSpec::pair();

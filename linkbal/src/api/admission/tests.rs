@@ -6,7 +6,7 @@ use std::{
 use tempfile::{TempDir, tempdir};
 
 use super::*;
-use crate::{engine::Report, events::journal::Journal};
+use crate::{engine::Report, events::journal::Journal, sys::host::thread};
 
 /// Starts an API without a daemon behind it, which only has events.
 fn served() -> (TempDir, std::path::PathBuf) {
@@ -18,7 +18,7 @@ fn served_with(journal: Journal) -> (TempDir, std::path::PathBuf) {
     let path = folder.path().join("sock");
     let (ready, opened) = std::sync::mpsc::channel();
     let at = path.clone();
-    std::thread::spawn(move || {
+    let serve = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let (requests, _) = crate::api::serve(&at, journal);
@@ -26,7 +26,8 @@ fn served_with(journal: Journal) -> (TempDir, std::path::PathBuf) {
             std::future::pending::<()>().await;
             drop(requests);
         });
-    });
+    };
+    thread::start("api", serve).expect("a thread");
     opened.recv().expect("it is served");
     (folder, path)
 }
@@ -157,7 +158,7 @@ fn a_reader_that_takes_nothing_is_closed() {
         std::thread::sleep(Duration::from_millis(10));
         (&head == b"HTTP/1.1 200").then(|| {
             // This one reads on and on.
-            std::thread::spawn(move || io::copy(&mut next, &mut io::sink()))
+            thread::start("reader", move || io::copy(&mut next, &mut io::sink()))
         })
     });
     assert_eq!(freed.take(MAX_STREAMS).count(), MAX_STREAMS, "not all places were freed");

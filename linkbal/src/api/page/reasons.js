@@ -100,6 +100,14 @@ const PAIRS = [
   ["no DNS server answers", "nenhum servidor DNS responde"],
   ["an uplink can ask no DNS server of this machine", "um link não alcança nenhum servidor DNS desta máquina"],
   ["write addresses as `resolvers` of [dns]", "escreva endereços em `resolvers` de [dns]"],
+  [
+    "the clock of this machine says {0}, and the certificate of the server is not valid yet",
+    "o relógio desta máquina marca {0}, e o certificado do servidor ainda não é válido",
+  ],
+  [
+    "set the clock, or add a target that needs none (an address, tcp://)",
+    "acerte o relógio ou adicione um alvo que não dependa dele (um endereço, tcp://)",
+  ],
   ["there is nobody to ask", "não há a quem perguntar"],
   ["failed to read the name", "falha ao ler o nome"],
   ["failed to send a query", "falha ao enviar uma consulta"],

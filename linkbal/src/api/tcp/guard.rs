@@ -114,9 +114,9 @@ impl Guard {
             return Err(Refusal::Host(host.to_owned()));
         }
         if headers.contains_key(ORIGIN) {
-            // Of the page that linkbal itself serves, RFC 6454 section 7.
+            // Of the page that linkbal itself serves, RFC 6454 section 7, maybe behind a proxy with TLS.
             let origin = only(headers, &ORIGIN).unwrap_or("several origins");
-            let own = origin.strip_prefix("http://");
+            let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             if !own.is_some_and(|own| own.eq_ignore_ascii_case(host)) {
                 return Err(Refusal::Origin(origin.to_owned()));
             }
@@ -225,9 +225,19 @@ mod tests {
     fn pages_of_others_are_refused() {
         let guard = guard(true, None);
         let from = |origin| read(&guard, &[(HOST, "localhost:9480"), (ORIGIN, origin)]);
-        assert_eq!(from("http://localhost:9480"), Ok(()));
-        for origin in ["http://localhost", "https://localhost:9480", "null", "http://evil.example"]
-        {
+        for origin in ["http://localhost:9480", "https://localhost:9480"] {
+            assert_eq!(from(origin), Ok(()), "{origin}");
+        }
+        for origin in [
+            "http://localhost",
+            "https://localhost",
+            "ftp://localhost:9480",
+            "localhost:9480",
+            "null",
+            "http://evil.example",
+            "https://evil.example:9480",
+            "https://http://localhost:9480",
+        ] {
             assert_eq!(from(origin), Err(Refusal::Origin(origin.into())));
         }
     }

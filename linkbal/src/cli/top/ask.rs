@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result};
 use hyper::Method;
 use tokio::{
     sync::{mpsc, watch},
-    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 
@@ -34,6 +33,7 @@ use crate::{
     events::{Event, position::Position},
     flows::{clients::ClientRecord, leases::Names, query::FlowQuery, sort},
     history::record::Record,
+    sys::host::thread,
 };
 
 /// Pause between two statuses.
@@ -161,7 +161,9 @@ impl Leases {
     async fn get(&mut self) -> &Names {
         if self.read.is_none_or(|read| read.elapsed() >= LEASES_PAUSE) {
             self.read = Some(Instant::now());
-            if let Ok(Ok(names)) = timeout(STATUS_TIMEOUT, spawn_blocking(leased_names)).await {
+            if let Ok(Ok(names)) =
+                timeout(STATUS_TIMEOUT, thread::run("leases", leased_names)).await
+            {
                 self.names = names;
             }
         }

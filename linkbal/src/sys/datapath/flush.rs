@@ -1,9 +1,6 @@
 //! Removal of flows from the flow table: it is a cache, and connection tracking knows better.
 
-use std::{
-    path::{Path, PathBuf},
-    thread,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use linkbal_common::{
@@ -12,15 +9,18 @@ use linkbal_common::{
 };
 
 use super::flows::FlowTable;
-use crate::sys::host::descriptors;
+use crate::sys::host::{descriptors, thread};
 
 /// Removes the flows of a family in the background; the maps are pinned in `dir`.
 pub fn spawn(dir: PathBuf, family: Family) {
-    thread::spawn(move || {
+    let work = move || {
         if let Err(error) = flush(&dir, family) {
             tracing::warn!("{error:#}");
         }
-    });
+    };
+    if let Err(error) = thread::start("flush", work) {
+        tracing::warn!("flows that are over stay in the flow table: {error:#}");
+    }
 }
 
 fn flush(dir: &Path, family: Family) -> Result<()> {

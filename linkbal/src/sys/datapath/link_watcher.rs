@@ -3,14 +3,15 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    thread::sleep,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::sync::mpsc;
 
 use super::link::HeldLink;
+use crate::sys::host::thread;
 
 /// Time between two polls.
 const INTERVAL: Duration = Duration::from_millis(70);
@@ -44,15 +45,14 @@ impl LinkWatcher {
         let watched = links.clone();
         let poll = move || {
             while !notify.is_closed() {
-                thread::sleep(INTERVAL);
+                sleep(INTERVAL);
                 if !watched.lock().iter().all(HeldLink::is_attached) {
                     // One that was not received yet says the same.
                     let _ = notify.try_send(());
                 }
             }
         };
-        let thread = thread::Builder::new().name("link-watcher".into()).spawn(poll);
-        thread.context("failed to start a thread")?;
+        thread::start("link-watcher", poll)?;
         Ok(LinkWatcher { links, detached })
     }
 

@@ -22,7 +22,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -37,7 +36,7 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
-use super::moment_after;
+use super::{moment_after, thread};
 
 /// Time that a program may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -186,14 +185,14 @@ fn spawn(
         RUNNING.fetch_sub(1, Ordering::Relaxed);
         return Err(anyhow!("failed to start {name}: {MAX_RUNNING} earlier programs hang"));
     }
-    let spawned = thread::Builder::new().name(name.clone()).spawn(move || {
+    let spawned = thread::start(&name, move || {
         work(invocation, &shared, started, done);
         RUNNING.fetch_sub(1, Ordering::Relaxed);
     });
     if spawned.is_err() {
         RUNNING.fetch_sub(1, Ordering::Relaxed);
     }
-    spawned.with_context(|| format!("failed to start a thread for {name}"))?;
+    spawned?;
     Ok(group)
 }
 

@@ -16,7 +16,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    thread,
     time::Duration,
 };
 
@@ -24,7 +23,7 @@ use anyhow::{Context as _, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::retry::{remove_stored, store, store_in_background};
-use super::descriptors;
+use super::{descriptors, thread};
 
 /// Maximum size in bytes of a configuration, of each file that it names, and of files that linkbal
 /// keeps: some million prefixes.
@@ -63,9 +62,9 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         // The caller may have given up.
         let _ = sender.send(bytes);
     };
-    let spawned = thread::Builder::new().name("read".into()).spawn(work);
-    spawned.inspect_err(|_| {
+    thread::start("read", work).map_err(|error| {
         READING.fetch_sub(1, Ordering::Relaxed);
+        io::Error::other(error)
     })?;
     receiver.recv_timeout(READ_TIMEOUT).unwrap_or_else(|_| {
         let text = format!("not read within {} s: is its disk in order?", READ_TIMEOUT.as_secs());
@@ -165,7 +164,7 @@ pub(crate) fn rewrite<T>(
     let _lent = descriptors::lend();
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
-    let draft = path.with_extension("new");
+    let draft = draft_of(path);
     let written = write_draft(&draft, fill).and_then(|filled| {
         make_room(path)?;
         fs::rename(&draft, path).map(|()| filled)
@@ -190,9 +189,7 @@ pub fn create(path: &Path, contents: &[u8], example: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".draft{}", std::process::id()));
-    let draft = PathBuf::from(name);
+    let draft = draft_of(path);
     let created = write_draft(&draft, |file| {
         file.write_all(contents)?;
         file.set_permissions(fs::Permissions::from_mode(0o644))
@@ -214,9 +211,22 @@ pub(crate) fn is_text(path: &Path, text: &str) -> bool {
         && read_text(path, LARGE).is_ok_and(|found| found == text)
 }
 
+/// Returns the name under which this process writes a file before it takes its place: no other
+/// file's, and no other process's.
+fn draft_of(path: &Path) -> PathBuf {
+    beside(path, &format!(".draft{}", std::process::id()))
+}
+
+/// Returns a path with an addition to its name.
+fn beside(path: &Path, addition: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(addition);
+    PathBuf::from(name)
+}
+
 fn write_draft<T>(draft: &Path, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     make_room(draft)?;
-    // What is left of an interrupted write, or leads elsewhere.
+    // What an earlier process of this number left of an interrupted write.
     match fs::remove_file(draft) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -239,11 +249,7 @@ fn make_room(path: &Path) -> io::Result<()> {
 
 /// Returns an unused name beside `path`.
 fn aside(path: &Path) -> PathBuf {
-    let name = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".aside{number}"));
-        PathBuf::from(name)
-    };
+    let name = |number: u32| beside(path, &format!(".aside{number}"));
     let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
     (0..MAX_ASIDE).map(name).find(free).unwrap_or_else(|| name(MAX_ASIDE))
 }

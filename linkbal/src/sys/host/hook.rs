@@ -4,8 +4,18 @@
 //! event in its environment and as JSON, one line, on its standard input. Its output goes to the
 //! log. The program and all that it started have 10 s; then its process group is killed. Whatever
 //! it does, the daemon does not wait for it.
+//!
+//! Even to start it may hang, on a dead mount. While it does, no other is started, and events are left
+//! out: each would cost a thread and what it has open.
 
-use std::{process::Stdio, sync::Arc, time::Duration};
+use std::{
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -15,12 +25,12 @@ use nix::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
-    sync::mpsc,
-    task,
+    runtime::Handle,
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 
-use super::descriptors;
+use super::{descriptors, thread};
 use crate::events::Event;
 
 /// Maximum number of events that wait.
@@ -39,23 +49,34 @@ const LINE: usize = 500;
 #[derive(Debug)]
 pub struct Hook {
     queue: mpsc::Sender<Arc<Event>>,
-    dropped: u64,
+    dropped: Dropped,
+}
+
+/// The number of events for which the program was not run. Clones share it.
+#[derive(Clone, Debug, Default)]
+struct Dropped(Arc<AtomicU64>);
+
+impl Dropped {
+    /// Counts another one; returns all so far.
+    fn count(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
 }
 
 impl Hook {
     /// Starts a task that runs `command`, a program and its arguments, for each event.
     pub fn start(command: Vec<String>) -> Hook {
         let (queue, events) = mpsc::channel(QUEUE);
-        tokio::spawn(work(command, events));
-        Hook { queue, dropped: 0 }
+        let dropped = Dropped::default();
+        tokio::spawn(work(command, events, dropped.clone()));
+        Hook { queue, dropped }
     }
 
     /// Queues an event for the program; drops it if too many wait.
-    pub fn push(&mut self, event: Arc<Event>) {
+    pub fn push(&self, event: Arc<Event>) {
         if let Err(error) = self.queue.try_send(event) {
-            self.dropped = self.dropped.saturating_add(1);
+            let dropped = self.dropped.count();
             let sequence = error.into_inner().sequence;
-            let dropped = self.dropped;
             tracing::warn!(
                 "the hook is not run for event {sequence}: {QUEUE} events wait already; so far \
                  {dropped} were left out"
@@ -63,9 +84,9 @@ impl Hook {
         }
     }
 
-    /// Returns the number of events that were dropped since too many waited.
-    pub const fn dropped(&self) -> u64 {
-        self.dropped
+    /// Returns the number of events that were dropped, since too many waited or a start hung.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.0.load(Ordering::Relaxed)
     }
 }
 
@@ -84,28 +105,85 @@ fn environment(event: &Event) -> [(&'static str, String); 9] {
     ]
 }
 
-async fn work(command: Vec<String>, mut events: mpsc::Receiver<Arc<Event>>) {
+async fn work(command: Vec<String>, mut events: mpsc::Receiver<Arc<Event>>, dropped: Dropped) {
     let Some((program, arguments)) = command.split_first() else { return };
     while let Some(event) = events.recv().await {
-        if let Err(error) = run(program, arguments, &event).await {
+        let failed = |error| {
             tracing::warn!("the hook failed for event {}: {error:#}", event.sequence);
+        };
+        match start(program, arguments, &event).await {
+            Ok(Start::Done(group)) => {
+                if let Err(error) = run(program, group, &event).await {
+                    failed(error);
+                }
+            }
+            Ok(Start::Hangs(starting)) => {
+                let limit = LIMIT.as_secs();
+                failed(anyhow::anyhow!(
+                    "{program} could not be started within {limit} s: is its disk in order? \
+                     Until that start has ended, it is run for no event"
+                ));
+                leave_out(starting, &mut events, &dropped).await;
+            }
+            Err(error) => failed(error),
         }
     }
 }
 
-async fn run(program: &str, arguments: &[String], event: &Event) -> Result<()> {
+/// Leaves out events until a start that hangs has ended, or nobody has any.
+async fn leave_out(
+    mut starting: Starting,
+    events: &mut mpsc::Receiver<Arc<Event>>,
+    dropped: &Dropped,
+) {
+    loop {
+        tokio::select! {
+            // A program that has started after all is late: it is killed.
+            _ = &mut starting => break,
+            event = events.recv() => match event {
+                Some(_) => {
+                    dropped.count();
+                }
+                None => return,
+            },
+        }
+    }
+    let count = dropped.0.load(Ordering::Relaxed);
+    tracing::info!("the hook is run again; so far {count} events were left out");
+}
+
+/// The program that a thread starts.
+type Starting = oneshot::Receiver<std::io::Result<Group>>;
+
+/// The state of a start after the time that it may take.
+enum Start {
+    Done(Group),
+    Hangs(Starting),
+}
+
+async fn start(program: &str, arguments: &[String], event: &Event) -> Result<Start> {
     let mut command = Command::new(program);
     command.args(arguments).envs(environment(event)).current_dir("/").process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Even to start it may hang, on a dead mount.
-    let starting = task::spawn_blocking(move || {
-        let _lent = descriptors::lend();
-        command.spawn().map(|child| Group { child })
-    });
-    let Ok(started) = timeout(LIMIT, starting).await else {
-        anyhow::bail!("it could not be started within {} s", LIMIT.as_secs())
-    };
-    let mut group = started?.with_context(|| format!("failed to start {program}"))?;
+    // Given back if the start hangs: it has opened what it needs by then.
+    let _lent = descriptors::lend();
+    let (sender, mut starting) = oneshot::channel();
+    let runtime = Handle::current();
+    thread::start("hook", move || {
+        let _entered = runtime.enter();
+        // Nobody waits for it if the hook is another one by now.
+        let _ = sender.send(command.spawn().map(|child| Group { child }));
+    })?;
+    match timeout(LIMIT, &mut starting).await {
+        Ok(started) => {
+            Ok(Start::Done(started?.with_context(|| format!("failed to start {program}"))?))
+        }
+        Err(_) => Ok(Start::Hangs(starting)),
+    }
+}
+
+/// Hands a program its event, and waits for its end.
+async fn run(program: &str, mut group: Group, event: &Event) -> Result<()> {
     let line = event.json() + "\n";
     let status = match timeout(LIMIT, group.communicate(&line)).await {
         Ok(status) => status.with_context(|| format!("failed to wait for {program}"))?,

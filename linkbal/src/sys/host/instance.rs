@@ -25,7 +25,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::file;
+use super::{file, thread};
 
 /// The place of bpffs, and the same place as process 1 sees it: `ip netns exec` hides the former
 /// behind a new `/sys`.
@@ -273,7 +273,7 @@ fn bpffs() -> Result<PathBuf> {
         }
     }
     // A thread of its own: the change of mount namespace must not outlive the mount.
-    let mounted = std::thread::spawn(mount_bpffs).join();
+    let mounted = thread::start("mount", mount_bpffs)?.join();
     mounted.unwrap_or_else(|_| bail!("failed to mount bpffs: the thread died"))?;
     let found = [BPFFS, BPFFS_OF_INIT].into_iter().find(|path| is_bpffs(path));
     found.map(PathBuf::from).context("failed to find bpffs after mounting it")

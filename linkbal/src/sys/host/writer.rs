@@ -7,11 +7,12 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::{self, SyncSender},
     },
-    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+
+use super::thread;
 
 /// The queue to such a thread; clones share it.
 #[derive(Clone, Debug)]
@@ -51,8 +52,7 @@ impl BackgroundWriter {
                 }
             }
         };
-        let started = thread::Builder::new().name(name.to_owned()).spawn(work);
-        started.with_context(|| format!("failed to start a thread for {name}"))?;
+        thread::start(name, work)?;
         Ok(BackgroundWriter { queue, lost })
     }
 

@@ -13,14 +13,14 @@ use lettre::{
         extension::ClientId,
     },
 };
-use tokio::{net::TcpStream, task::spawn_blocking};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{Refused, stream::Limited};
 use crate::{
     config::{Encryption, Host, Mail},
     notify::text::Message,
-    sys::tls,
+    sys::{host::thread, tls},
 };
 
 /// Ways to log in, the best first.
@@ -61,7 +61,7 @@ async fn open(stream: TcpStream, mail: &Mail, hello: &ClientId) -> Result<AsyncS
     };
     let stream: Box<dyn AsyncTokioStream> = match mail.encryption {
         Encryption::Tls => {
-            let config = spawn_blocking(tls::client).await??;
+            let config = thread::run("tls", tls::client).await??;
             let name = ServerName::try_from(host.clone())?;
             let stream = TlsConnector::from(config).connect(name, stream).await;
             Box::new(Limited::new(stream.context("failed to agree on TLS")?, peer))
@@ -74,7 +74,7 @@ async fn open(stream: TcpStream, mail: &Mail, hello: &ClientId) -> Result<AsyncS
         if !connection.can_starttls() {
             bail!("the server has no STARTTLS: write smtps:// if it has TLS, else tls = \"off\"");
         }
-        let parameters = spawn_blocking(move || parameters(host)).await??;
+        let parameters = thread::run("tls", move || parameters(host)).await??;
         let started = connection.starttls(parameters, hello).await;
         started.map_err(failure).context("failed to agree on TLS")?;
     }

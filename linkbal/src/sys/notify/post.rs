@@ -11,10 +11,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use lettre::transport::smtp::client::AsyncTokioStream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::{
-    net::TcpStream,
-    task::{JoinSet, spawn_blocking},
-};
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{Refused, stream::Limited};
@@ -24,7 +21,7 @@ use crate::{
         template::{self, TOKEN},
         text::Message,
     },
-    sys::tls,
+    sys::{host::thread, tls},
 };
 
 /// Maximum size of the head of an answer, and of the part of a body that says why, in bytes.
@@ -50,7 +47,7 @@ pub(super) async fn send(
     let stream: Box<dyn AsyncTokioStream> = match post.secure {
         false => Box::new(Limited::new(stream, peer)),
         true => {
-            let config = spawn_blocking(tls::client).await??;
+            let config = thread::run("tls", tls::client).await??;
             let connecting = TlsConnector::from(config).connect(server_name(&post.server)?, stream);
             let stream = connecting.await.context("failed to agree on TLS")?;
             Box::new(Limited::new(stream, peer))

@@ -3,9 +3,10 @@
 //! Redirects are not followed: their destination reveals a captive portal.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Error, Result};
@@ -20,11 +21,11 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, pki_types::ServerName},
+    rustls::{self, CertificateError, ClientConfig, pki_types::ServerName},
 };
 
 use super::{
@@ -36,7 +37,7 @@ use super::{
 use crate::{
     config::{Host, HttpTarget},
     engine::health::FailureKind,
-    sys::tls,
+    sys::{host::thread, tls},
 };
 
 /// Maximum size of a head or a body that is read, in bytes.
@@ -96,7 +97,7 @@ impl Http {
             Host::Name(name) => ServerName::try_from(name.clone())?,
         };
         let connector = TlsConnector::from(self.tls().await?);
-        let stream = connector.connect(name, stream).await.context("failed to agree on TLS")?;
+        let stream = connector.connect(name, stream).await.map_err(tls_failure)?;
         request(stream, target).await
     }
 
@@ -105,11 +106,31 @@ impl Http {
             return Ok(Arc::clone(config));
         }
         // The file may be on a disk that hangs; the uplink has no part in that.
-        let config =
-            spawn_blocking(tls::client).await.map_err(|error| NotSent(error.to_string()))?;
+        let config = thread::run("tls", tls::client).await.flatten();
         let config = config.map_err(|error| NotSent(format!("{error:#}")))?;
         Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
+}
+
+/// Returns a failure to agree on TLS. A certificate of the future shows that the clock of this machine is
+/// wrong, and nothing about the uplink: one without a battery begins years ago.
+fn tls_failure(error: io::Error) -> Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let early = matches!(
+        cause,
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }
+        ))
+    );
+    if !early {
+        return Error::new(error).context("failed to agree on TLS");
+    }
+    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    NotSent(format!(
+        "the clock of this machine says {now}, and the certificate of the server is not valid yet: set the \
+         clock, or add a target that needs none (an address, tcp://)"
+    ))
+    .into()
 }
 
 /// Connects to the first address that answers.
@@ -203,6 +224,7 @@ fn check_body(body: &[u8], wanted: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio_rustls::rustls::pki_types::UnixTime;
 
     use super::*;
 
@@ -240,6 +262,22 @@ mod tests {
         }
         let same = Some("https://PORTAL.example/");
         assert_eq!(head(None, 301, same), failed("status 301 instead of 200 to 299"));
+    }
+
+    #[test]
+    fn a_certificate_of_the_future_is_the_fault_of_the_clock() {
+        let failure =
+            |error| tls_failure(io::Error::other(rustls::Error::InvalidCertificate(error)));
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(1));
+        let early = CertificateError::NotValidYetContext { time, not_before: time };
+        for error in [early, CertificateError::NotValidYet] {
+            let error = failure(error);
+            assert!(NotSent::is(&error) && error.to_string().contains("clock"), "{error:#}");
+        }
+        for error in [CertificateError::Expired, CertificateError::UnknownIssuer] {
+            assert!(!NotSent::is(&failure(error)));
+        }
+        assert!(!NotSent::is(&tls_failure(io::ErrorKind::ConnectionReset.into())));
     }
 
     #[test]

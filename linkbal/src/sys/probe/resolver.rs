@@ -12,7 +12,7 @@ use linkbal_common::uplink::Family;
 use tokio::time::timeout;
 
 use super::{
-    super::resolve::system_resolvers,
+    super::{host::thread, resolve::system_resolvers},
     Path, dns,
     failure::{NotSent, WrongAnswer, first_of},
 };
@@ -52,13 +52,17 @@ impl Resolvers {
 
     /// Returns the DNS servers of an uplink: its own, or else those that are no other uplink's; of
     /// the family, or of the other one if there are none: what an uplink cannot reach in one
-    /// family, it may in the other.
-    pub(super) fn servers(&self, uplink: u32, family: Family) -> Vec<IpAddr> {
+    /// family, it may in the other. None if those of the system cannot be read.
+    pub(super) async fn servers(&self, uplink: u32, family: Family) -> Vec<IpAddr> {
         let own = self.own.get(&uplink).filter(|own| !own.is_empty());
         let all: Vec<IpAddr> = match (own, &self.any) {
             (Some(own), _) => own.clone(),
             (None, Some(any)) => any.clone(),
-            (None, None) => system_resolvers().into_iter().collect(),
+            // The file may be on a disk that hangs.
+            (None, None) => {
+                let known = thread::run("resolvers", system_resolvers).await;
+                known.unwrap_or_default().into_iter().collect()
+            }
         };
         let of_others = |server: &IpAddr| self.own.values().any(|own| own.contains(server));
         let all = all.into_iter().filter(|server| own.is_some() || !of_others(server));
@@ -73,7 +77,7 @@ impl Resolvers {
     ///
     /// If the name cannot be resolved by this uplink.
     pub(super) async fn look_up(&self, path: Path, name: &str) -> Result<(Vec<IpAddr>, Duration)> {
-        let servers = self.servers(path.uplink, path.family);
+        let servers = self.servers(path.uplink, path.family).await;
         if servers.is_empty() {
             let help = "write addresses as `resolvers` of [dns]";
             let lack = format!("an uplink can ask no DNS server of this machine: {help}");
@@ -147,24 +151,25 @@ impl HostCache {
 mod tests {
     use super::*;
 
-    #[test]
-    fn servers_of_the_family_come_first() {
+    #[tokio::test]
+    async fn servers_of_the_family_come_first() {
         let [ipv4, ipv6] =
             ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
         let any = |any: &[IpAddr]| Resolvers { any: Some(any.to_vec()), own: HashMap::new() };
-        assert_eq!(any(&[ipv6, ipv4]).servers(0, Family::Ipv4), [ipv4]);
-        assert_eq!(any(&[ipv6, ipv4]).servers(0, Family::Ipv6), [ipv6]);
-        assert_eq!(any(&[ipv6]).servers(0, Family::Ipv4), [ipv6]);
-        assert!(any(&[]).servers(0, Family::Ipv4).is_empty());
+        assert_eq!(any(&[ipv6, ipv4]).servers(0, Family::Ipv4).await, [ipv4]);
+        assert_eq!(any(&[ipv6, ipv4]).servers(0, Family::Ipv6).await, [ipv6]);
+        assert_eq!(any(&[ipv6]).servers(0, Family::Ipv4).await, [ipv6]);
+        assert!(any(&[]).servers(0, Family::Ipv4).await.is_empty());
     }
 
-    #[test]
-    fn an_uplink_asks_its_own_servers_and_none_of_another_one() {
+    #[tokio::test]
+    async fn an_uplink_asks_its_own_servers_and_none_of_another_one() {
         let [a, b, any] =
             ["192.0.2.1", "192.0.2.2", "9.9.9.9"].map(|text| text.parse().expect("an address"));
         let own = HashMap::from([(0, vec![a]), (1, vec![b]), (2, vec![])]);
         let resolvers = Resolvers { any: Some(vec![a, any]), own };
-        let servers = [0, 1, 2].map(|uplink| resolvers.servers(uplink, Family::Ipv4));
-        assert_eq!(servers, [[a], [b], [any]]);
+        for (uplink, server) in [(0, a), (1, b), (2, any)] {
+            assert_eq!(resolvers.servers(uplink, Family::Ipv4).await, [server]);
+        }
     }
 }

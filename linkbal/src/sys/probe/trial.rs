@@ -56,7 +56,7 @@ pub async fn try_uplink(
     resolvers: Resolvers,
     device_mtu: u32,
 ) -> Tried {
-    let servers = resolvers.servers(path.uplink, path.family);
+    let servers = resolvers.servers(path.uplink, path.family).await;
     let of_family = |address: &IpAddr| address.is_ipv4() == (path.family == Family::Ipv4);
     let servers: Vec<IpAddr> = servers.into_iter().filter(of_family).collect();
     let hosts: BTreeSet<IpAddr> =

@@ -101,6 +101,17 @@ async fn a_name_without_addresses_is_no_failure() {
 }
 
 #[tokio::test]
+async fn the_file_of_hosts_is_not_read() {
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let lines = hosts.lines().filter(|line| !line.starts_with('#'));
+    let names = lines.flat_map(|line| line.split_whitespace().skip(1));
+    // Nobody is asked for `localhost` (RFC 6761 section 6.3).
+    for name in names.filter(|name| *name != "localhost") {
+        assert_eq!(ask(name).await, Err("the name does not exist".into()), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn failures_are_explained() {
     assert_eq!(ask("missing").await, Err("the name does not exist".into()));
     let reason = ask("broken.example").await.expect_err("a failure");

@@ -76,7 +76,7 @@ fn what_it_started_goes_with_it() {
         let give_up = Instant::now() + LIMIT;
         while lives(leader) {
             assert!(Instant::now() < give_up, "{script}");
-            thread::yield_now();
+            std::thread::yield_now();
         }
     }
 }
@@ -92,6 +92,6 @@ async fn who_is_not_waited_for_is_killed() {
     let give_up = Instant::now() + LIMIT;
     while lives(leader) {
         assert!(Instant::now() < give_up);
-        thread::yield_now();
+        std::thread::yield_now();
     }
 }

@@ -69,6 +69,27 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_ends_like_a_draft_is_no_draft() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names = ["linkbal.toml", "linkbal.new", "linkbal.toml.new", "linkbal.toml.draft"];
+        let paths = names.map(|name| folder.path().join(name));
+        for path in &paths {
+            fs::write(path, "old").expect("written");
+        }
+        let missing = folder.path().join("no/such/folder");
+        for path in &paths {
+            exchange(path, b"new").expect("written");
+            // The old contents stand after a failure.
+            let failed = rewrite(path, |_| fs::read(&missing));
+            assert!(failed.is_err());
+            assert_eq!(fs::read(path).expect("read"), b"new", "{}", path.display());
+            fs::write(path, "old").expect("written");
+            assert!(paths.iter().all(|path| fs::read(path).is_ok_and(|text| text == b"old")));
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), paths.len());
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_not_made() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("missing");

@@ -5,14 +5,13 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Condvar, Mutex, MutexGuard, Once, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use tokio::sync::oneshot;
 
-use super::{super::moment_after, remove, replace};
+use super::{super::moment_after, remove, replace, thread};
 
 /// Pause before a failed write is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -122,9 +121,8 @@ fn log_failure(error: &anyhow::Error) {
 /// change of its file.
 fn start_writer() {
     WRITER.call_once(|| {
-        let started = thread::Builder::new().name("write".into()).spawn(write_all);
-        if let Err(error) = started {
-            tracing::warn!("failed to start a thread that writes files: {error}");
+        if let Err(error) = thread::start("write", write_all) {
+            tracing::warn!("files that cannot be written now are not written later: {error:#}");
         }
     });
 }
