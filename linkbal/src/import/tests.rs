@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
+mod marks;
+mod routers;
+
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");
 const VYOS: &str = include_str!("../../tests/import/vyos");
