@@ -40,6 +40,10 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
             sort::command(&mut draft, &mut facts, command);
         }
     }
+    if !script.beyond.is_empty() {
+        let lines: Lines = script.beyond.iter().copied().collect();
+        draft.untranslated(lines, "its loops have more turns than are read: the last are left out");
+    }
     routes::uplinks(&mut draft, &mut facts);
     if draft.uplinks.is_empty() {
         return Err(

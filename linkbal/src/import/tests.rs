@@ -7,6 +7,7 @@ use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
 mod marks;
 mod routers;
+mod shell;
 
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");

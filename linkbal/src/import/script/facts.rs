@@ -1,6 +1,6 @@
 //! Facts that single commands of a script state, before they are put together.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::import::{
     note::Lines,
@@ -96,6 +96,8 @@ pub(super) struct BondFacts {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) variables: Vec<Variable>,
+    /// Names of the script's functions.
+    pub(super) functions: BTreeSet<String>,
     pub(super) defaults: Vec<DefaultRoute>,
     pub(super) hosts: Vec<HostRoute>,
     pub(super) rules: Vec<IpRule>,
@@ -115,7 +117,8 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn new(script: &Script) -> Facts {
-        Facts { variables: script.variables.clone(), ..Facts::default() }
+        let (variables, functions) = (script.variables.clone(), script.functions.clone());
+        Facts { variables, functions, ..Facts::default() }
     }
 
     /// Returns whether the script is about IPv6, too.

@@ -15,6 +15,11 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let Some((program, arguments)) = words.split_first() else { return };
     let program = program.rsplit('/').next().unwrap_or(program);
+    // What a function does stands where it is written; one around `ip` changes nothing.
+    let known = matches!(program, "ip" | "route" | "iptables" | "ip6tables" | "echo");
+    if !known && facts.functions.contains(program) {
+        return draft.cover(lines);
+    }
     if command.words.iter().any(|word| is_unknown(word))
         && !SILENT.contains(&program)
         && program != "echo"
@@ -46,6 +51,13 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         ),
         "conntrack" => {
             draft.unneeded(lines, "linkbal ends the connections of a dead uplink, and no others");
+        }
+        "iptables-restore" | "ip6tables-restore" | "ipset" => {
+            let why = "it is not read: marks become rules if they are commands of iptables";
+            draft.untranslated(lines, why);
+        }
+        "cat" if command.into.is_some() && command.last_line > command.line => {
+            draft.untranslated(lines, "the file that it writes is not read");
         }
         "tc" => draft.unneeded(lines, "queues and shaping stay outside linkbal"),
         "nft" => {
