@@ -37,8 +37,11 @@ pub(super) fn settle(draft: &mut Draft) {
     }
     let left_out =
         draft.uplinks.iter().any(|uplink| !shares.iter().any(|(id, ..)| *id == uplink.id));
-    for (number, rule) in rules.into_iter().enumerate() {
-        if is_catch_all(&rule) && is_told(&rule, left_out, &shares, draft) {
+    drop_covered(draft, &mut rules);
+    let stops: Vec<bool> =
+        (1..).zip(&rules).map(|(behind, rule)| is_stop(rule, &rules[behind..])).collect();
+    for ((number, rule), stop) in rules.into_iter().enumerate().zip(stops) {
+        if !stop && is_catch_all(&rule) && is_told(&rule, left_out, &shares, draft) {
             if Some(number) != at {
                 draft.unneeded(rule.all_lines(), "the shares are those of all flows already");
             } else {
@@ -91,6 +94,36 @@ fn drop_unreachable(draft: &mut Draft, rules: &mut Vec<Rule>) {
         let why = format!("never reached: the rule at line {decides} takes all flows before it");
         draft.unneeded(rule.all_lines(), why);
     }
+}
+
+/// Returns the value of `destination` by which a rule is for one family alone.
+fn family(rule: &Rule) -> Option<&str> {
+    let whole = ["\"0.0.0.0/0\"", "\"::/0\""];
+    let of = rule.matches.iter().find(|setting| setting.key == "destination");
+    of.map(|setting| &*setting.value).filter(|value| whole.contains(value))
+}
+
+/// Takes out rules of a family behind one that takes all of its flows.
+fn drop_covered(draft: &mut Draft, rules: &mut Vec<Rule>) {
+    let mut decided: Vec<(String, usize)> = Vec::new();
+    for rule in std::mem::take(rules) {
+        let by = decided.iter().find(|(whole, _)| family(&rule) == Some(whole));
+        if let Some((_, line)) = by {
+            let why = format!("never reached: the rule at line {line} takes all flows before it");
+            draft.unneeded(rule.all_lines(), why);
+            continue;
+        }
+        if let Some(whole) = family(&rule).filter(|_| is_catch_all(&rule)) {
+            decided.push((whole.to_owned(), rule.lines.iter().next().unwrap_or_default()));
+        }
+        rules.push(rule);
+    }
+}
+
+/// Returns whether a rule for all flows of a family must stay: rules behind it would take some of them.
+fn is_stop(rule: &Rule, behind: &[Rule]) -> bool {
+    let other = |one: &Rule| family(one).is_some_and(|whole| Some(whole) != family(rule));
+    family(rule).is_some() && !behind.iter().all(other)
 }
 
 /// Returns the members that are uplinks, with ranks for tiers and possible weights.

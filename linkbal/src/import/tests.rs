@@ -5,9 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
+mod main_table;
 mod marks;
 mod routers;
 mod shell;
+mod tree;
 
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");
