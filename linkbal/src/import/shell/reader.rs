@@ -14,6 +14,8 @@ const UNDOING: [&str; 10] = [
 /// A block of the language.
 enum Open {
     Condition,
+    /// `case`, with what its branch is.
+    Case(Branch),
     Loop(Option<String>),
     Function(bool),
 }
@@ -26,6 +28,15 @@ pub(super) struct Reader {
     open: Vec<Open>,
     /// Number of loops so far.
     loops: usize,
+}
+
+/// The branch of `case` that is read.
+#[derive(Clone, Copy)]
+enum Branch {
+    /// Its patterns; set if all so far are those of a branch that undoes things.
+    Patterns(Option<bool>),
+    /// Its commands; set if it undoes things.
+    Commands(bool),
 }
 
 impl Reader {
@@ -65,6 +76,18 @@ impl Reader {
     fn command(&mut self, words: &[String], into: Option<&str>, line: usize, last_line: usize) {
         let mut words = words;
         while let Some(first) = words.first().map(String::as_str) {
+            if first == ";;" || self.is_pattern(words) {
+                self.branch(first);
+                self.control(line, last_line);
+                words = &words[1..];
+                continue;
+            }
+            // Patterns in parentheses have no sign at their end.
+            if let Some(Open::Case(Branch::Patterns(Some(undoes)))) = self.open.last() {
+                let commands = Branch::Commands(*undoes);
+                self.open.pop();
+                self.open.push(Open::Case(commands));
+            }
             match first {
                 "if" | "elif" | "while" | "until" | "then" | "else" | "do" | "!" | "{" | "("
                 | "time" | "sudo" | "exec" | "nohup" | "&" => {
@@ -82,7 +105,7 @@ impl Reader {
                     self.control(line, last_line);
                 }
                 "case" => {
-                    self.open.push(Open::Condition);
+                    self.open.push(Open::Case(Branch::Patterns(None)));
                     self.control(line, last_line);
                     let at = words.iter().position(|word| word == "in").unwrap_or(words.len());
                     words = words.get(at.saturating_add(1)..).unwrap_or_default();
@@ -107,7 +130,7 @@ impl Reader {
                     self.control(line, last_line);
                     continue;
                 }
-                // A pattern of `case`.
+                // A pattern whose `case` was not seen.
                 _ if first.ends_with(')') && !first.contains('(') => self.control(line, last_line),
                 "export" | "local" | "readonly" | "declare" => self.control(line, last_line),
                 _ => match assignment(first) {
@@ -123,6 +146,34 @@ impl Reader {
         if !words.is_empty() {
             self.push_expanded(words, into, line, last_line);
         }
+    }
+
+    /// Returns whether words begin with a pattern of `case`.
+    fn is_pattern(&self, words: &[String]) -> bool {
+        let [first, rest @ ..] = words else { return false };
+        let closed = first.ends_with(')') || rest.first().is_none_or(|word| word == ")");
+        let expected = matches!(self.open.last(), Some(Open::Case(Branch::Patterns(_))));
+        expected && closed && first != "esac"
+    }
+
+    /// Takes a pattern of `case`, or the end of a branch.
+    fn branch(&mut self, word: &str) {
+        let Some(Open::Case(branch)) = self.open.last_mut() else { return };
+        *branch = match (word, *branch) {
+            (";;", _) => Branch::Patterns(None),
+            (")", Branch::Patterns(undoing)) => Branch::Commands(undoing == Some(true)),
+            (_, Branch::Patterns(undoing)) => {
+                let name = word.trim_end_matches(')');
+                // What is done while a line is down is no undoing.
+                let undoes = name != "down" && is_undoing(name) && undoing != Some(false);
+                if word.ends_with(')') {
+                    Branch::Commands(undoes)
+                } else {
+                    Branch::Patterns(Some(undoes))
+                }
+            }
+            (_, commands @ Branch::Commands(_)) => commands,
+        };
     }
 
     fn start_function(&mut self, name: &str) {
@@ -182,11 +233,14 @@ impl Reader {
         last_line: usize,
     ) {
         let conditional = self.open.iter().any(|open| match open {
-            Open::Condition => true,
+            Open::Condition | Open::Case(_) => true,
             Open::Loop(name) => name.is_none(),
             Open::Function(_) => false,
         });
-        let undoing = self.open.iter().any(|open| matches!(open, Open::Function(true)));
+        let undoing = self
+            .open
+            .iter()
+            .any(|open| matches!(open, Open::Function(true) | Open::Case(Branch::Commands(true))));
         let combinations = self.values.combinations(words);
         if combinations.beyond {
             self.script.beyond.extend(line..=last_line);

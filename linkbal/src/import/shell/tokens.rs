@@ -77,6 +77,12 @@ pub(super) fn tokens(line: &str) -> Vec<Token> {
                 end(&mut word, &mut tokens);
                 tokens.push(Token::End);
             }
+            // The end of a branch of `case`.
+            (None, ';') if chars.peek() == Some(&';') => {
+                chars.next();
+                end(&mut word, &mut tokens);
+                tokens.extend([Token::End, Token::Word(";;".into()), Token::End]);
+            }
             (None, ';' | '&' | '|') => {
                 // 2>&1 is no end.
                 if c == '&' && tokens.last() == Some(&Token::Into) && word.is_none() {

@@ -85,3 +85,20 @@ fn a_text_that_follows_belongs_to_its_command() {
     assert!(notes(&translated, NoteKind::Untranslated, 4, "not read"), "{translated:#?}");
     assert!(notes(&translated, NoteKind::Untranslated, 8, "nft"), "{translated:#?}");
 }
+
+#[test]
+fn a_branch_that_stops_undoes() {
+    let of = |pattern: &str| {
+        let text = format!(
+            "case \"$1\" in\n{pattern}\n ip rule add from 10.0.5.0/24 table 2\n;;\n\
+             *) ip rule add from 10.0.6.0/24 table 2 ;;\nesac\n"
+        );
+        sources(&text).len()
+    };
+    for pattern in ["stop)", "stop|clear)", "(stop)", "stop )"] {
+        assert_eq!(of(pattern), 1, "{pattern}");
+    }
+    for pattern in ["start)", "stop|start)", "start|stop)", "(start)", "down)", "\"$x\")"] {
+        assert_eq!(of(pattern), 2, "{pattern}");
+    }
+}
