@@ -3,6 +3,7 @@
 //! Nothing is run. A variable whose value only a run would tell stands as [`UNKNOWN`]. A loop over words
 //! gives its commands once for each word.
 
+mod branch;
 mod expand;
 mod reader;
 mod tokens;

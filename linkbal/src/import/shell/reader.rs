@@ -2,14 +2,10 @@
 
 use super::{
     Command, MAX_TURNS, Script, Variable,
+    branch::{Branch, is_undoing},
     expand::{Value, Values},
     tokens::{Token, tokens},
 };
-
-/// Words in names of functions that undo what the others do.
-const UNDOING: [&str; 10] = [
-    "stop", "clean", "cleanup", "clear", "flush", "remove", "teardown", "limpa", "limpar", "parar",
-];
 
 /// A block of the language.
 enum Open {
@@ -28,15 +24,6 @@ pub(super) struct Reader {
     open: Vec<Open>,
     /// Number of loops so far.
     loops: usize,
-}
-
-/// The branch of `case` that is read.
-#[derive(Clone, Copy)]
-enum Branch {
-    /// Its patterns; set if all so far are those of a branch that undoes things.
-    Patterns(Option<bool>),
-    /// Its commands; set if it undoes things.
-    Commands(bool),
 }
 
 impl Reader {
@@ -76,17 +63,10 @@ impl Reader {
     fn command(&mut self, words: &[String], into: Option<&str>, line: usize, last_line: usize) {
         let mut words = words;
         while let Some(first) = words.first().map(String::as_str) {
-            if first == ";;" || self.is_pattern(words) {
-                self.branch(first);
+            if self.branch(words) {
                 self.control(line, last_line);
                 words = &words[1..];
                 continue;
-            }
-            // Patterns in parentheses have no sign at their end.
-            if let Some(Open::Case(Branch::Patterns(Some(undoes)))) = self.open.last() {
-                let commands = Branch::Commands(*undoes);
-                self.open.pop();
-                self.open.push(Open::Case(commands));
             }
             match first {
                 "if" | "elif" | "while" | "until" | "then" | "else" | "do" | "!" | "{" | "("
@@ -148,32 +128,14 @@ impl Reader {
         }
     }
 
-    /// Returns whether words begin with a pattern of `case`.
-    fn is_pattern(&self, words: &[String]) -> bool {
-        let [first, rest @ ..] = words else { return false };
-        let closed = first.ends_with(')') || rest.first().is_none_or(|word| word == ")");
-        let expected = matches!(self.open.last(), Some(Open::Case(Branch::Patterns(_))));
-        expected && closed && first != "esac"
-    }
-
-    /// Takes a pattern of `case`, or the end of a branch.
-    fn branch(&mut self, word: &str) {
-        let Some(Open::Case(branch)) = self.open.last_mut() else { return };
-        *branch = match (word, *branch) {
-            (";;", _) => Branch::Patterns(None),
-            (")", Branch::Patterns(undoing)) => Branch::Commands(undoing == Some(true)),
-            (_, Branch::Patterns(undoing)) => {
-                let name = word.trim_end_matches(')');
-                // What is done while a line is down is no undoing.
-                let undoes = name != "down" && is_undoing(name) && undoing != Some(false);
-                if word.ends_with(')') {
-                    Branch::Commands(undoes)
-                } else {
-                    Branch::Patterns(Some(undoes))
-                }
-            }
-            (_, commands @ Branch::Commands(_)) => commands,
+    /// Takes a pattern of `case`, or the end of a branch; returns whether it was one.
+    fn branch(&mut self, words: &[String]) -> bool {
+        let Some(Open::Case(branch)) = self.open.last_mut() else {
+            return words.first().is_some_and(|word| word == ";;");
         };
+        let next = branch.next(words);
+        *branch = next.unwrap_or(branch.begun());
+        next.is_some()
     }
 
     fn start_function(&mut self, name: &str) {
@@ -259,14 +221,6 @@ impl Reader {
             });
         }
     }
-}
-
-/// Returns whether a function undoes things by its name: `stop_all`, but not `prepara` or `link1_down`.
-fn is_undoing(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let mut words = name.split(|c: char| !c.is_ascii_alphabetic());
-    let first = words.clone().next();
-    name == "down" || first == Some("para") || words.any(|word| UNDOING.contains(&word))
 }
 
 /// Returns the name and the value of an assignment.
