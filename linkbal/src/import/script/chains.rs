@@ -14,8 +14,8 @@ use crate::import::{
 /// Deepest nesting of chains.
 const DEPTH: usize = 8;
 
-/// Most rules of a way.
-const MAX_ITEMS: usize = 1024;
+/// Most rules and jumps of a way.
+const MAX_STEPS: usize = 4096;
 
 /// Says why what else the table has is left out.
 const OUTSIDE: &str = "linkbal only chooses uplinks: other rules of the table mangle stay outside";
@@ -44,6 +44,8 @@ pub(super) struct Walk<'a> {
     facts: &'a Facts,
     ipv6: bool,
     items: Vec<Item<'a>>,
+    /// Number of rules and jumps so far.
+    steps: usize,
     /// Places in `Facts::chained` of what was met.
     met: BTreeSet<usize>,
 }
@@ -61,7 +63,7 @@ struct Caller<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(facts: &'a Facts, ipv6: bool) -> Walk<'a> {
-        Walk { facts, ipv6, items: Vec::new(), met: BTreeSet::new() }
+        Walk { facts, ipv6, items: Vec::new(), steps: 0, met: BTreeSet::new() }
     }
 
     /// Returns what a packet meets in a chain of the kernel's.
@@ -121,6 +123,11 @@ impl<'a> Walk<'a> {
         for (at, rule) in rules {
             left = left.saturating_sub(1);
             self.met.insert(at);
+            self.steps = self.steps.saturating_add(1);
+            if self.steps > MAX_STEPS {
+                draft.untranslated(rule.lines.clone(), "the way through the chains is too long");
+                continue;
+            }
             match &rule.target {
                 Target::Mark(number) => self.push(Effect::Mark(*number), rule, &caller),
                 Target::Return if called && is_unconditional(rule) => {
@@ -173,9 +180,6 @@ impl<'a> Walk<'a> {
     }
 
     fn push(&mut self, effect: Effect, rule: &'a Chained, caller: &Caller<'a>) {
-        if self.items.len() >= MAX_ITEMS {
-            return;
-        }
         let mut words = caller.words.clone();
         words.push(&rule.words);
         let lines = caller.lines.clone().and(&rule.lines);

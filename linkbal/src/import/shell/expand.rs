@@ -91,8 +91,8 @@ impl Values {
             let (values, after) = self.variable(from);
             let join = |value: &Value| {
                 let together = values.iter().filter_map(|other| {
-                    let text = format!("{}{}", value.text, other.text);
-                    Some(Value { turns: value.together(other)?, text })
+                    let turns = value.together(other)?;
+                    Some(Value { turns, text: format!("{}{}", value.text, other.text) })
                 });
                 together.collect::<Vec<_>>()
             };

@@ -218,3 +218,16 @@ fn the_rules_of_ipv6_are_for_ipv6() {
     ];
     assert_eq!(rules(text), expected);
 }
+
+#[test]
+fn a_way_through_chains_has_an_end_that_is_told() {
+    let mut text = TWO.to_owned() + &chain(&["-j C0"]);
+    for number in 0..8 {
+        let jump = format!("iptables -t mangle -A C{number} -j C{}\n", number + 1);
+        text.push_str(&jump.repeat(6));
+    }
+    text.push_str("iptables -t mangle -A C3 -p tcp -j MARK --set-mark 2\n");
+    let (translated, _) = imported(Kind::Script, &text, None);
+    let told = translated.notes.iter().any(|note| note.why.contains("too long"));
+    assert!(told, "{translated:#?}");
+}
