@@ -14,6 +14,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod edgeos;
+mod excluded;
 mod kind;
 mod leave;
 mod model;
@@ -72,6 +73,9 @@ pub fn translate(
     name: &str,
     network: Option<&str>,
 ) -> Result<Translation, Refusal> {
+    // Editors of some systems put a mark of Unicode in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let network = network.map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
     let read = match kind {
         Kind::Mwan3 => mwan3::read(text, network),
         Kind::Vyos => vyos::read(text),

@@ -199,7 +199,7 @@ keys! {
     /// flows that share a session; `"src"`: one uplink for all destinations
     BY: Other = "by", Other("`\"src+dst\"` or `\"src\"`", OneOf(&["src+dst", "src"])), Unset::Value("\"src+dst\"");
     /// a session ends after this time without a packet
-    IDLE: Other = "idle", Other("1s to 1day, whole seconds", Text), Unset::Value("\"10m\"");
+    IDLE: Other = "idle", Other("1s to 1d, whole seconds", Text), Unset::Value("\"10m\"");
     /// protocols whose flows join a session, and begin none
     RELATED: Other = "related", Other("list of protocols", List(&A_PROTOCOL)), Unset::Value("[]");
 }
@@ -255,7 +255,7 @@ keys! {
     /// as of `[[sticky]]`
     BY: Other = "by", Other("`\"src+dst\"` or `\"src\"`", OneOf(&["src+dst", "src"])), Unset::Value("\"src\"");
     /// as of `[[sticky]]`
-    IDLE: Other = "idle", Other("1s to 1day, whole seconds", Text), Unset::Value("\"10m\"");
+    IDLE: Other = "idle", Other("1s to 1d, whole seconds", Text), Unset::Value("\"10m\"");
     /// whether neighbours share a session
     GROUP: Flag = "group", Flag, Unset::Value("false");
 }

@@ -25,10 +25,10 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     if draft.uplinks.is_empty() {
         return Err("`load-balance` names no interfaces".into());
     }
-    let main = vyos::main_uplink(&draft, &tree);
+    let main = vyos::main_table::read(&draft, &tree);
     let attached = attached(&mut draft, &tree.root);
-    modify::read_all(&mut draft, &tree.root, &groups, &attached);
-    vyos::default(&mut draft, main);
+    modify::read_all(&mut draft, &tree.root, &groups, &attached, &main);
+    vyos::default(&mut draft, main.uplink);
     vyos::rest(&mut draft, &tree, "load-balance");
     Ok(draft)
 }

@@ -73,7 +73,8 @@ fn of_ip<'a>(words: &[&'a str]) -> Option<(Stage, Vec<&'a str>)> {
     let makes = ["add", "a", "append", "replace", "change"].contains(&verb);
     let command = |words: &[&'a str]| [before, words].concat();
     match object {
-        "rule" | "ru" if makes => {
+        // Rules for the main table stay.
+        "rule" | "ru" if makes && !leads_to_main(arguments) => {
             Some((Stage::Rules, [command(&["rule", "delete"]), arguments.to_vec()].concat()))
         }
         "route" | "ro" | "r" if makes => {
@@ -92,6 +93,13 @@ fn of_ip<'a>(words: &[&'a str]) -> Option<(Stage, Vec<&'a str>)> {
         }
         _ => None,
     }
+}
+
+/// Returns whether an ip rule leads to a table of the kernel's, as one without a table does.
+fn leads_to_main(arguments: &[&str]) -> bool {
+    let refuses = |word: &&str| ["unreachable", "blackhole", "prohibit"].contains(word);
+    let table = after(arguments, &["table", "lookup"]).unwrap_or("main");
+    !arguments.iter().any(refuses) && matches!(table, "main" | "default" | "local" | "254")
 }
 
 /// Returns the first next hop of a route with several.
@@ -160,6 +168,13 @@ mod tests {
             "iptables -t nat -D POSTROUTING -o eth0 -j MASQUERADE",
         ];
         assert_eq!(commands(text), expected);
+    }
+
+    #[test]
+    fn an_ip_rule_for_the_main_table_stays() {
+        let text =
+            "ip rule add to 10.0.0.0/8 lookup main prio 10\nip rule add from 10.0.0.7 table 7";
+        assert_eq!(commands(text), ["ip rule delete from 10.0.0.7 table 7"]);
     }
 
     #[test]

@@ -32,8 +32,9 @@ pub(super) fn read(text: &str, network: Option<&str>) -> Result<Draft, String> {
     }
     globals(&mut draft, &sections);
     let policies = policies(&mut draft, &sections, &merged);
+    let main = network.as_ref().map(|network| network.main_table(&draft)).unwrap_or_default();
     for section in sections.iter().filter(|section| section.kind == "rule") {
-        rule::read(&mut draft, section, &policies, network.as_ref());
+        rule::read(&mut draft, section, &policies, network.as_ref(), &main);
     }
     flush(&mut draft, &sections);
     unknown_sections(&mut draft, &sections);
@@ -74,7 +75,7 @@ fn globals(draft: &mut Draft, sections: &[Section]) {
         draft.cover(section.line);
         for option in &section.options {
             let why = match &*option.key {
-                "enabled" if option.value == "1" => {
+                "enabled" if section.flag("enabled") == Some(true) => {
                     draft.cover(option.line);
                     continue;
                 }

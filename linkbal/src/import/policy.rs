@@ -4,10 +4,13 @@
 //! `tier` and `weight`. A rule with the same shares needs no `use`; others get a name, an ordered list
 //! or weights.
 
+mod reach;
+
 use std::collections::BTreeSet;
 
 use linkbal_common::{bucket::MAX_GROUPS, rule::MAX_RULES};
 
+use self::reach::is_catch_all;
 use super::{
     model::{Draft, LastResort, Policy, Rule, Setting, Settled},
     note::Lines,
@@ -26,7 +29,7 @@ type Shares = Vec<(String, u32, u32)>;
 /// Sets weights and tiers of the uplinks, and settles what rules use.
 pub(super) fn settle(draft: &mut Draft) {
     let mut rules = std::mem::take(&mut draft.rules);
-    drop_unreachable(draft, &mut rules);
+    reach::drop_unreachable(draft, &mut rules);
     let at = rules.iter().position(|rule| is_catch_all(rule) && rule.policy.is_some());
     let of_rule = at.and_then(|at| rules[at].policy.clone());
     let default = of_rule.or(draft.default.take());
@@ -37,8 +40,9 @@ pub(super) fn settle(draft: &mut Draft) {
     }
     let left_out =
         draft.uplinks.iter().any(|uplink| !shares.iter().any(|(id, ..)| *id == uplink.id));
-    for (number, rule) in rules.into_iter().enumerate() {
-        if is_catch_all(&rule) && is_told(&rule, left_out, &shares, draft) {
+    let stops = reach::stops(&rules);
+    for ((number, rule), stop) in rules.into_iter().enumerate().zip(stops) {
+        if !stop && is_catch_all(&rule) && is_told(&rule, left_out, &shares, draft) {
             if Some(number) != at {
                 draft.unneeded(rule.all_lines(), "the shares are those of all flows already");
             } else {
@@ -60,14 +64,6 @@ pub(super) fn settle(draft: &mut Draft) {
     }
 }
 
-/// Returns whether a rule takes all flows of a family.
-fn is_catch_all(rule: &Rule) -> bool {
-    let whole = |setting: &Setting| {
-        setting.key == "destination" && matches!(&*setting.value, "\"0.0.0.0/0\"" | "\"::/0\"")
-    };
-    rule.broken.is_empty() && rule.matches.iter().all(whole)
-}
-
 /// Returns whether the weights of uplinks say all that a rule which takes all flows does.
 fn is_told(rule: &Rule, left_out: bool, default: &Shares, draft: &mut Draft) -> bool {
     let Some(policy) = &rule.policy else { return rule.sticky.is_none() };
@@ -78,19 +74,6 @@ fn is_told(rule: &Rule, left_out: bool, default: &Shares, draft: &mut Draft) -> 
         LastResort::Implied(_) => left_out,
     };
     same && !strict && rule.sticky.is_none()
-}
-
-/// Takes out rules behind one that takes all flows of both families.
-fn drop_unreachable(draft: &mut Draft, rules: &mut Vec<Rule>) {
-    let Some(end) = rules.iter().position(|rule| is_catch_all(rule) && rule.matches.is_empty())
-    else {
-        return;
-    };
-    let decides = rules[end].lines.iter().next().unwrap_or_default();
-    for rule in rules.split_off(end.saturating_add(1)) {
-        let why = format!("never reached: the rule at line {decides} takes all flows before it");
-        draft.unneeded(rule.all_lines(), why);
-    }
 }
 
 /// Returns the members that are uplinks, with ranks for tiers and possible weights.

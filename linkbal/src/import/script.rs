@@ -1,17 +1,25 @@
 //! Shell scripts with `ip route`, `ip rule`, iptables marks and pings.
 
 mod bond;
+mod chains;
+mod conditions;
 mod facts;
+mod host;
+mod ip_rule;
+mod iptables;
 mod marks;
+mod order;
 mod probe;
 mod routes;
+mod shares;
 mod sort;
 
 use self::facts::Facts;
 use super::{
-    model::Draft,
+    model::{Draft, Rule, Setting},
     note::Lines,
     shell::{self, Command, UNKNOWN},
+    values::quote,
 };
 
 /// Reads a script.
@@ -32,6 +40,10 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
             sort::command(&mut draft, &mut facts, command);
         }
     }
+    if !script.beyond.is_empty() {
+        let lines: Lines = script.beyond.iter().copied().collect();
+        draft.untranslated(lines, "its loops have more turns than are read: the last are left out");
+    }
     routes::uplinks(&mut draft, &mut facts);
     if draft.uplinks.is_empty() {
         return Err(
@@ -39,7 +51,7 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         );
     }
     bond::write(&mut draft, &facts);
-    marks::rules(&mut draft, &facts);
+    order::rules(&mut draft, &facts);
     probe::write(&mut draft, &facts);
     lan(&mut draft, &facts);
     Ok(draft)
@@ -55,14 +67,26 @@ fn is_unknown(text: &str) -> bool {
     text.contains(UNKNOWN)
 }
 
-/// Adds interfaces of the LAN: those that packets are marked or forwarded from, or that a variable is
-/// named for.
-fn lan(draft: &mut Draft, facts: &Facts) {
-    for (device, lines) in &facts.inside {
-        if !draft.uplinks.iter().any(|uplink| uplink.device.name() == Some(device)) {
-            draft.add_lan(device, lines.clone());
-        }
+/// Returns whether a text is the mark of packets without one.
+fn is_unmarked(text: &str) -> bool {
+    let number = text.split('/').next().unwrap_or_default();
+    matches!(number, "0" | "0x0" | "0x00" | "0X0")
+}
+
+/// Limits a rule to its family if it names no addresses. Without IPv6 in the script, those of IPv4 are
+/// for all flows.
+fn limit_family(rule: &mut Rule, facts: &Facts, ipv6: bool) {
+    let addresses = ["source", "destination"];
+    let named = rule.matches.iter().any(|setting| addresses.contains(&&*setting.key));
+    if named || !(ipv6 || facts.has_ipv6()) {
+        return;
     }
+    let all = if ipv6 { "::/0" } else { "0.0.0.0/0" };
+    rule.matches.push(Setting::new("destination", quote(all), rule.lines.clone()));
+}
+
+/// Adds interfaces of the LAN that a variable is named for, if none is known.
+fn lan(draft: &mut Draft, facts: &Facts) {
     if !draft.lan.is_empty() {
         return;
     }

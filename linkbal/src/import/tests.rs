@@ -5,6 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
+mod main_table;
+mod marks;
+mod routers;
+mod shell;
+mod tree;
+
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");
 const VYOS: &str = include_str!("../../tests/import/vyos");

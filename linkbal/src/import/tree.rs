@@ -1,6 +1,6 @@
 //! Configurations of VyOS and EdgeOS, in braces or as `set` commands, as one tree of words.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, iter::Peekable, str::Chars};
 
 use super::note::Lines;
 
@@ -39,10 +39,24 @@ impl Node {
         path.iter().try_fold(self, |node, word| node.get(word))
     }
 
-    /// Returns the first word behind `key`, with its line.
+    /// Returns the word behind `key`, with its line. If it is said twice, the last one counts.
     pub(super) fn value(&self, key: &str) -> Option<(&str, usize)> {
-        let value = self.get(key)?.children.first()?;
-        Some((&value.word, value.line))
+        let value = self.get(key)?.last()?;
+        Some((&value.word, value.last_line()))
+    }
+
+    /// Returns the child that is said last.
+    fn last(&self) -> Option<&Node> {
+        self.children.iter().max_by_key(|child| child.last_line())
+    }
+
+    fn last_line(&self) -> usize {
+        self.again.iter().copied().fold(self.line, usize::max)
+    }
+
+    /// Returns the node with the child alone that is said last: the key has one value.
+    pub(super) fn with_last(&self) -> Node {
+        Node { children: self.last().cloned().into_iter().collect(), ..self.clone() }
     }
 
     /// Returns all words behind `key`.
@@ -153,20 +167,41 @@ fn finish(tree: &mut Tree, open: &[Vec<String>], words: &mut Vec<String>, line: 
     }
 }
 
-/// Replaces comments `/* .. */` by spaces; lines stay where they are.
+/// Replaces comments `/* .. */` by spaces, but not within quotes; lines stay where they are.
 fn without_comments(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find("/*") {
-        let (before, comment) = rest.split_at(start);
-        out.push_str(before);
-        let end = comment.find("*/").map_or(comment.len(), |end| end.saturating_add(2));
-        let (comment, after) = comment.split_at(end);
-        out.extend(comment.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
-        rest = after;
+    let mut quote = None;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if quote.is_none() && c == '/' && chars.peek() == Some(&'*') {
+            chars.next();
+            out.push_str("  ");
+            blank_comment(&mut chars, &mut out);
+            continue;
+        }
+        out.push(c);
+        match (quote, c) {
+            // A text in quotes ends with its line.
+            (_, '\n') => quote = None,
+            (Some(_), '\\') => out.extend(chars.next_if(|next| *next != '\n')),
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            _ => {}
+        }
     }
-    out.push_str(rest);
     out
+}
+
+/// Writes spaces to the end of a comment.
+fn blank_comment(chars: &mut Peekable<Chars>, out: &mut String) {
+    let mut before = ' ';
+    for c in chars {
+        out.push(if c == '\n' { '\n' } else { ' ' });
+        if (before, c) == ('*', '/') {
+            break;
+        }
+        before = c;
+    }
 }
 
 /// Splits a line into words, braces and semicolons; `#` and `//` begin comments. Says of each whether

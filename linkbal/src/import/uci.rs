@@ -34,6 +34,15 @@ impl Section {
         self.options.iter().rfind(|option| option.key == key)
     }
 
+    /// Returns whether an option is on or off; `None` if it is not there, or neither.
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        match self.get(key)?.value.as_str() {
+            "1" | "on" | "true" | "yes" | "enabled" => Some(true),
+            "0" | "off" | "false" | "no" | "disabled" => Some(false),
+            _ => None,
+        }
+    }
+
     /// Returns all values of a list, also of one that is written as an option with spaces.
     pub(super) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a str, usize)> + 'a {
         let options = self.options.iter().filter(move |option| option.key == key);

@@ -227,6 +227,29 @@ pub(super) fn protocols(text: &str) -> Result<Option<Vec<String>>, String> {
     Ok(Some(all))
 }
 
+/// Returns whether a prefix is within the ranges of private networks: RFC 1918, shared addresses
+/// (RFC 6598), unique local ones (RFC 4193), and those of a link.
+pub(super) fn is_private(net: &IpNet) -> bool {
+    let within = |high: [u8; 4], length| {
+        Ipv4Net::new(high.into(), length).is_ok_and(|range| IpNet::V4(range).contains(net))
+    };
+    match net {
+        IpNet::V4(_) => [
+            ([10, 0, 0, 0], 8),
+            ([172, 16, 0, 0], 12),
+            ([192, 168, 0, 0], 16),
+            ([100, 64, 0, 0], 10),
+            ([169, 254, 0, 0], 16),
+        ]
+        .into_iter()
+        .any(|(high, length)| within(high, length)),
+        IpNet::V6(net) => {
+            net.prefix_len() >= 7 && net.addr().is_unique_local()
+                || net.prefix_len() >= 10 && net.addr().is_unicast_link_local()
+        }
+    }
+}
+
 /// Returns whether all destinations of a family are within the prefix.
 pub(super) fn is_whole_family(net: &IpNet) -> bool {
     net.prefix_len() == 0

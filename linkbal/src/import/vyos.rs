@@ -1,6 +1,7 @@
 //! VyOS: `load-balancing wan`.
 
 mod health;
+pub(super) mod main_table;
 pub(super) mod rule;
 
 use std::collections::BTreeSet;
@@ -26,8 +27,8 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     draft.covered.extend(tree.root.get("load-balancing").map(|node| node.line.into()));
     draft.cover(wan.line);
     health::read(&mut draft, wan);
-    let main = main_uplink(&draft, &tree);
-    rule::read_all(&mut draft, wan, main.as_deref());
+    let main = main_table::read(&draft, &tree);
+    rule::read_all(&mut draft, wan, &main);
     if draft.uplinks.is_empty() {
         return Err("`load-balancing wan` names no interfaces".into());
     }
@@ -38,28 +39,9 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         let setting = Setting::new("balance", "false".into(), wan.line);
         draft.local_off = Some(setting.remark("no enable-local-traffic"));
     }
-    default(&mut draft, main);
+    default(&mut draft, main.uplink);
     rest(&mut draft, &tree, "load-balancing");
     Ok(draft)
-}
-
-/// Returns the uplink of the static default route.
-pub(super) fn main_uplink(draft: &Draft, tree: &Tree) -> Option<String> {
-    let static_ = tree.root.at(&["protocols", "static"])?;
-    let route = static_.at(&["route", "0.0.0.0/0"]);
-    let hops = route.map(|route| route.values("next-hop")).unwrap_or_default();
-    let devices = static_.at(&["interface-route", "0.0.0.0/0"]);
-    let devices = devices.map(|route| route.values("next-hop-interface")).unwrap_or_default();
-    let quoted: Vec<String> = hops.iter().map(|hop| values::quote(&hop.word)).collect();
-    let by_gateway = draft.uplinks.iter().find(|uplink| {
-        uplink.settings.iter().any(|one| one.key == "gateway" && quoted.contains(&one.value))
-    });
-    let by_device = || {
-        let named =
-            |uplink: &&super::model::Uplink| devices.iter().any(|node| node.word == uplink.id);
-        draft.uplinks.iter().find(named)
-    };
-    by_gateway.or_else(by_device).map(|uplink| uplink.id.clone())
 }
 
 /// Translates the options of all interfaces.

@@ -80,7 +80,7 @@ impl Form for Number {
 
 impl Describe for Time {
     fn describe(&self) -> String {
-        let [low, high] = [self.0, self.1].map(humantime::format_duration);
+        let [low, high] = [self.0, self.1].map(value::time_text);
         format!("{low} to {high}")
     }
 }

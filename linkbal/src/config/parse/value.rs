@@ -88,6 +88,11 @@ pub(in crate::config) fn integer(
     }
 }
 
+/// Returns a duration as people write it: a day is `1d`.
+pub(in crate::config) fn time_text(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace("days", "d").replace("day", "d")
+}
+
 /// Returns a parser of a duration within `range`, as text with units.
 pub(in crate::config) fn duration(
     range: RangeInclusive<Duration>,
@@ -105,7 +110,7 @@ pub(in crate::config) fn duration(
         if range.contains(&duration) {
             return Ok(duration);
         }
-        let [low, high] = [range.start(), range.end()].map(|d| humantime::format_duration(*d));
+        let [low, high] = [range.start(), range.end()].map(|time| time_text(*time));
         Err(Fault::new(
             format!("{text:?} is not within {low} to {high}"),
             format!("write a duration from {low} to {high}"),

@@ -29,8 +29,8 @@ fn bad_quality_values() {
         &[
             "5:9 `uplink.fiber.on_up`: \"back\" is unknown | write \"drain\" (flows stay until they \
              end) or \"reclaim\" (they are moved back to an uplink of a better tier)",
-            "6:17 `uplink.fiber.reclaim_after`: \"2d\" is not within 0s to 1day | write a duration \
-             from 0s to 1day",
+            "6:17 `uplink.fiber.reclaim_after`: \"2d\" is not within 0s to 1d | write a duration \
+             from 0s to 1d",
             "8:12 `probe.hold_max`: it is shorter than the hold time of 5s | write at least \"5s\"",
             "9:15 `probe.on_degraded`: \"flee\" is unknown | write \"avoid\" (new connections go \
              elsewhere if they can) or \"ignore\"",

@@ -2,6 +2,7 @@
 
 use super::group::Group;
 use crate::import::{
+    excluded::{self, MainTable},
     model::{Draft, Member, Policy, Rule, Setting},
     note::Lines,
     tree::Node,
@@ -18,6 +19,7 @@ pub(super) fn read_all(
     root: &Node,
     groups: &[Group],
     attached: &[(String, String)],
+    main: &MainTable,
 ) {
     let Some(firewall) = root.get("firewall") else {
         return;
@@ -38,8 +40,8 @@ pub(super) fn read_all(
         let mut rules = set.values("rule");
         rules.sort_by_key(|rule| rule.word.parse::<u32>().unwrap_or(u32::MAX));
         for node in rules {
-            let reader =
-                Reader { root, firewall, groups, devices: if all { &[] } else { &devices } };
+            let devices = if all { &[] } else { &*devices };
+            let reader = Reader { root, firewall, groups, main, devices };
             reader.read(draft, node);
         }
         for child in set.children.iter().filter(|child| child.word != "rule") {
@@ -53,6 +55,7 @@ struct Reader<'a> {
     root: &'a Node,
     firewall: &'a Node,
     groups: &'a [Group],
+    main: &'a MainTable,
     /// The interfaces of the set, if others have another set.
     devices: &'a [&'a str],
 }
@@ -164,7 +167,14 @@ impl Reader<'_> {
     fn action(&self, draft: &mut Draft, node: &Node, mut rule: Rule) {
         let lines = node.lines();
         let Some(modify) = node.get("modify") else {
-            return draft.unneeded(lines, "the rule chooses no uplink: it stays outside linkbal");
+            return match node.value("action").map(|(action, _)| action) {
+                // Later rules do not see what is accepted.
+                Some("accept") => excluded::leave(draft, rule, lines, self.main),
+                Some("drop" | "reject") => {
+                    draft.untranslated(lines, "linkbal refuses no flows by rule: a firewall does");
+                }
+                _ => draft.unneeded(lines, "the rule chooses no uplink: it stays outside linkbal"),
+            };
         };
         if let Some((name, line)) = modify.value("lb-group") {
             let Some(group) = self.groups.iter().find(|group| group.name == name) else {
@@ -180,7 +190,7 @@ impl Reader<'_> {
             return draft.rules.push(rule);
         }
         match modify.value("table") {
-            Some(("main", _)) => main_table(draft, lines, &rule),
+            Some(("main", _)) => excluded::leave(draft, rule, lines, self.main),
             Some((table, _)) => match self.of_table(draft, table) {
                 Some(uplink) => {
                     let member = Member { uplink, tier: 1, weight: 1, lines: Lines::default() };
@@ -203,11 +213,12 @@ impl Reader<'_> {
         let table = self.root.at(&["protocols", "static", "table", table])?;
         let device = table.at(&["interface-route", "0.0.0.0/0"]);
         let device = device.and_then(|route| route.value("next-hop-interface"));
-        let hop = table.at(&["route", "0.0.0.0/0"]).and_then(|route| route.value("next-hop"));
+        let hop = table.at(&["route", "0.0.0.0/0"]).map(|route| route.values("next-hop"));
+        let hop = hop.and_then(|hops| hops.into_iter().next());
         let by_device = device.and_then(|(device, _)| draft.uplink(device));
         let near = |uplink: &&crate::import::model::Uplink| {
             let network = self.address_of(&uplink.id);
-            let hop = hop.and_then(|(hop, _)| hop.parse().ok());
+            let hop = hop.and_then(|hop| hop.word.parse().ok());
             network.zip(hop).is_some_and(|(network, hop): (ipnet::IpNet, std::net::IpAddr)| {
                 network.contains(&hop)
             })
@@ -221,22 +232,4 @@ impl Reader<'_> {
         let device = kinds.into_iter().find_map(|kind| kind.get(device))?;
         device.value("address")?.0.parse().ok()
     }
-}
-
-/// Translates a rule whose flows are not balanced.
-fn main_table(draft: &mut Draft, lines: Lines, rule: &Rule) {
-    let addresses = ["source", "destination"];
-    let only = rule.matches.iter().all(|one| addresses.contains(&&*one.key));
-    let destination = rule.matches.iter().any(|one| one.key == "destination");
-    if !(only && destination && rule.broken.is_empty()) {
-        let why = "the main table: linkbal leaves only destinations to it that have a route of their \
-                   own there: name an uplink in `use`";
-        return draft.untranslated(lines, why);
-    }
-    let keys: Vec<String> =
-        rule.matches.iter().map(|one| format!("{} = {}", one.key, one.value)).collect();
-    let value = format!("{{ {} }}", keys.join(", "));
-    let remark = "table main: routes lead there; not translated";
-    draft.exempt.push(Setting::new("exempt", value, lines.clone()).remark(remark));
-    draft.cover(lines);
 }

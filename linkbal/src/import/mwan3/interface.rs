@@ -18,8 +18,7 @@ pub(super) fn read_all(
     let interfaces = sections.iter().filter(|section| section.kind == "interface");
     let (mut enabled, mut merged) = (Vec::new(), Vec::new());
     for section in interfaces {
-        let on = section.get("enabled").is_some_and(|option| option.value == "1");
-        if on {
+        if section.flag("enabled") == Some(true) {
             enabled.push(section);
         } else {
             let why = format!("`{}` is not enabled, so it is no uplink", section.name);
@@ -314,7 +313,7 @@ fn quorum(draft: &mut Draft, uplink: &mut Uplink, section: &Section, targets: us
 
 /// Translates the limits of loss and latency.
 fn quality(draft: &mut Draft, uplink: &mut Uplink, section: &Section) {
-    if section.get("check_quality").is_none_or(|option| option.value != "1") {
+    if section.flag("check_quality") != Some(true) {
         return;
     }
     let mut lines: Lines =

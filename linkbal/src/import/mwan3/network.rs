@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::import::{
+    excluded::MainTable,
     model::Draft,
     uci::{self, Section},
     values,
@@ -11,6 +14,8 @@ use crate::import::{
 /// The interfaces of the file.
 pub(super) struct Network {
     interfaces: Vec<Interface>,
+    /// Destinations of static routes.
+    routes: Vec<IpNet>,
 }
 
 /// An interface.
@@ -18,6 +23,10 @@ pub(super) struct Interface {
     pub(super) name: String,
     /// The device; `None` if it is not known before it is up.
     pub(super) device: Option<String>,
+    /// The device that is written there: the lower one of a session.
+    written: Option<String>,
+    /// Lower ones have the default route.
+    metric: u32,
     /// A gateway that is written there.
     pub(super) gateway: Option<IpAddr>,
     inside: bool,
@@ -37,7 +46,9 @@ pub(super) fn read(text: &str) -> Network {
             interfaces[at].device = device.filter(|device| !device.starts_with('@'));
         }
     }
-    Network { interfaces }
+    let routes =
+        file.sections.iter().filter(|section| matches!(&*section.kind, "route" | "route6"));
+    Network { interfaces, routes: routes.flat_map(destinations).collect() }
 }
 
 fn interface(section: &Section) -> Interface {
@@ -58,7 +69,26 @@ fn interface(section: &Section) -> Interface {
     let device = device.filter(|device| device.starts_with('@') || values::is_device(device));
     let local = device.as_deref() == Some("lo") || written == Some("lo");
     let inside = proto == "static" && gateway.is_none() && gateway6.is_none() && !local;
-    Interface { name: name.into(), device, gateway: gateway.or(gateway6), inside }
+    Interface {
+        name: name.into(),
+        device,
+        written: written.map(str::to_owned),
+        metric: get("metric").and_then(|text| text.parse().ok()).unwrap_or(0),
+        gateway: gateway.or(gateway6),
+        inside,
+    }
+}
+
+/// Returns the destinations of a static route, but those of a default route.
+fn destinations(section: &Section) -> Vec<IpNet> {
+    let get = |key| section.get(key).map(|option| option.value.as_str());
+    let target = get("target").unwrap_or("any");
+    let text = match get("netmask") {
+        Some(mask) => format!("{target}/{mask}"),
+        None => target.to_owned(),
+    };
+    let nets = values::prefixes(&text).unwrap_or_default();
+    nets.into_iter().filter(|net| !values::is_whole_family(net)).collect()
 }
 
 impl Network {
@@ -71,8 +101,27 @@ impl Network {
     pub(super) fn lan(&self, draft: &Draft) -> Vec<String> {
         let uplinks: Vec<&str> =
             draft.uplinks.iter().filter_map(|uplink| uplink.device.name()).collect();
+        // A modem's own page may have a network of its own below a PPPoE session.
+        let named = |interface: &&Interface| draft.uplink(&interface.name).is_some();
+        let lower = self.interfaces.iter().filter(named);
+        let lower: Vec<&str> = lower.filter_map(|one| one.written.as_deref()).collect();
         let inside = self.interfaces.iter().filter(|interface| interface.inside);
         let devices = inside.filter_map(|interface| interface.device.clone());
-        devices.filter(|device| !uplinks.contains(&&**device)).collect()
+        let taken = |device: &str| uplinks.contains(&device) || lower.contains(&device);
+        devices.filter(|device| !taken(device)).collect()
+    }
+
+    /// Returns what the main table has: static routes, and the default route of the uplink with the
+    /// least metric. Several with it are none.
+    pub(super) fn main_table(&self, draft: &Draft) -> MainTable {
+        let mut metrics: Vec<(u32, &str)> = Vec::new();
+        for uplink in &draft.uplinks {
+            metrics.extend(self.get(&uplink.id).map(|known| (known.metric, &*uplink.id)));
+        }
+        let least = metrics.iter().map(|(metric, _)| *metric).min();
+        let mut first = metrics.iter().filter(|(metric, _)| Some(*metric) == least);
+        let uplink =
+            first.next().filter(|_| first.next().is_none()).map(|(_, id)| (*id).to_owned());
+        MainTable { uplink, routes: self.routes.clone() }
     }
 }

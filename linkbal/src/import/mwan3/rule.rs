@@ -2,6 +2,7 @@
 
 use super::network::Network;
 use crate::import::{
+    excluded::{self, MainTable},
     model::{Draft, Policy, Rule, Setting},
     note::Lines,
     uci::{Opt, Section},
@@ -14,15 +15,18 @@ pub(super) fn read(
     section: &Section,
     policies: &[(String, Policy)],
     network: Option<&Network>,
+    main: &MainTable,
 ) {
     let mut rule =
         Rule { title: section.name.clone(), lines: section.line.into(), ..Rule::default() };
-    if let Some(option) = section.get("enabled").filter(|option| option.value == "0") {
+    let off = section.flag("enabled") == Some(false);
+    if let Some(option) = section.get("enabled").filter(|_| off) {
         let lines: Lines = section.lines().collect();
         return draft.untranslated(lines.and(&option.line.into()), "the rule is not enabled");
     }
     addresses(&mut rule, section, "src_ip", "source");
     addresses(&mut rule, section, "dest_ip", "destination");
+    whole_source(&mut rule, section);
     protocol(draft, &mut rule, section);
     family(&mut rule, section);
     sticky(draft, &mut rule, section);
@@ -45,9 +49,14 @@ pub(super) fn read(
             key => draft.untranslated(option.line, format!("linkbal has nothing like `{key}`")),
         }
     }
-    if policy(draft, &mut rule, section, policies) {
+    let lines: Lines = section.lines().collect();
+    if section.get("use_policy").is_some_and(|option| option.value == "default")
+        && !policies.iter().any(|(name, _)| name == "default")
+    {
+        excluded::leave(draft, rule, lines, main);
+    } else if policy(draft, &mut rule, section, policies) {
         if !rule.broken.is_empty() {
-            rule.lines = section.lines().collect();
+            rule.lines = lines;
         }
         draft.rules.push(rule);
     }
@@ -62,14 +71,35 @@ fn addresses(rule: &mut Rule, section: &Section, key: &str, name: &str) {
             Err(why) => rule.broken.push(why),
         }
     }
-    let nets: Vec<_> = match name {
-        "source" => nets.into_iter().filter(|net| !values::is_whole_family(net)).collect(),
-        _ => nets,
-    };
+    // A source that is all of a family is said by the destinations.
+    if name == "source" && nets.iter().all(values::is_whole_family) {
+        return;
+    }
     if !nets.is_empty() {
         let value = one_or_list(&values::prefix_texts(&nets));
         rule.matches.push(Setting::new(name, value, lines.into_iter().collect::<Lines>()));
     }
+}
+
+/// Limits a rule to the family of a source that is all of it.
+fn whole_source(rule: &mut Rule, section: &Section) {
+    let nets = section.all("src_ip").filter_map(|(text, line)| {
+        let nets = values::prefixes(text).ok()?;
+        Some((nets.into_iter().find(values::is_whole_family)?, line))
+    });
+    let nets: Vec<_> = nets.collect();
+    let addresses = ["source", "destination"];
+    let limited = rule.matches.iter().any(|setting| addresses.contains(&&*setting.key));
+    let (ipv4, ipv6) = (
+        nets.iter().any(|(net, _)| net.addr().is_ipv4()),
+        nets.iter().any(|(net, _)| net.addr().is_ipv6()),
+    );
+    if limited || ipv4 == ipv6 {
+        return;
+    }
+    let all = if ipv4 { "0.0.0.0/0" } else { "::/0" };
+    let lines: Lines = nets.iter().map(|(_, line)| *line).collect();
+    rule.matches.push(Setting::new("destination", quote(all), lines));
 }
 
 fn protocol(draft: &mut Draft, rule: &mut Rule, section: &Section) {
@@ -167,23 +197,6 @@ fn policy(
         return true;
     }
     match &*option.value {
-        "default" => {
-            let destination = rule.matches.iter().all(|setting| setting.key == "destination");
-            match rule.matches.first().filter(|_| destination && rule.broken.is_empty()) {
-                Some(nets) if !nets.value.contains("/0\"") => {
-                    let value = format!("{{ destination = {} }}", nets.value);
-                    let setting = Setting::new("exempt", value, lines.clone());
-                    let remark = "routes of the main table lead there; not translated by linkbal";
-                    draft.exempt.push(setting.remark(remark));
-                    draft.cover(lines);
-                }
-                _ => draft.untranslated(
-                    lines,
-                    "policy `default` (the main table): destinations with a route of their own in \
-                     the main table are left to it, all others are balanced; name an uplink in `use`",
-                ),
-            }
-        }
         "unreachable" | "blackhole" => {
             draft.untranslated(lines, "linkbal refuses no flows by rule: a firewall does");
         }

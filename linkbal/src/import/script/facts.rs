@@ -1,6 +1,6 @@
 //! Facts that single commands of a script state, before they are put together.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::import::{
     note::Lines,
@@ -18,6 +18,8 @@ pub(super) struct DefaultRoute {
     /// Weight of a next hop, if there are several.
     pub(super) weight: Option<u32>,
     pub(super) conditional: bool,
+    /// Set for IPv6.
+    pub(super) ipv6: bool,
     pub(super) lines: Lines,
 }
 
@@ -35,19 +37,39 @@ pub(super) struct HostRoute {
 #[derive(Clone, Debug, Default)]
 pub(super) struct IpRule {
     pub(super) words: Vec<(String, String)>,
+    /// Empty for the main table.
     pub(super) table: String,
-    pub(super) priority: Option<u32>,
+    /// Lower ones come first.
+    pub(super) priority: u32,
     pub(super) fwmark: Option<u32>,
+    /// Reasons for which it can only be a comment.
+    pub(super) broken: Vec<String>,
+    pub(super) ipv6: bool,
     pub(super) lines: Lines,
 }
 
-/// A rule of iptables that sets a mark.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Mark {
+/// The target of a rule of iptables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Mark(u32),
+    /// Leaves the chain.
+    Return,
+    /// Leaves the table.
+    Accept,
+    Jump(String),
+    /// Goes to a chain that does not come back.
+    Goto(String),
+}
+
+/// A rule of the table mangle.
+#[derive(Clone, Debug)]
+pub(super) struct Chained {
+    pub(super) chain: String,
     pub(super) words: Vec<String>,
-    pub(super) number: u32,
-    /// Set if it was put before all others of its chain.
-    pub(super) first: bool,
+    pub(super) target: Target,
+    /// Place in the chain, counted from 1, if it is not put behind all others.
+    pub(super) place: Option<usize>,
+    pub(super) ipv6: bool,
     pub(super) lines: Lines,
 }
 
@@ -74,18 +96,19 @@ pub(super) struct BondFacts {
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) variables: Vec<Variable>,
+    /// Names of the script's functions.
+    pub(super) functions: BTreeSet<String>,
     pub(super) defaults: Vec<DefaultRoute>,
     pub(super) hosts: Vec<HostRoute>,
     pub(super) rules: Vec<IpRule>,
-    pub(super) marks: Vec<Mark>,
+    /// Rules of the table mangle, in the order of the script.
+    pub(super) chained: Vec<Chained>,
     pub(super) pings: Vec<Ping>,
     pub(super) bonds: Vec<BondFacts>,
     /// Addresses with lengths of devices.
     pub(super) addresses: Vec<(String, String, Lines)>,
     /// MAC addresses and flags of devices: `promisc`, `mtu`.
     pub(super) links: Vec<(String, &'static str, String, Lines)>,
-    /// Devices that packets of the LAN come in by.
-    pub(super) inside: Vec<(String, Lines)>,
     /// Sources of this machine's own packets.
     pub(super) own: Vec<IpAddr>,
     /// Set if another script is run.
@@ -94,7 +117,24 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn new(script: &Script) -> Facts {
-        Facts { variables: script.variables.clone(), ..Facts::default() }
+        let (variables, functions) = (script.variables.clone(), script.functions.clone());
+        Facts { variables, functions, ..Facts::default() }
+    }
+
+    /// Returns whether the script is about IPv6, too.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.defaults.iter().any(|route| route.ipv6)
+            || self.rules.iter().any(|rule| rule.ipv6)
+            || self.chained.iter().any(|rule| rule.ipv6)
+    }
+
+    /// Returns the priority that the kernel gives an ip rule without one: before all others of its
+    /// family (net/core/fib_rules.c, `fib_default_rule_pref`).
+    pub(super) fn free_priority(&self, ipv6: bool) -> u32 {
+        /// Priority of the rule for the main table.
+        const MAIN: u32 = 32766;
+        let known = self.rules.iter().filter(|rule| rule.ipv6 == ipv6).map(|rule| rule.priority);
+        known.min().unwrap_or(MAIN).min(MAIN).saturating_sub(1)
     }
 
     /// Returns the bond of that name; makes it if need be.

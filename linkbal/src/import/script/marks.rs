@@ -1,315 +1,196 @@
-//! Marks and ip rules: which flows use which uplink.
+//! Marks of iptables: the rules that say the same, the first of which counts.
+//!
+//! In iptables the last mark that fits counts, so rules are in the opposite order. What ends the way of
+//! a packet keeps the mark that it has by then: it goes before all that comes later.
 
 use super::{
-    facts::{DefaultRoute, Facts, HostRoute, IpRule, Mark},
-    lines_of,
-    routes::{id_of, value_of},
+    chains::{Effect, Item, Walk},
+    conditions::{self, State},
+    facts::{Facts, IpRule},
+    ip_rule, limit_family,
+    order::policy_of,
 };
 use crate::import::{
-    model::{Draft, Member, Policy, Rule, Setting},
+    model::{Draft, Rule},
     note::Lines,
-    shell::Command,
-    values::{self, one_or_list, quote},
 };
 
-/// Reads `ip rule`.
-pub(super) fn ip_rule(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str]) {
-    let lines = lines_of(command);
-    let Some((&"add", words)) = words.split_first() else {
-        return draft.unneeded(lines, "linkbal removes only its own ip rules");
-    };
-    let mut rule = IpRule { lines: lines.clone(), ..IpRule::default() };
-    for pair in words.chunks(2) {
-        let (key, value) = (pair[0], pair.get(1).copied().unwrap_or_default());
-        match key {
-            "table" | "lookup" => rule.table = value.into(),
-            "prio" | "pref" | "priority" | "order" => rule.priority = value.parse().ok(),
-            "fwmark" => rule.fwmark = number(value),
-            _ => rule.words.push((key.into(), value.into())),
-        }
-    }
-    if matches!(&*rule.table, "main" | "local" | "default" | "") {
-        return draft.unneeded(lines, "rules for the main table stay: linkbal's come before them");
-    }
-    facts.rules.push(rule);
+/// A rule with the mark of what fits it.
+#[derive(Debug)]
+pub(super) struct Marked {
+    effect: Effect,
+    rule: Rule,
+    state: State,
 }
 
-/// Parses a mark, without its mask.
-fn number(text: &str) -> Option<u32> {
-    let text = text.split('/').next().unwrap_or_default();
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
+/// Returns all marks of a family, that which counts first.
+pub(super) fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Marked> {
+    let mut walk = Walk::new(facts, ipv6);
+    let way = walk.through(draft, "PREROUTING");
+    let later = walk.through(draft, "FORWARD");
+    let others = walk.others(draft);
+    let mut all = in_order(draft, facts, later, ipv6);
+    all.extend(in_order(draft, facts, way, ipv6));
+    all.extend(others.iter().filter_map(|item| marked(draft, facts, item, ipv6)));
+    // Flows that stay unmarked need no rule if no mark comes behind it.
+    let needed = all.iter().rposition(|one| matches!(one.effect, Effect::Mark(1..)));
+    for extra in all.split_off(needed.map_or(0, |at| at.saturating_add(1))) {
+        draft.unneeded(extra.rule.all_lines(), "no mark follows that it would keep off");
     }
+    all
 }
 
-/// Reads `iptables`.
-pub(super) fn iptables(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str]) {
-    let lines = lines_of(command);
-    let table = value_of(words, &["-t", "--table"]).unwrap_or("filter");
-    let added = ["-A", "-I", "--append", "--insert"];
-    let chain = value_of(words, &added).unwrap_or_default();
-    let target = value_of(words, &["-j", "--jump"]).unwrap_or_default();
-    let inward = value_of(words, &["-i", "--in-interface"]);
-    let mark = value_of(words, &["--set-mark", "--set-xmark", "--or-mark"]).and_then(number);
-    let why = match (table, target) {
-        _ if chain.is_empty() => {
-            "linkbal's tables are its own: what empties others does not touch them"
-        }
-        ("nat", "MASQUERADE") if value_of(words, &["-s", "--source"]).is_some() => {
-            "linkbal translates by itself what leaves by an uplink; that a network uses one line is \
-             said by a [[rule]] with match.source, not by its translation"
-        }
-        ("nat", "MASQUERADE") => "linkbal translates by itself what leaves by an uplink",
-        ("nat", "SNAT") => "linkbal translates to the address of the uplink's interface",
-        ("nat", "DNAT" | "REDIRECT") => {
-            "port forwards stay yours; their answers leave by the right uplink"
-        }
-        ("nat", _) => "NAT rules of others go before linkbal's: see docs/coexistence.md",
-        ("mangle", "CONNMARK") => "linkbal keeps the uplink of a connection in its mark by itself",
-        ("mangle", "TCPMSS") => "linkbal clamps the MSS by itself: see `mtu` of an uplink",
-        ("mangle", "MARK") => {
-            return match mark {
-                Some(0) | None => draft.unneeded(lines, "linkbal's marks are its own"),
-                Some(number) => {
-                    if let Some(device) = inward {
-                        facts.inside.push((device.into(), lines.clone()));
-                    }
-                    let first = words.contains(&"-I") || words.contains(&"--insert");
-                    let words = words.iter().map(|word| (*word).to_owned()).collect();
-                    facts.marks.push(Mark { words, number, first, lines });
-                }
-            };
-        }
-        ("mangle", _) => {
-            let why = "linkbal only chooses uplinks: other rules of the table mangle stay outside";
-            return draft.untranslated(lines, why);
-        }
-        _ => "filters stay outside linkbal",
-    };
-    draft.unneeded(lines, why);
-}
-
-/// Makes rules: of marks and their ip rules, of other ip rules, and of routes to single destinations.
-pub(super) fn rules(draft: &mut Draft, facts: &Facts) {
-    let mut ordered: Vec<&IpRule> = facts.rules.iter().collect();
-    ordered.sort_by_key(|rule| rule.priority.unwrap_or(u32::MAX));
-    for route in &facts.hosts {
-        host_route(draft, facts, route);
-    }
-    for rule in ordered {
-        let Some(policy) = policy_of(facts, &rule.table, &rule.lines) else {
-            let why = format!("the script makes no default route in the table `{}`", rule.table);
-            draft.untranslated(rule.lines.clone(), why);
-            continue;
-        };
-        match rule.fwmark {
-            Some(mark) => of_mark(draft, facts, rule, mark, &policy),
-            None => of_rule(draft, facts, rule, policy),
-        }
-    }
-    for mark in &facts.marks {
-        if !facts.rules.iter().any(|rule| rule.fwmark == Some(mark.number)) {
-            let why = format!("no ip rule leads the mark {} to a table", mark.number);
-            draft.untranslated(mark.lines.clone(), why);
-        }
-    }
-}
-
-/// Returns the uplinks of a table's default route.
-fn policy_of(facts: &Facts, table: &str, lines: &Lines) -> Option<Policy> {
-    let routes = facts.defaults.iter().filter(|route| route.table == table);
-    let member = |route: &DefaultRoute| {
-        Some(Member {
-            uplink: id_of(facts, route.gateway, route.device.as_deref())?,
-            tier: 1,
-            weight: route.weight.unwrap_or(1),
-            lines: route.lines.clone(),
-        })
-    };
-    let members: Vec<Member> = routes.filter_map(member).collect();
-    (!members.is_empty()).then(|| Policy { members, lines: lines.clone(), ..Policy::default() })
-}
-
-/// Makes rules of all marks with a number. In iptables the last mark counts, here the first rule.
-fn of_mark(draft: &mut Draft, facts: &Facts, rule: &IpRule, number: u32, policy: &Policy) {
-    let (first, later): (Vec<&Mark>, Vec<&Mark>) =
-        facts.marks.iter().filter(|mark| mark.number == number).partition(|mark| mark.first);
-    let in_order = first.into_iter().rev().chain(later).collect::<Vec<_>>();
-    if in_order.is_empty() {
-        let why = "no mark of this number is set in the script";
-        return draft.untranslated(rule.lines.clone(), why);
-    }
-    for mark in in_order.into_iter().rev() {
-        let mut made = Rule { lines: mark.lines.clone(), ..Rule::default() };
-        conditions(&mut made, mark);
-        let policy = Policy { lines: policy.lines.clone().and(&rule.lines), ..policy.clone() };
-        draft.rules.push(Rule { policy: Some(policy), ..made });
-    }
-}
-
-/// Adds the conditions of iptables to a rule.
-fn conditions(rule: &mut Rule, mark: &Mark) {
-    let mut words = mark.words.iter().map(String::as_str);
-    let mut negated = false;
-    while let Some(word) = words.next() {
-        if word == "!" {
-            negated = true;
+/// Returns the rules of a chain in the order in which the first one counts.
+fn in_order(draft: &mut Draft, facts: &Facts, items: Vec<Item>, ipv6: bool) -> Vec<Marked> {
+    // What is decided, and what later marks still go before.
+    let (mut fixed, mut open) = (Vec::new(), Vec::new());
+    let mut ended = false;
+    for item in items {
+        if ended {
+            let why = "never reached: a rule before it ends the way of all packets";
+            draft.unneeded(item.lines, why);
             continue;
         }
-        let key = match word {
-            "-s" | "--source" | "--src" | "--src-range" => "source",
-            "-d" | "--destination" | "--dst" | "--dst-range" => "destination",
-            "-p" | "--protocol" => "protocol",
-            "--sport" | "--sports" | "--source-port" | "--source-ports" => "sport",
-            "--dport" | "--dports" | "--destination-port" | "--destination-ports" => "dport",
-            "-i" | "--in-interface" => "interface",
-            "--mac-source" => "mac",
-            "--dscp" => "dscp",
-            "--match-set" | "--probability" | "--every" | "--uid-owner" | "--string"
-            | "--ports" => {
-                rule.broken.push(format!("linkbal has nothing like `{word}`"));
-                continue;
-            }
-            _ => {
-                if negated && !matches!(word, "--mark" | "--state" | "--ctstate" | "-o") {
-                    rule.broken.push(format!("linkbal has no negation, as of `{word}`"));
-                }
-                negated = false;
-                continue;
-            }
-        };
-        let Some(value) = words.next() else { break };
-        if std::mem::take(&mut negated) || value.starts_with('!') || value == "!" {
-            rule.broken.push(format!("linkbal has no negation, as of `{word}`"));
-        } else if let Err(why) = condition(rule, key, value, &mark.lines) {
-            rule.broken.push(why);
+        let Some(one) = marked(draft, facts, &item, ipv6) else { continue };
+        match one.effect {
+            Effect::Mark(_) if one.state.unmarked => open.push(one),
+            Effect::Mark(_) => open.insert(0, one),
+            Effect::End => ended = end(draft, one, &mut fixed, &mut open),
         }
     }
+    fixed.append(&mut open);
+    fixed
 }
 
-/// Adds a condition to a rule; one that everything fits is none.
-fn condition(rule: &mut Rule, key: &str, value: &str, lines: &Lines) -> Result<(), String> {
-    let written = match key {
-        "source" | "destination" => {
-            let nets = values::prefixes(value)?;
-            if nets.iter().any(values::is_whole_family) {
-                return Ok(());
-            }
-            one_or_list(&values::prefix_texts(&nets))
-        }
-        "sport" | "dport" => one_or_list(&values::ports(value)?),
-        "protocol" => match values::protocols(value)? {
-            Some(names) => one_or_list(&names),
-            None => return Ok(()),
-        },
-        "interface" => quote(&value.replace('+', "*")),
-        "dscp" => match value.strip_prefix("0x").map(|digits| u8::from_str_radix(digits, 16)) {
-            Some(Ok(number)) => number.to_string(),
-            _ => value
-                .parse::<u8>()
-                .map(|number| number.to_string())
-                .map_err(|_| no_number(value))?,
-        },
-        _ => quote(&value.to_lowercase()),
+/// Takes a rule that ends the way of packets; returns whether no packet goes on.
+fn end(draft: &mut Draft, one: Marked, fixed: &mut Vec<Marked>, open: &mut Vec<Marked>) -> bool {
+    let lines = one.rule.all_lines();
+    let all = one.rule.matches.is_empty() && one.rule.broken.is_empty();
+    let same = |other: &Marked| {
+        let pairs = |rule: &Rule| {
+            rule.matches.iter().map(|set| (set.key.clone(), set.value.clone())).collect::<Vec<_>>()
+        };
+        other.rule.broken.is_empty()
+            && other.state == one.state
+            && pairs(&other.rule) == pairs(&one.rule)
     };
-    if !rule.matches.iter().any(|one| one.key == key) {
-        rule.matches.push(Setting::new(key, written, lines.clone()));
+    let alone = open.is_empty() && !one.state.marked;
+    if all && !one.state.unmarked {
+        draft.cover(lines);
+        fixed.append(open);
+        return !one.state.marked;
     }
-    Ok(())
+    if one.rule.broken.is_empty() && !open.is_empty() && same(&open[0]) {
+        draft.cover(lines);
+        fixed.push(open.remove(0));
+    } else if alone || !one.rule.broken.is_empty() {
+        fixed.push(one);
+    } else {
+        let why = "what fits keeps the mark that it has by then, and later marks do not count for it: \
+                   look at the order of the rules";
+        draft.untranslated(lines, why);
+    }
+    false
 }
 
-fn no_number(text: &str) -> String {
-    format!("\"{text}\" is no number")
+/// Returns the rule of a line; `None` if it says nothing about flows of the LAN.
+fn marked(draft: &mut Draft, facts: &Facts, item: &Item, ipv6: bool) -> Option<Marked> {
+    let own = |draft: &Draft, device: &str| {
+        draft.uplinks.iter().any(|uplink| uplink.device.name() == Some(device))
+    };
+    let words = || item.words.iter().flat_map(|words| devices(words));
+    if words().any(|(_, device)| own(draft, device)) {
+        let why = "an answer leaves by the uplink that its connection came in by, by itself";
+        draft.unneeded(item.lines.clone(), why);
+        return None;
+    }
+    let mut rule = Rule { lines: item.lines.clone(), ..Rule::default() };
+    let mut state = State::default();
+    for words in &item.words {
+        let own = conditions::read(&mut rule, words, &item.lines);
+        state.unmarked |= own.unmarked;
+        state.marked |= own.marked;
+        state.existing |= own.existing;
+    }
+    if state.existing {
+        let why = "a connection that exists keeps its uplink by itself";
+        draft.unneeded(item.lines.clone(), why);
+        return None;
+    }
+    let marks = matches!(item.effect, Effect::Mark(_));
+    if marks && state.marked {
+        rule.broken.push("it depends on the mark of another rule".into());
+    }
+    rule.broken.extend(item.broken.clone());
+    if marks && item.broken.is_none() {
+        let inward = words().filter(|(inward, device)| *inward && *device != "lo");
+        inward.for_each(|(_, device)| draft.add_lan(device, item.lines.clone()));
+    }
+    limit_family(&mut rule, facts, ipv6);
+    if matches!(item.effect, Effect::End | Effect::Mark(0)) {
+        rule.title = "left unmarked: as flows without a rule".into();
+    }
+    Some(Marked { effect: item.effect, rule, state })
 }
 
-/// Makes a rule of an ip rule without a mark; those for this machine's own addresses are not needed.
-fn of_rule(draft: &mut Draft, facts: &Facts, ip: &IpRule, policy: Policy) {
-    let mut rule = Rule { lines: ip.lines.clone(), ..Rule::default() };
-    for (key, value) in &ip.words {
-        if key == "from" && is_own(facts, value) {
-            let why = "what has the address of an uplink leaves by that uplink by itself";
-            return draft.unneeded(ip.lines.clone(), why);
-        }
-        let name = match &**key {
-            "from" => "source",
-            "to" => "destination",
-            "ipproto" => "protocol",
-            "sport" => "sport",
-            "dport" => "dport",
-            "iif" => "interface",
-            _ => {
-                rule.broken.push(format!("linkbal has nothing like `{key}`"));
-                continue;
-            }
+/// Returns the devices that packets come in by (`true`) or leave by, without those behind a negation.
+fn devices(words: &[String]) -> impl Iterator<Item = (bool, &str)> {
+    let before = std::iter::once("").chain(words.iter().map(String::as_str));
+    let triples = before.zip(words).zip(words.iter().skip(1));
+    triples.filter_map(|((before, key), value)| {
+        let inward = match &**key {
+            "-i" | "--in-interface" => true,
+            "-o" | "--out-interface" => false,
+            _ => return None,
         };
-        if let Err(why) = condition(&mut rule, name, value, &ip.lines) {
-            rule.broken.push(why);
-        }
-        if name == "interface" {
-            draft.add_lan(value, ip.lines.clone());
-        }
-    }
-    draft.rules.push(Rule { policy: Some(policy), ..rule });
+        (before != "!" && !value.starts_with('!')).then_some((inward, &**value))
+    })
 }
 
-/// Returns whether a source is an address of this machine: one that the script gives it, or one in the
-/// network of a gateway.
-fn is_own(facts: &Facts, source: &str) -> bool {
-    let Ok(nets) = values::prefixes(source) else { return false };
-    let [net] = nets.as_slice() else { return false };
-    let is_host = net.prefix_len() == net.max_prefix_len();
-    let given = facts.own.iter().any(|own| is_host && net.contains(own))
-        || facts.addresses.iter().any(|(_, address, _)| {
-            address.parse::<ipnet::IpNet>().is_ok_and(|own| is_host && own.addr() == net.addr())
-        });
-    let near = |route: &DefaultRoute| {
-        let around = ipnet::IpNet::new(net.addr(), if net.addr().is_ipv4() { 24 } else { 64 });
-        let gateway = route.gateway;
-        gateway.is_some_and(|gateway| {
-            net.contains(&gateway)
-                || is_host && around.is_ok_and(|net| net.trunc().contains(&gateway))
+/// Writes the rules of marks, each with the uplinks of its ip rule.
+pub(super) fn write(draft: &mut Draft, facts: &Facts, ordered: &[&IpRule], marked: Vec<Marked>) {
+    let numbers: Vec<u32> = marked
+        .iter()
+        .filter_map(|one| match one.effect {
+            Effect::Mark(number) => Some(number),
+            Effect::End => None,
         })
-    };
-    given || facts.defaults.iter().any(near)
+        .collect();
+    for ip in ordered {
+        if ip.fwmark.is_some_and(|number| !numbers.contains(&number)) {
+            draft.untranslated(ip.lines.clone(), "no mark of this number is set in the script");
+        }
+    }
+    for one in marked {
+        match one.effect {
+            Effect::Mark(number @ 1..) => of_number(draft, facts, ordered, number, &one.rule),
+            Effect::Mark(0) | Effect::End => draft.rules.push(one.rule),
+        }
+    }
 }
 
-/// Makes a rule of a route to a destination by one of the uplinks.
-fn host_route(draft: &mut Draft, facts: &Facts, route: &HostRoute) {
-    let lines = route.lines.clone();
-    let of_gateway =
-        facts.defaults.iter().find(|one| route.gateway.is_some() && one.gateway == route.gateway);
-    let by_device = || {
-        let same = |one: &&DefaultRoute| route.device.is_some() && one.device == route.device;
-        facts
-            .defaults
-            .iter()
-            .find(same)
-            .filter(|_| route.gateway.is_some() || route.table.is_empty())
-    };
-    let found = of_gateway.or_else(by_device);
-    let uplink = found.and_then(|one| id_of(facts, one.gateway, one.device.as_deref()));
-    let contains_gateway = values::prefixes(&route.destination).is_ok_and(|nets| {
-        let gateways = facts.defaults.iter().filter_map(|one| one.gateway);
-        gateways.into_iter().any(|gateway| nets.iter().any(|net| net.contains(&gateway)))
-    });
-    let Some(uplink) = uplink.filter(|_| route.table.is_empty() && !contains_gateway) else {
-        let why = "routes to networks of your own stay in the main table, where linkbal looks them up; \
-                   its own tables need none";
-        return draft.unneeded(lines, why);
-    };
-    let mut rule = Rule { lines: lines.clone(), ..Rule::default() };
-    let setting = match values::prefixes(&route.destination) {
-        Ok(nets) if !nets.is_empty() => {
-            Setting::new("destination", one_or_list(&values::prefix_texts(&nets)), lines.clone())
+/// Writes the rules of a mark, one for each ip rule.
+fn of_number(draft: &mut Draft, facts: &Facts, ordered: &[&IpRule], number: u32, rule: &Rule) {
+    let mut leading = ordered.iter().filter(|ip| ip.fwmark == Some(number)).peekable();
+    if leading.peek().is_none() {
+        let why = format!("no ip rule of its family leads the mark {number} to a table");
+        draft.untranslated(rule.lines.clone(), why);
+    }
+    for ip in leading {
+        match policy_of(facts, ip) {
+            Ok(policy) => {
+                let mut rule = rule.clone();
+                ip_rule::conditions(&mut rule, ip);
+                if policy.is_none() {
+                    rule.title = "main table: as flows without a rule".into();
+                    rule.lines = rule.lines.and(&ip.lines);
+                }
+                draft.rules.push(Rule { policy, ..rule });
+            }
+            Err(why) => {
+                let lines: Lines = rule.lines.clone().and(&ip.lines);
+                draft.untranslated(lines, why);
+            }
         }
-        _ => Setting::new("domain", quote(&route.destination.to_lowercase()), lines.clone()),
-    };
-    rule.matches.push(setting);
-    let member = Member { uplink, tier: 1, weight: 1, lines: Lines::default() };
-    rule.policy = Some(Policy { members: vec![member], ..Policy::default() });
-    let why = "remove this route from the main table: the rule takes its place, and destinations with \
-               a route of their own are not balanced";
-    draft.changed(lines, why);
-    draft.rules.push(rule);
+    }
 }

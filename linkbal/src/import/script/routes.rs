@@ -4,17 +4,23 @@ use std::net::IpAddr;
 
 use super::{
     facts::{DefaultRoute, Facts, HostRoute},
-    lines_of,
+    lines_of, shares,
 };
 use crate::import::{
-    model::{Device, Draft, Member, Policy, Setting, Uplink},
-    note::{Lines, NoteKind},
+    model::{Device, Draft, Setting, Uplink},
+    note::Lines,
     shell::Command,
     values::{self, quote},
 };
 
-/// Reads `ip route`.
-pub(super) fn ip_route(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str]) {
+/// Reads `ip route`, of IPv6 if so.
+pub(super) fn ip_route(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    command: &Command,
+    words: &[&str],
+    ipv6: bool,
+) {
     let lines = lines_of(command);
     let Some((verb, rest)) = words.split_first() else { return draft.cover(lines) };
     match *verb {
@@ -73,6 +79,7 @@ pub(super) fn ip_route(draft: &mut Draft, facts: &mut Facts, command: &Command, 
             metric: value_of(words, &["metric", "preference"]).and_then(|text| text.parse().ok()),
             weight: many.then(|| weight.unwrap_or(1)),
             conditional: command.conditional,
+            ipv6: ipv6 || destination == "::/0" || gateway.is_some_and(|one| one.is_ipv6()),
             lines: lines.clone(),
         });
     }
@@ -102,6 +109,7 @@ pub(super) fn route(draft: &mut Draft, facts: &mut Facts, command: &Command, wor
             metric,
             weight: None,
             conditional: command.conditional,
+            ipv6: gateway.is_some_and(|gateway| gateway.is_ipv6()),
             lines: lines.clone(),
         });
         return draft.cover(lines);
@@ -146,9 +154,7 @@ pub(super) fn uplinks(draft: &mut Draft, facts: &mut Facts) {
         facts.defaults[at] = route.clone();
         add_uplink(draft, facts, &route, lines);
     }
-    let main: Vec<DefaultRoute> =
-        facts.defaults.iter().filter(|route| route.table.is_empty()).cloned().collect();
-    shares(draft, facts, main);
+    shares::set(draft, facts);
 }
 
 /// Returns the device with an address in the network of a gateway.
@@ -178,6 +184,8 @@ pub(super) fn id_of(
             .iter()
             .filter(|route| route.device.as_deref() == Some(device))
             .filter_map(|route| route.gateway)
+            // An uplink has one router of each family.
+            .filter(|other| gateway.is_none_or(|gateway| gateway.is_ipv6() == other.is_ipv6()))
             .collect();
         gateways.sort_unstable();
         gateways.dedup();
@@ -202,7 +210,8 @@ pub(super) fn id_of(
 
 fn add_uplink(draft: &mut Draft, facts: &Facts, route: &DefaultRoute, lines: Lines) {
     let Some(id) = id_of(facts, route.gateway, route.device.as_deref()) else { return };
-    if draft.uplink(&id).is_some() {
+    if let Some(known) = draft.uplinks.iter_mut().find(|uplink| uplink.id == id) {
+        add_gateway(known, route);
         return draft.cover(lines);
     }
     let device = match &route.device {
@@ -210,54 +219,23 @@ fn add_uplink(draft: &mut Draft, facts: &Facts, route: &DefaultRoute, lines: Lin
         _ => Device::Unknown,
     };
     let mut uplink = Uplink::new(&id, lines, device);
-    if let Some(gateway) = route.gateway {
-        let value = quote(&gateway.to_string());
-        uplink.settings.push(Setting::new("gateway", value, route.lines.clone()));
-    }
+    add_gateway(&mut uplink, route);
     draft.uplinks.push(uplink);
 }
 
-/// Sets the shares of flows without a rule, by the default routes of the main table.
-fn shares(draft: &mut Draft, facts: &Facts, main: Vec<DefaultRoute>) {
-    let id = |route: &DefaultRoute| id_of(facts, route.gateway, route.device.as_deref());
-    let member = |route: &DefaultRoute, tier: u32| {
-        Some(Member {
-            uplink: id(route)?,
-            tier,
-            weight: route.weight.unwrap_or(1),
-            lines: route.lines.clone(),
-        })
+/// Sets the router of an uplink, or adds that of the other family.
+fn add_gateway(uplink: &mut Uplink, route: &DefaultRoute) {
+    let Some(gateway) = route.gateway else { return };
+    let written = quote(&gateway.to_string());
+    let lines = route.lines.clone();
+    let Some(known) = uplink.settings.iter_mut().find(|setting| setting.key == "gateway") else {
+        return uplink.settings.push(Setting::new("gateway", written, lines));
     };
-    let (several, mut single): (Vec<_>, Vec<_>) =
-        main.into_iter().partition(|route| route.weight.is_some());
-    let mut members: Vec<Member> = several.iter().filter_map(|route| member(route, 1)).collect();
-    if members.is_empty() && single.is_empty() {
-        let why = "no default route of the main table is made: all uplinks share the flows without a \
-                   rule; a last [[rule]] with `use` says otherwise";
-        return draft.note(NoteKind::Changed, Lines::default(), why);
+    let first: Option<IpAddr> = known.value.trim_matches('"').parse().ok();
+    if let Some(first) = first.filter(|first| first.is_ipv4() != gateway.is_ipv4()) {
+        let first = quote(&first.to_string());
+        let (ipv4, ipv6) = if gateway.is_ipv4() { (written, first) } else { (first, written) };
+        known.value = format!("{{ ipv4 = {ipv4}, ipv6 = {ipv6} }}");
+        known.lines = std::mem::take(&mut known.lines).and(&lines);
     }
-    single.sort_by_key(|route| {
-        (route.metric.unwrap_or(0), route.conditional, facts.order(route.gateway))
-    });
-    let balanced = !members.is_empty();
-    let all_conditional = single.iter().all(|route| route.conditional);
-    for (tier, route) in (2..).zip(&single) {
-        let equal = !balanced && all_conditional && facts.runs_others;
-        let known = members.iter().any(|one| Some(&one.uplink) == id(route).as_ref());
-        if !known {
-            members.extend(member(route, if equal { 1 } else { tier }));
-        }
-    }
-    if !balanced && members.len() > 1 {
-        let lines = single.iter().fold(Lines::default(), |lines, route| lines.and(&route.lines));
-        let why = if all_conditional && facts.runs_others {
-            "the script replaces the default route of another script, which has the shares: here they \
-             are equal"
-        } else {
-            "the script replaces one default route by another: the first one is tier 1, the others \
-             stand by"
-        };
-        draft.changed(lines, why);
-    }
-    draft.default = Some(Policy { members, ..Policy::default() });
 }

@@ -1,6 +1,6 @@
 //! Each command, by what it is about.
 
-use super::{bond, facts::Facts, is_unknown, lines_of, marks, probe, routes};
+use super::{bond, facts::Facts, ip_rule, iptables, is_unknown, lines_of, probe, routes};
 use crate::import::{model::Draft, shell::Command};
 
 /// Programs that have nothing to do with the network, or only tell something.
@@ -15,6 +15,11 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let Some((program, arguments)) = words.split_first() else { return };
     let program = program.rsplit('/').next().unwrap_or(program);
+    // What a function does stands where it is written; one around `ip` changes nothing.
+    let known = matches!(program, "ip" | "route" | "iptables" | "ip6tables" | "echo");
+    if !known && facts.functions.contains(program) {
+        return draft.cover(lines);
+    }
     if command.words.iter().any(|word| is_unknown(word))
         && !SILENT.contains(&program)
         && program != "echo"
@@ -26,8 +31,9 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         "echo" => echo(draft, facts, command, arguments),
         "ip" => ip(draft, facts, command, arguments),
         "route" => routes::route(draft, facts, command, arguments),
-        "iptables" | "ip6tables" | "iptables-legacy" | "iptables-nft" => {
-            marks::iptables(draft, facts, command, arguments);
+        "iptables" | "iptables-legacy" | "iptables-nft" | "ip6tables" | "ip6tables-legacy"
+        | "ip6tables-nft" => {
+            iptables::read(draft, facts, command, arguments, program.starts_with("ip6"));
         }
         "ifconfig" => bond::ifconfig(draft, facts, command, arguments),
         "ifenslave" => bond::ifenslave(draft, facts, command, arguments),
@@ -45,6 +51,13 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         ),
         "conntrack" => {
             draft.unneeded(lines, "linkbal ends the connections of a dead uplink, and no others");
+        }
+        "iptables-restore" | "ip6tables-restore" | "ipset" => {
+            let why = "it is not read: marks become rules if they are commands of iptables";
+            draft.untranslated(lines, why);
+        }
+        "cat" if command.into.is_some() && command.last_line > command.line => {
+            draft.untranslated(lines, "the file that it writes is not read");
         }
         "tc" => draft.unneeded(lines, "queues and shaping stay outside linkbal"),
         "nft" => {
@@ -89,16 +102,29 @@ fn echo(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&s
 }
 
 fn ip(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&str]) {
-    let options = arguments.iter().take_while(|word| word.starts_with('-')).count();
     let lines = lines_of(command);
-    let arguments = arguments.get(options..).unwrap_or_default();
+    let (ipv6, arguments) = family(arguments);
     let Some((object, rest)) = arguments.split_first() else { return draft.cover(lines) };
     match *object {
-        "route" | "ro" | "r" => routes::ip_route(draft, facts, command, rest),
-        "rule" | "ru" => marks::ip_rule(draft, facts, command, rest),
+        "route" | "ro" | "r" => routes::ip_route(draft, facts, command, rest, ipv6),
+        "rule" | "ru" => ip_rule::read(draft, facts, command, rest, ipv6),
         "addr" | "address" | "a" => bond::ip_address(draft, facts, command, rest),
         "link" | "l" => bond::ip_link(draft, facts, command, rest),
         "neigh" | "neighbour" => draft.unneeded(lines, "neighbours stay outside linkbal"),
         object => draft.untranslated(lines, format!("`ip {object}` is not known")),
     }
+}
+
+/// Returns whether options of `ip` say IPv6, and the words behind them.
+fn family<'a, 'w>(arguments: &'a [&'w str]) -> (bool, &'a [&'w str]) {
+    let (mut ipv6, mut rest) = (false, arguments);
+    while let Some((option, after)) = rest.split_first().filter(|(word, _)| word.starts_with('-')) {
+        rest = after;
+        if matches!(*option, "-f" | "-family" | "--family") {
+            ipv6 |= rest.first() == Some(&"inet6");
+            rest = rest.get(1..).unwrap_or_default();
+        }
+        ipv6 |= *option == "-6";
+    }
+    (ipv6, rest)
 }

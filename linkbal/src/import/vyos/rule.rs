@@ -2,14 +2,15 @@
 
 use super::health;
 use crate::import::{
+    excluded::{self, MainTable},
     model::{Draft, Member, Policy, Rule, Setting},
     note::Lines,
     tree::Node,
     values::{self, one_or_list, quote},
 };
 
-/// Reads all rules, in the order of their numbers. `main` is the uplink of the default route.
-pub(super) fn read_all(draft: &mut Draft, wan: &Node, main: Option<&str>) {
+/// Reads all rules, in the order of their numbers.
+pub(super) fn read_all(draft: &mut Draft, wan: &Node, main: &MainTable) {
     let mut nodes = wan.values("rule");
     nodes.sort_by_key(|node| node.word.parse::<u32>().unwrap_or(u32::MAX));
     for node in &nodes {
@@ -33,7 +34,7 @@ pub(super) fn read_all(draft: &mut Draft, wan: &Node, main: Option<&str>) {
         }
         let rule = read(draft, node, &inside);
         if node.get("exclude").is_some() {
-            exclude(draft, node, rule, main);
+            excluded::leave(draft, rule, node.lines(), main);
         } else {
             balance(draft, node, rule);
         }
@@ -83,21 +84,23 @@ fn read(draft: &mut Draft, node: &Node, inside: &[String]) -> Rule {
         draft.cover(side.line);
         for child in &side.children {
             match &*child.word {
-                "address" => addresses(&mut rule, child, address),
-                "port" => ports(&mut rule, child, port),
+                "address" => addresses(&mut rule, &child.with_last(), address),
+                "port" => ports(&mut rule, &child.with_last(), port),
                 word => rule.broken.push(format!("linkbal has nothing like `{word}`")),
             }
         }
     }
     for child in &node.children {
-        let why = match &*child.word {
-            "limit" => "linkbal has no rules by rate",
-            "per-packet-balancing" => "linkbal never spreads the packets of one flow",
+        match &*child.word {
             "description" | "inbound-interface" | "protocol" | "source" | "destination"
-            | "interface" | "failover" | "exclude" | "disable" => continue,
-            _ => "linkbal has nothing like it",
-        };
-        draft.untranslated(child.lines(), why);
+            | "interface" | "failover" | "exclude" | "disable" => {}
+            "per-packet-balancing" => {
+                let why = "linkbal never spreads the packets of one flow";
+                draft.untranslated(child.lines(), why);
+            }
+            "limit" => rule.broken.push("linkbal has no rules by rate".into()),
+            word => rule.broken.push(format!("linkbal has nothing like `{word}`")),
+        }
     }
     rule
 }
@@ -185,39 +188,4 @@ fn balance(draft: &mut Draft, node: &Node, mut rule: Rule) {
         rule.lines = node.lines();
     }
     draft.rules.push(rule);
-}
-
-/// Translates a rule whose flows are not balanced: they follow the main table.
-fn exclude(draft: &mut Draft, node: &Node, rule: Rule, main: Option<&str>) {
-    let lines = node.lines();
-    if !rule.broken.is_empty() {
-        let why = format!("the rule is left out: {}", rule.broken.join("; "));
-        return draft.untranslated(lines, why);
-    }
-    let addresses = ["source", "destination"];
-    let only_addresses = rule.matches.iter().all(|one| addresses.contains(&&*one.key));
-    let destination = rule.matches.iter().any(|one| one.key == "destination");
-    if only_addresses && destination {
-        let keys: Vec<String> =
-            rule.matches.iter().map(|one| format!("{} = {}", one.key, one.value)).collect();
-        let setting = Setting::new("exempt", format!("{{ {} }}", keys.join(", ")), lines.clone());
-        let remark = "exclude: routes of the main table lead there; not translated";
-        draft.exempt.push(setting.remark(remark));
-        return draft.cover(lines);
-    }
-    match main {
-        Some(main) => {
-            let member =
-                Member { uplink: main.into(), tier: 1, weight: 1, lines: Lines::default() };
-            let policy = Policy { members: vec![member], lines: lines.clone(), ..Policy::default() };
-            let why = format!("excluded flows follow the default route, which is that of {main}");
-            draft.changed(lines, why);
-            draft.rules.push(Rule { policy: Some(policy), ..rule });
-        }
-        None => draft.untranslated(
-            lines,
-            "excluded flows follow the main table; linkbal leaves only destinations to it that have a \
-             route of their own there: name an uplink in `use`",
-        ),
-    }
 }

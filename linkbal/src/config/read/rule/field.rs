@@ -47,6 +47,13 @@ pub(in crate::config) fn protocol(value: &DeValue<'_>) -> Result<Vec<u8>, Fault>
         })
 }
 
+/// Returns the name of a protocol that is read as these numbers, or the first of them.
+pub(super) fn protocol_text(numbers: &[u8]) -> String {
+    let named = PROTOCOLS.iter().find(|(_, known)| *known == numbers);
+    let number = || numbers.first().map(u8::to_string).unwrap_or_default();
+    named.map_or_else(number, |(name, _)| (*name).to_owned())
+}
+
 /// Parses a port or a range of ports, to the first and the last one.
 pub(super) fn ports(value: &DeValue<'_>) -> Result<(u16, u16), Fault> {
     match value {

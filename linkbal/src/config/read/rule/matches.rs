@@ -52,8 +52,9 @@ fn read_protocols(section: &Section, ports_at: Option<Span>) -> Vec<u8> {
     let Some(ports_at) = ports_at else { return sorted(list) };
     let Some(list) = list else { return WITH_PORTS.to_vec() };
     for item in &list.items {
-        if let Some(portless) = item.get_ref().iter().find(|number| !WITH_PORTS.contains(number)) {
-            let message = format!("protocol {portless} has no ports, but the rule names some");
+        if item.get_ref().iter().any(|number| !WITH_PORTS.contains(number)) {
+            let name = field::protocol_text(item.get_ref());
+            let message = format!("protocol {name} has no ports, but the rule names some");
             let help = "ports are for \"tcp\", \"udp\" and \"sctp\": write a rule of its own";
             let fault = Fault::new(message, help);
             section.report_related(

@@ -82,8 +82,8 @@ fn bad_sticky_classes() {
             "7:8 `sticky.idle`: 1s 500ms has a part of a second | \
              write whole seconds, like \"2s\"",
             &with_help("9:9 `sticky.ports`: the list is empty", help),
-            "10:8 `sticky.idle`: \"25h\" is not within 1s to 1day | \
-             write a duration from 1s to 1day",
+            "10:8 `sticky.idle`: \"25h\" is not within 1s to 1d | \
+             write a duration from 1s to 1d",
             "12:15 `sticky.ports`: 443 is listed twice | remove one of the two",
             "12:20 `sticky.ports`: 0 is not within 1 to 65535 | write a number from 1 to 65535",
             "12:23 `sticky.ports`: 65536 is not within 1 to 65535 | \

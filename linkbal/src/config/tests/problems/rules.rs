@@ -189,19 +189,19 @@ fn bad_ports() {
 #[test]
 fn ports_of_protocols_without_ports() {
     let help = "ports are for \"tcp\", \"udp\" and \"sctp\": write a rule of its own";
-    let problem = |place: &str, number: u8| {
+    let problem = |place: &str, name: &str| {
         format!(
-            "{place} `rule.match.protocol`: protocol {number} has no ports, but the rule names \
+            "{place} `rule.match.protocol`: protocol {name} has no ports, but the rule names \
              some | {help}"
         )
     };
     expect_after_uplinks(
-        "[[rule]]\nmatch = { dport = 53, protocol = [\"tcp\", \"icmp\", 47] }\n",
-        &[&problem("8:42", 1), &problem("8:50", 47)],
+        "[[rule]]\nmatch = { dport = 53, protocol = [\"tcp\", \"icmp\", 97] }\n",
+        &[&problem("8:42", "icmp"), &problem("8:50", "97")],
     );
     expect_after_uplinks(
         "[[rule]]\nmatch = { protocol = \"esp\", sport = 53 }\n",
-        &[&problem("8:22", 50)],
+        &[&problem("8:22", "esp")],
     );
 }
 

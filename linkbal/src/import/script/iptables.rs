@@ -1,0 +1,105 @@
+//! `iptables`: which of its rules are about the choice of a line.
+
+use super::{
+    facts::{Chained, Facts, Target},
+    is_unmarked, lines_of,
+    routes::value_of,
+};
+use crate::import::{model::Draft, shell::Command};
+
+/// Options that put a rule into a chain.
+const ADDED: [&str; 4] = ["-A", "-I", "--append", "--insert"];
+
+/// Reads `iptables`, or `ip6tables` if `ipv6`.
+pub(super) fn read(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    command: &Command,
+    words: &[&str],
+    ipv6: bool,
+) {
+    let words: Vec<&str> = words.iter().flat_map(|word| apart(word)).collect();
+    let table = value_of(&words, &["-t", "--table"]).unwrap_or("filter");
+    let chain = value_of(&words, &ADDED).unwrap_or_default();
+    let target = value_of(&words, &["-j", "--jump"]).unwrap_or_default();
+    if table == "mangle" && !chain.is_empty() {
+        return mangle(draft, facts, command, &words, ipv6);
+    }
+    let lines = lines_of(command);
+    let replaced = words.iter().any(|word| matches!(*word, "-R" | "--replace"));
+    if replaced && matches!(table, "mangle" | "nat") {
+        return draft.untranslated(lines, "a rule that takes the place of another is not read");
+    }
+    let why = match (table, target) {
+        _ if chain.is_empty() => {
+            "linkbal's tables are its own: what empties others does not touch them"
+        }
+        ("nat", "MASQUERADE") if value_of(&words, &["-s", "--source"]).is_some() => {
+            "linkbal translates by itself what leaves by an uplink; that a network uses one line is \
+             said by a [[rule]] with match.source, not by its translation"
+        }
+        ("nat", "MASQUERADE") => "linkbal translates by itself what leaves by an uplink",
+        ("nat", "SNAT") => "linkbal translates to the address of the uplink's interface",
+        ("nat", "DNAT" | "REDIRECT") => {
+            "port forwards stay yours; their answers leave by the right uplink"
+        }
+        ("nat", _) => "NAT rules of others go before linkbal's: see docs/coexistence.md",
+        _ => "filters stay outside linkbal",
+    };
+    draft.unneeded(lines, why);
+}
+
+/// Reads a rule of the table mangle.
+fn mangle(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str], ipv6: bool) {
+    let lines = lines_of(command);
+    let jump = value_of(words, &["-j", "--jump"]).unwrap_or_default();
+    let goto = value_of(words, &["-g", "--goto"]);
+    let mark = value_of(words, &["--set-mark", "--set-xmark", "--or-mark"]).and_then(number);
+    let target = match (jump, goto, mark) {
+        ("MARK" | "CONNMARK", _, Some(number)) => Target::Mark(number),
+        ("MARK", ..) => return draft.unneeded(lines, "linkbal's marks are its own"),
+        ("CONNMARK", ..) => {
+            let why = "linkbal keeps the uplink of a connection in its mark by itself";
+            return draft.unneeded(lines, why);
+        }
+        ("TCPMSS", ..) => {
+            let why = "linkbal clamps the MSS by itself: see `mtu` of an uplink";
+            return draft.unneeded(lines, why);
+        }
+        ("RETURN", ..) => Target::Return,
+        ("ACCEPT", ..) => Target::Accept,
+        (_, Some(chain), _) => Target::Goto(chain.into()),
+        (chain, ..) => Target::Jump(chain.into()),
+    };
+    let added = words.iter().position(|word| ADDED.contains(word)).unwrap_or_default();
+    let first = words.get(added).is_some_and(|word| matches!(*word, "-I" | "--insert"));
+    let number = words.get(added.saturating_add(2)).and_then(|word| word.parse().ok());
+    facts.chained.push(Chained {
+        chain: words.get(added.saturating_add(1)).copied().unwrap_or_default().into(),
+        words: words.iter().map(|word| (*word).to_owned()).collect(),
+        target,
+        place: first.then(|| number.unwrap_or(1)),
+        ipv6,
+        lines,
+    });
+}
+
+/// Takes `--option=value` apart.
+fn apart<'a>(word: &&'a str) -> Vec<&'a str> {
+    match word.split_once('=') {
+        Some((option, value)) if option.starts_with("--") => vec![option, value],
+        _ => vec![*word],
+    }
+}
+
+/// Parses a mark, without its mask.
+pub(super) fn number(text: &str) -> Option<u32> {
+    if is_unmarked(text) {
+        return Some(0);
+    }
+    let text = text.split('/').next().unwrap_or_default();
+    match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}

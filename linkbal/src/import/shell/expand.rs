@@ -1,0 +1,154 @@
+//! Values of variables, and words with these filled in.
+
+use std::collections::BTreeMap;
+
+use super::{MAX_TURNS, MAX_VALUE, UNKNOWN};
+
+/// Longest line with its variables filled in, in bytes.
+const MAX_LINE: usize = 16_384;
+
+/// A value, and the turns of loops in which it is so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Value {
+    pub(super) text: String,
+    /// Numbers of loops, each with the number of the turn.
+    pub(super) turns: BTreeMap<usize, usize>,
+}
+
+impl Value {
+    /// Returns a value that is the same in all turns.
+    pub(super) fn fixed(text: impl Into<String>) -> Value {
+        Value { text: text.into(), turns: BTreeMap::new() }
+    }
+
+    pub(super) fn unknown() -> Value {
+        Value::fixed(UNKNOWN)
+    }
+
+    /// Returns the turns in which both are so; `None` if there are none.
+    fn together(&self, other: &Value) -> Option<BTreeMap<usize, usize>> {
+        let differs = |(number, turn): (&usize, &usize)| {
+            other.turns.get(number).is_some_and(|known| known != turn)
+        };
+        if self.turns.iter().any(differs) {
+            return None;
+        }
+        let mut turns = self.turns.clone();
+        turns.extend(&other.turns);
+        Some(turns)
+    }
+}
+
+/// The variables by name, each with a value for each turn of the loops that it depends on.
+#[derive(Debug, Default)]
+pub(super) struct Values(BTreeMap<String, Vec<Value>>);
+
+/// Words of a command, once for each combination of turns.
+pub(super) struct Combinations {
+    pub(super) all: Vec<Vec<String>>,
+    /// Set if there are more.
+    pub(super) beyond: bool,
+}
+
+impl Values {
+    pub(super) fn set(&mut self, name: &str, values: Vec<Value>) {
+        self.0.insert(name.to_owned(), values);
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// Returns the words with their variables filled in. An unquoted variable with spaces is several
+    /// words.
+    pub(super) fn combinations(&self, words: &[String]) -> Combinations {
+        // Spaces within words are spaces between words afterwards.
+        let line = words.join(" ");
+        let values = self.all(&line);
+        let beyond = values.len() > MAX_TURNS;
+        let words = |value: Value| value.text.split_whitespace().map(str::to_owned).collect();
+        Combinations { all: values.into_iter().take(MAX_TURNS).map(words).collect(), beyond }
+    }
+
+    /// Returns a word with its variables filled in: once for each turn that it depends on.
+    pub(super) fn expand(&self, word: &str) -> Vec<Value> {
+        let mut all = self.all(word);
+        all.truncate(MAX_TURNS);
+        // A value that doubles itself has no end.
+        if all.iter().any(|value| value.text.len() > MAX_VALUE) {
+            return vec![Value::unknown()];
+        }
+        all
+    }
+
+    /// Fills in variables; returns one value more than the most if there are more.
+    fn all(&self, text: &str) -> Vec<Value> {
+        let mut all = vec![Value::default()];
+        let mut rest = text;
+        while let Some(at) = rest.find(['$', '`']) {
+            let (before, from) = rest.split_at(at);
+            all.iter_mut().for_each(|value| value.text.push_str(before));
+            let (values, after) = self.variable(from);
+            let join = |value: &Value| {
+                let together = values.iter().filter_map(|other| {
+                    let turns = value.together(other)?;
+                    Some(Value { turns, text: format!("{}{}", value.text, other.text) })
+                });
+                together.collect::<Vec<_>>()
+            };
+            all = all.iter().flat_map(join).take(MAX_TURNS.saturating_add(1)).collect();
+            if all.iter().any(|value| value.text.len() > MAX_LINE) {
+                return vec![Value::unknown()];
+            }
+            rest = after;
+        }
+        all.iter_mut().for_each(|value| value.text.push_str(rest));
+        all
+    }
+
+    /// Returns the values of what begins with `$` or a backtick, and what is behind it.
+    fn variable<'t>(&self, text: &'t str) -> (Vec<Value>, &'t str) {
+        let unknown = || vec![Value::unknown()];
+        if let Some(run) = text.strip_prefix('`') {
+            let end = run.find('`').map_or(run.len(), |end| end.saturating_add(1));
+            return (unknown(), run.get(end..).unwrap_or_default());
+        }
+        let after = &text[1..];
+        if after.starts_with('(') {
+            return (unknown(), behind_parentheses(after));
+        }
+        if let Some(braced) = after.strip_prefix('{') {
+            let end = braced.find('}').unwrap_or(braced.len());
+            let (name, rest) = braced.split_at(end);
+            let rest = rest.strip_prefix('}').unwrap_or(rest);
+            let values = self.0.get(name.trim_end_matches("[@]")).cloned();
+            // A default stands behind `:-`.
+            let default = || name.split_once(":-").map(|(_, default)| vec![Value::fixed(default)]);
+            return (values.or_else(default).unwrap_or_else(unknown), rest);
+        }
+        let end =
+            after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+        let (name, rest) = after.split_at(end);
+        if name.is_empty() {
+            let skip = after.chars().next().map_or(0, char::len_utf8);
+            return (unknown(), &after[skip..]);
+        }
+        (self.0.get(name).cloned().unwrap_or_else(unknown), rest)
+    }
+}
+
+/// Returns the text behind the closing parenthesis.
+fn behind_parentheses(text: &str) -> &str {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth = depth.saturating_add(1),
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth == 0 {
+            return &text[at.saturating_add(c.len_utf8())..];
+        }
+    }
+    ""
+}

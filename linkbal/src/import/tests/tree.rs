@@ -1,0 +1,47 @@
+//! The language of VyOS and EdgeOS.
+
+use super::*;
+
+const HEALTH: &str = "set load-balancing wan interface-health eth0 nexthop 203.0.113.1\n\
+                      set load-balancing wan interface-health eth1 nexthop 198.51.100.1\n";
+
+#[test]
+fn the_last_value_counts() {
+    let text = HEALTH.to_owned()
+        + "set load-balancing wan interface-health eth0 failure-count 3\n\
+           set load-balancing wan interface-health eth0 failure-count 7\n\
+           set load-balancing wan interface-health eth1 failure-count 3\n\
+           set load-balancing wan interface-health eth1 failure-count 7\n\
+           set load-balancing wan interface-health eth1 failure-count 3\n\
+           set load-balancing wan rule 10 interface eth0 weight 1\n\
+           set load-balancing wan rule 10 interface eth1 weight 2\n\
+           set load-balancing wan rule 10 interface eth0 weight 9\n";
+    let (_, config) = imported(Kind::Vyos, &text, None);
+    assert_eq!(shares(&config), [("eth0", 1, 9), ("eth1", 1, 2)]);
+    let counts = config.uplinks.iter().map(|uplink| uplink.probe.failure_count);
+    assert_eq!(counts.collect::<Vec<_>>(), [7, 3]);
+}
+
+#[test]
+fn a_rule_with_a_limit_is_a_comment() {
+    for condition in ["limit rate 10", "some thing"] {
+        let text = format!(
+            "{HEALTH}set load-balancing wan rule 10 interface eth1\n\
+             set load-balancing wan rule 10 {condition}\n\
+             set load-balancing wan rule 20 interface eth0\n"
+        );
+        let (translated, config) = imported(Kind::Vyos, &text, None);
+        assert_eq!(shares(&config), [("eth0", 1, 1), ("eth1", 2, 1)], "{condition}");
+        assert!(notes(&translated, NoteKind::Untranslated, 3, "a comment"), "{translated:#?}");
+    }
+}
+
+#[test]
+fn a_comment_within_quotes_is_none() {
+    let text = "load-balancing {\n wan {\n  interface-health eth0 {\n   nexthop dhcp\n  }\n\
+                interface-health eth1 {\n   nexthop dhcp\n  }\n\
+                rule 10 {\n   description \"paths /srv/* by eth0\"\n   protocol tcp\n\
+                interface eth1 {\n   }\n  }\n /* don't */\n rule 20 {\n  interface eth0 {\n  }\n }\n } /* end */\n}\n";
+    let (_, config) = imported(Kind::Vyos, text, None);
+    assert_eq!(members(&config, 0), [("eth1", 1, 1)]);
+}
