@@ -553,7 +553,7 @@ impl Engine {
         self.update_known_avoided();
     }
 
-    /// Has the datapath use the uplinks that are usable, and ends the flows of those that no longer are.
+    /// Tells the datapath which uplinks are usable, and ends the flows of those that no longer are.
     fn set_usable(&mut self) {
         self.datapath.set_usable(standby::usable(&self.context), &mut self.output);
         self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);

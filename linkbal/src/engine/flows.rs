@@ -28,7 +28,7 @@ pub(super) struct FlowTermination {
 pub struct Former {
     /// The index that its flows carry.
     pub index: u32,
-    /// Its interface; `None` if that is not known.
+    /// Name of the interface; `None` if that is not known.
     pub interface: Option<String>,
     /// Set if its flows are reset. Others move, rather than stay: there is nothing to wait for.
     pub reset: bool,

@@ -13,6 +13,7 @@ mod probe;
 mod routes;
 mod shares;
 mod sort;
+mod uplink;
 
 use self::facts::Facts;
 use super::{

@@ -65,6 +65,7 @@ fn ruleset(uplinks: &[NftUplink], mask: u32) -> String {
         uplinks,
         mask: MarkMask(mask),
         lan,
+        lan_indexes: Vec::new(),
         others: true,
         bridged: false,
         ipsec: true,

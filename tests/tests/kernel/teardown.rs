@@ -89,6 +89,7 @@ async fn add_nft_table(kernel: &mut Kernel) -> Result<()> {
     let nft = Nft {
         uplinks: Vec::new(),
         mask: MarkMask(DEFAULT_MASK),
+        lan_indexes: Vec::new(),
         lan: Vec::new(),
         others: false,
         bridged: false,

@@ -2,7 +2,7 @@
 
 use super::{
     facts::{DefaultRoute, Facts, HostRoute},
-    routes::id_of,
+    uplink::id_of,
 };
 use crate::import::{
     model::{Draft, Member, Policy, Rule, Setting},

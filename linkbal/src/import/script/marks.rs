@@ -8,7 +8,7 @@ use super::{
     conditions::{self, State},
     facts::{Facts, IpRule},
     ip_rule, limit_family,
-    order::policy_of,
+    uplink::policy_of,
 };
 use crate::import::{
     model::{Draft, Rule},

@@ -2,14 +2,11 @@
 //! mark stands.
 
 use super::{
-    facts::{DefaultRoute, Facts, IpRule},
+    facts::{Facts, IpRule},
     host, ip_rule, marks,
-    routes::id_of,
+    uplink::policy_of,
 };
-use crate::import::{
-    model::{Draft, Member, Policy},
-    note::Lines,
-};
+use crate::import::model::Draft;
 
 /// Makes rules: of routes to single destinations, of ip rules, and of marks.
 pub(super) fn rules(draft: &mut Draft, facts: &Facts) {
@@ -48,32 +45,4 @@ fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) {
     if let Some(marked) = marked {
         marks::write(draft, facts, &ordered, marked);
     }
-}
-
-/// Returns the uplinks of the default route that an ip rule leads to; `None` for that of the main
-/// table.
-///
-/// # Errors
-/// The reason why there are none.
-pub(super) fn policy_of(facts: &Facts, rule: &IpRule) -> Result<Option<Policy>, String> {
-    if rule.table.is_empty() {
-        return Ok(None);
-    }
-    let same = |route: &&DefaultRoute| route.table == rule.table && route.ipv6 == rule.ipv6;
-    let member = |route: &DefaultRoute| {
-        Some(Member {
-            uplink: id_of(facts, route.gateway, route.device.as_deref())?,
-            tier: 1,
-            weight: route.weight.unwrap_or(1),
-            lines: route.lines.clone(),
-        })
-    };
-    let members: Vec<Member> = facts.defaults.iter().filter(same).filter_map(member).collect();
-    if members.is_empty() {
-        let family = if rule.ipv6 { " of IPv6" } else { "" };
-        let table = &rule.table;
-        return Err(format!("the script makes no default route{family} in the table `{table}`"));
-    }
-    let lines: Lines = rule.lines.clone();
-    Ok(Some(Policy { members, lines, ..Policy::default() }))
 }

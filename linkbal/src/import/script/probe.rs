@@ -3,7 +3,8 @@
 use super::{
     facts::{Facts, Ping, looks_like_device},
     lines_of,
-    routes::{id_of, value_of},
+    routes::value_of,
+    uplink::id_of,
 };
 use crate::import::{
     model::{Draft, Setting},

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{
     facts::{DefaultRoute, Facts, HostRoute},
     lines_of, shares,
+    uplink::id_of,
 };
 use crate::import::{
     model::{Device, Draft, Setting, Uplink},
@@ -170,42 +171,6 @@ fn by_network(facts: &Facts, gateway: IpAddr) -> Option<(String, Lines)> {
         })
     };
     addresses.map(|(device, _, lines)| (device.clone(), lines.clone())).or_else(routes)
-}
-
-/// Returns the name by which an uplink is known before it has one.
-pub(super) fn id_of(
-    facts: &Facts,
-    gateway: Option<IpAddr>,
-    device: Option<&str>,
-) -> Option<String> {
-    let shared = |device: &str| {
-        let mut gateways: Vec<IpAddr> = facts
-            .defaults
-            .iter()
-            .filter(|route| route.device.as_deref() == Some(device))
-            .filter_map(|route| route.gateway)
-            // An uplink has one router of each family.
-            .filter(|other| gateway.is_none_or(|gateway| gateway.is_ipv6() == other.is_ipv6()))
-            .collect();
-        gateways.sort_unstable();
-        gateways.dedup();
-        gateways.len() > 1
-    };
-    match (device, gateway) {
-        (Some(device), Some(gateway)) if shared(device) => {
-            Some(format!("{device}-{gateway}").replace(['.', ':'], "-"))
-        }
-        (Some(device), _) => Some(device.to_owned()),
-        (None, Some(gateway)) => {
-            let same =
-                |route: &&DefaultRoute| route.gateway == Some(gateway) && route.device.is_some();
-            match facts.defaults.iter().find(same) {
-                Some(route) => id_of(facts, Some(gateway), route.device.as_deref()),
-                None => Some(format!("gw-{gateway}").replace(['.', ':'], "-")),
-            }
-        }
-        (None, None) => None,
-    }
 }
 
 fn add_uplink(draft: &mut Draft, facts: &Facts, route: &DefaultRoute, lines: Lines) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     facts::{DefaultRoute, Facts},
-    routes::id_of,
+    uplink::id_of,
 };
 use crate::import::{
     model::{Draft, Member, Policy},

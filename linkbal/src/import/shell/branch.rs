@@ -8,9 +8,9 @@ const UNDOING: [&str; 10] = [
 /// The branch of `case` that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Branch {
-    /// Its patterns; set if all so far are those of a branch that undoes things.
+    /// The patterns of it; set if all so far are those of a branch that undoes things.
     Patterns(Option<bool>),
-    /// Its commands; set if it undoes things.
+    /// The commands of it; set if it undoes things.
     Commands(bool),
 }
 
