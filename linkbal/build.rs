@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -33,6 +33,7 @@ fn main() -> Result<()> {
     }
     add_linker_to_path()?;
     leave_out_paths()?;
+    share_target_dir()?;
     // SAFETY: a build script has no other threads here.
     unsafe {
         // A release compiler refuses the one unstable feature of aya-ebpf without this.
@@ -56,8 +57,26 @@ fn main() -> Result<()> {
     strip_dwarf(&object).with_context(|| format!("failed to strip {}", object.display()))
 }
 
+fn out_dir() -> Result<PathBuf> {
+    Ok(env::var_os("OUT_DIR").context("OUT_DIR is not set")?.into())
+}
+
 fn object_path() -> Result<PathBuf> {
-    Ok(PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?).join("linkbal"))
+    Ok(out_dir()?.join("linkbal"))
+}
+
+/// Lets all runs of this script for a profile share the directory in which aya-build has cargo build the
+/// object: each set of features has a run of its own, and they all make the same object.
+fn share_target_dir() -> Result<()> {
+    let own = out_dir()?.join("aya-build");
+    // OUT_DIR is PROFILE/build/linkbal-HASH/out.
+    let shared = own.ancestors().nth(4).context("OUT_DIR is too short")?.join("ebpf");
+    fs::create_dir_all(&shared)?;
+    if fs::read_link(&own).is_ok_and(|to| to == shared) {
+        return Ok(());
+    }
+    let _ = fs::remove_dir_all(&own);
+    symlink(&shared, &own).with_context(|| format!("failed to link {}", own.display()))
 }
 
 /// Removes DWARF, six sevenths of the object: bpf-linker makes BTF of it, and nobody reads it after that.
@@ -100,8 +119,7 @@ fn add_linker_to_path() -> Result<()> {
 
 /// Makes cargo run the compiler by [`WITHOUT_PATHS`].
 fn leave_out_paths() -> Result<()> {
-    let wrapper =
-        PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?).join("rustc");
+    let wrapper = out_dir()?.join("rustc");
     fs::write(&wrapper, WITHOUT_PATHS)?;
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;

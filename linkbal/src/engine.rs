@@ -56,7 +56,7 @@ use self::{
         drift::{Drift, PauseChange},
         handover::Handover,
         lan::interfaces::LanInterfaces,
-        lease::Leases,
+        lease::{self, Leases},
         network::{Link, NetworkEvent, Snapshot, route_command},
         reconcile::{Reconciler, SETTLE},
         refusals::Refusals,
@@ -434,7 +434,10 @@ impl Engine {
                 snapshot.links.remove(&ifindex);
                 self.check_readiness();
             }
-            NetworkEvent::AddressGone { ifindex } => self.drift.went_down(ifindex, now),
+            NetworkEvent::AddressGone { ifindex } => {
+                self.drift.went_down(ifindex, now);
+                lease::address_gone(&mut self.context, ifindex);
+            }
             NetworkEvent::ResourceChanged { what, by } => {
                 self.drift.changed(what, by, now);
                 self.update_pause();

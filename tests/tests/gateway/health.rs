@@ -41,7 +41,7 @@ fn load(gateway: &Gateway, seconds: &str) -> Vec<Process> {
         });
         [serving, running.unwrap()]
     };
-    let tcp = spawn("5301", &["-P", "8"]);
+    let tcp = spawn("5301", &["-P", "16"]);
     let udp = spawn("5302", &["-u", "-b", "2M", "-P", "3", "-l", "32"]);
     tcp.into_iter().chain(udp).collect()
 }

@@ -198,3 +198,28 @@ fn news_of_another_interface_gives_the_partner_no_more_time() {
     }
     assert_eq!(world.engine.up(), UpMask(0x0002_0002));
 }
+
+#[test]
+fn probes_that_are_lost_before_a_handover_is_seen_blame_nobody() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    take(&mut world.kernel);
+    world.answers = [NONE_ANSWERS; 2];
+    for ifindex in IFINDEX {
+        world.engine.handle_event(Event::Network(NetworkEvent::AddressGone { ifindex }), world.now);
+    }
+    // The observation takes its time.
+    world.late = Some(Vec::new());
+    let seen = world.now + ms(900);
+    world.run_until(seen);
+    assert_eq!(world.engine.up(), BOTH);
+    for command in world.late.take().unwrap_or_default() {
+        world.perform(command);
+    }
+    let end = world.now + ms(2000);
+    assert_eq!(harms(&world.run_until(end).decisions()), 0);
+    world.answers = [ALL_ANSWER; 2];
+    let commands = change(&mut world, |kernel| kernel.addresses = machine().addresses);
+    assert_eq!(harms(&commands), 0, "{commands:?}");
+    assert_eq!(world.engine.up(), BOTH, "it has nothing to prove");
+}

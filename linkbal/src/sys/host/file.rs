@@ -152,7 +152,8 @@ fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     rewrite(path, |file| file.write_all(contents))
 }
 
-/// Replaces a file by what `fill` writes, as [`replace`] does; returns what that returns.
+/// Replaces a file of linkbal's own by what `fill` writes, as [`replace`] does; returns what that
+/// returns. What a process leaves that is killed meanwhile is overwritten by the next one.
 ///
 /// # Errors
 ///
@@ -161,17 +162,25 @@ pub(crate) fn rewrite<T>(
     path: &Path,
     fill: impl FnOnce(&mut File) -> io::Result<T>,
 ) -> io::Result<T> {
+    rewrite_by(path, &own_draft_of(path), fill)
+}
+
+/// Replaces a file by a draft that `fill` writes.
+fn rewrite_by<T>(
+    path: &Path,
+    draft: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<T>,
+) -> io::Result<T> {
     let _lent = descriptors::lend();
     let folder = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder)?;
-    let draft = draft_of(path);
-    let written = write_draft(&draft, fill).and_then(|filled| {
+    let written = write_draft(draft, fill).and_then(|filled| {
         make_room(path)?;
-        fs::rename(&draft, path).map(|()| filled)
+        fs::rename(draft, path).map(|()| filled)
     });
     if written.is_err() {
         // On a full disk, a half one is in the way.
-        let _ = fs::remove_file(&draft);
+        let _ = fs::remove_file(draft);
     }
     let filled = written?;
     // The name, too, must be on the disk.
@@ -211,7 +220,13 @@ pub(crate) fn is_text(path: &Path, text: &str) -> bool {
         && read_text(path, LARGE).is_ok_and(|found| found == text)
 }
 
-/// Returns the name under which this process writes a file before it takes its place: no other
+/// Returns the name under which a file of linkbal's own is written before it takes its place: nobody
+/// else has files in those folders.
+fn own_draft_of(path: &Path) -> PathBuf {
+    beside(path, ".draft")
+}
+
+/// Returns the name under which this process writes another file before it takes its place: no other
 /// file's, and no other process's.
 fn draft_of(path: &Path) -> PathBuf {
     beside(path, &format!(".draft{}", std::process::id()))
@@ -226,7 +241,7 @@ fn beside(path: &Path, addition: &str) -> PathBuf {
 
 fn write_draft<T>(draft: &Path, fill: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
     make_room(draft)?;
-    // What an earlier process of this number left of an interrupted write.
+    // What an earlier process left of an interrupted write.
     match fs::remove_file(draft) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -9,7 +9,7 @@ use std::{
 
 use nix::unistd::{AccessFlags, access};
 
-use super::rewrite;
+use super::{draft_of, rewrite_by};
 
 /// Returns the file itself, where `path` is a link, and its folder.
 fn real(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
@@ -37,7 +37,7 @@ pub(crate) fn check(path: &Path) -> io::Result<()> {
 pub(crate) fn exchange(path: &Path, contents: &[u8]) -> io::Result<()> {
     let (path, _) = real(path)?;
     let former = fs::metadata(&path)?;
-    rewrite(&path, |file| {
+    rewrite_by(&path, &draft_of(&path), |file| {
         let drafted = file.metadata()?;
         if (drafted.uid(), drafted.gid()) != (former.uid(), former.gid()) {
             fchown(&*file, Some(former.uid()), Some(former.gid()))?;
@@ -80,7 +80,7 @@ mod tests {
         for path in &paths {
             exchange(path, b"new").expect("written");
             // The old contents stand after a failure.
-            let failed = rewrite(path, |_| fs::read(&missing));
+            let failed = rewrite_by(path, &draft_of(path), |_| fs::read(&missing));
             assert!(failed.is_err());
             assert_eq!(fs::read(path).expect("read"), b"new", "{}", path.display());
             fs::write(path, "old").expect("written");

@@ -67,7 +67,7 @@ proptest! {
         let folder = tempdir().expect("a folder");
         let path = folder.path().join("values.json");
         let whole = json(&known);
-        let spoilt = if of_draft { draft_of(&path) } else { path.clone() };
+        let spoilt = if of_draft { own_draft_of(&path) } else { path.clone() };
         spoil(&spoilt, &whole, how, cut);
         // Never an error, and never a part.
         prop_assert!(values(&path).is_empty());
@@ -85,7 +85,7 @@ fn a_crash_in_the_middle_of_a_write_leaves_the_old_file() {
     let old = Values::from([("a".into(), 1)]);
     store_json(&path, &old);
     // As far as it had come.
-    fs::write(draft_of(&path), b"{\"a\"").expect("written");
+    fs::write(own_draft_of(&path), b"{\"a\"").expect("written");
     assert_eq!(values(&path), old);
 }
 
