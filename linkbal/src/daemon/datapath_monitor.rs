@@ -106,8 +106,10 @@ impl Daemon {
         if !self.config.accelerate.takes_shortcuts() {
             return;
         }
+        let lent = descriptors::lend();
         let everywhere = self.ipsec(now);
         let obstacles = Obstacles { everywhere, ingress: self.datapath.behind() };
+        drop(lent);
         if self.monitor.obstacles.as_ref() != Some(&obstacles) {
             self.monitor.obstacles = Some(obstacles.clone());
             self.feed(Some(Event::Obstacles(obstacles)), now);
