@@ -15,7 +15,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Then build it once more, in another clone of the last commit, and fail if a byte differs
+    /// Then build it once more, in a copy of the sources at another path, and fail if a byte differs
     #[arg(long)]
     twice: bool,
 }
@@ -46,11 +46,17 @@ pub(crate) fn release_binary() -> Result<PathBuf> {
 
 const RELEASE: [&str; 5] = ["build", "--release", "--locked", "--package", "linkbal"];
 
-/// Builds the release binary in another clone, and compares it.
+/// Builds the release binary in a copy of the sources, and compares it.
 fn again(binary: &Path) -> Result<()> {
-    let clone = another_clone()?;
-    succeed(cargo(RELEASE).current_dir(&clone).env_remove("CARGO_TARGET_DIR"))?;
-    let second = clone.join("target/release/linkbal");
+    let copy = target_dir()?.join("another/copy");
+    let _ = fs::remove_dir_all(&copy);
+    fs::create_dir_all(&copy).with_context(|| format!("failed to create {}", copy.display()))?;
+    let mut script = Command::new("sh");
+    script.current_dir(workspace()).env("COPY", &copy);
+    let files = "tar -c --exclude=./target --exclude=./.git . | tar -x -C \"$COPY\"";
+    succeed(script.args(["-e", "-c", files]))?;
+    succeed(cargo(RELEASE).current_dir(&copy).env_remove("CARGO_TARGET_DIR"))?;
+    let second = copy.join("target/release/linkbal");
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("failed to read {}", path.display()));
     ensure!(
@@ -59,7 +65,7 @@ fn again(binary: &Path) -> Result<()> {
         binary.display(),
         second.display()
     );
-    println!("a second build in {} has the same bytes", clone.display());
+    println!("a second build in {} has the same bytes", copy.display());
     Ok(())
 }
 
