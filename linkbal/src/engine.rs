@@ -56,7 +56,7 @@ use self::{
         drift::{Drift, PauseChange},
         handover::Handover,
         lan::interfaces::LanInterfaces,
-        lease::{self, Leases},
+        lease::Leases,
         network::{Link, NetworkEvent, Snapshot, route_command},
         reconcile::{Reconciler, SETTLE},
         refusals::Refusals,
@@ -436,7 +436,12 @@ impl Engine {
             }
             NetworkEvent::AddressGone { ifindex } => {
                 self.drift.went_down(ifindex, now);
-                lease::address_gone(&mut self.context, ifindex);
+                let name = snapshot.links.get(&ifindex).map(|link| &link.name);
+                let mut uplinks = self.context.uplinks.iter();
+                if uplinks.any(|uplink| Some(&uplink.config.interface) == name) {
+                    self.drift.address_gone(now);
+                    self.update_pause();
+                }
             }
             NetworkEvent::ResourceChanged { what, by } => {
                 self.drift.changed(what, by, now);
@@ -497,7 +502,8 @@ impl Engine {
         }
     }
 
-    /// Pauses probes while something that linkbal set up is undone: no target could answer.
+    /// Pauses probes while something that linkbal set up is undone, or an address of an uplink is gone and
+    /// not yet seen to be: no target could answer.
     fn update_pause(&mut self) {
         let event = match self.drift.pause_change() {
             Some(PauseChange::Begins(until)) => HealthEvent::Paused(Pause::Drift, until),

@@ -124,8 +124,8 @@ pub struct RoundStart {
 pub enum Pause {
     /// The uplink has lost its address for a moment.
     NoAddress,
-    /// Something that linkbal set up is undone. Rounds that failed before that was known do not
-    /// count.
+    /// Something that linkbal set up is undone, or an address has just gone. Rounds that failed before
+    /// that was known do not count.
     Drift,
 }
 

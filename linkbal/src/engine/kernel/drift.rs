@@ -115,6 +115,11 @@ impl Drift {
         self.recently_down.insert(ifindex, now);
     }
 
+    /// Notes that an uplink lost an address, which may be the only one that it had.
+    pub(in crate::engine) fn address_gone(&mut self, now: Duration) {
+        self.probe_pauses.begin(now, now);
+    }
+
     /// Notes that an observation begins.
     pub(in crate::engine) const fn observation_started(&mut self, now: Duration) {
         self.observed_from = now;

@@ -47,9 +47,6 @@ use crate::{
 /// Time for which an address or route that is gone is held.
 pub(in crate::engine) const GRACE: Duration = Duration::from_secs(5);
 
-/// Time for which an observation may take to show what an address that is gone means.
-const UNSEEN: Duration = Duration::from_secs(1);
-
 /// The leases of all uplinks: their addresses and gateways, wherever they come from.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Leases {
@@ -430,19 +427,6 @@ impl Leases {
             }
             let fwmark = context.fwmark(index);
             output.push(Command::ForgetConnections { family, fwmark });
-        }
-    }
-}
-
-/// Pauses the probes of the uplinks on an interface that lost an address, until an observation shows
-/// which: that one may be all that an uplink had, and says nothing of its line.
-pub(in crate::engine) fn address_gone(context: &mut Context, ifindex: u32) {
-    let (Some(snapshot), now) = (&context.snapshot, context.now) else { return };
-    let Some(name) = snapshot.links.get(&ifindex).map(|link| &link.name) else { return };
-    let event = HealthEvent::Paused(Pause::NoAddress, now + UNSEEN);
-    for uplink in context.uplinks.iter_mut().filter(|uplink| uplink.config.interface == *name) {
-        for family in Family::ALL {
-            uplink.health[family].handle(&event, now);
         }
     }
 }

@@ -223,3 +223,18 @@ fn probes_that_are_lost_before_a_handover_is_seen_blame_nobody() {
     assert_eq!(harms(&commands), 0, "{commands:?}");
     assert_eq!(world.engine.up(), BOTH, "it has nothing to prove");
 }
+
+#[test]
+fn addresses_that_come_and_go_for_ever_hide_no_dead_line() {
+    let mut world = World::with_config(&config(), machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    world.answers[A as usize] = NONE_ANSWERS;
+    let found = (0..300).find(|_| {
+        let gone = NetworkEvent::AddressGone { ifindex: IFINDEX[A as usize] };
+        world.engine.handle_event(Event::Network(gone), world.now);
+        let next = world.now + ms(100);
+        world.run_until(next);
+        world.engine.up() == UpMask(0x0002_0002)
+    });
+    assert!(found.is_some(), "it is up after 30 s");
+}

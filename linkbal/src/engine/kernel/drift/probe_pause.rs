@@ -1,4 +1,4 @@
-//! Probe pauses while what linkbal set up is undone.
+//! Probe pauses while what linkbal set up is undone, or an address of an uplink is gone.
 //!
 //! A probe that is under way meanwhile may be lost for that, which says nothing of its uplink. Only
 //! few pauses are made: somebody who undoes things for ever is no reason to keep a dead uplink.
