@@ -14,11 +14,16 @@ use object::{
     elf::SHT_STRTAB,
 };
 
-/// Runs the compiler of the eBPF object so that no path of this machine gets into its BTF: equal sources
-/// make equal objects. aya-build leaves no other way to add flags of the compiler.
-const WITHOUT_PATHS: &str = r#"#!/bin/sh
+/// Runs the compiler of the eBPF object so that equal sources make equal objects: no path of this machine
+/// gets into its BTF, and LLVM, which orders some types of the BTF by their addresses, has the same ones
+/// each time, where that may be asked for. aya-build leaves no other way to add flags of the compiler.
+const REPRODUCIBLE: &str = r#"#!/bin/sh
+sysroot=$("$1" --print sysroot)
+if setarch --addr-no-randomize true 2>/dev/null; then
+    set -- setarch --addr-no-randomize "$@"
+fi
 exec "$@" --remap-path-prefix="$LINKBAL_WORKSPACE=/linkbal" --remap-path-prefix="$LINKBAL_CARGO_HOME=/cargo" \
-    --remap-path-prefix="$("$1" --print sysroot)=/rust"
+    --remap-path-prefix="$sysroot=/rust"
 "#;
 
 /// The toolchain that `cargo xtask setup` links if there is no nightly.
@@ -32,7 +37,7 @@ fn main() -> Result<()> {
         return leave_out();
     }
     add_linker_to_path()?;
-    leave_out_paths()?;
+    make_reproducible()?;
     share_target_dir()?;
     // SAFETY: a build script has no other threads here.
     unsafe {
@@ -117,10 +122,10 @@ fn add_linker_to_path() -> Result<()> {
     Ok(())
 }
 
-/// Makes cargo run the compiler by [`WITHOUT_PATHS`].
-fn leave_out_paths() -> Result<()> {
+/// Lets cargo run the compiler by [`REPRODUCIBLE`].
+fn make_reproducible() -> Result<()> {
     let wrapper = out_dir()?.join("rustc");
-    fs::write(&wrapper, WITHOUT_PATHS)?;
+    fs::write(&wrapper, REPRODUCIBLE)?;
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let home = PathBuf::from(env::var_os("HOME").unwrap_or_default());

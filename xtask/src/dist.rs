@@ -12,11 +12,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     architecture::Architecture,
-    build::another_clone,
     process::{ask, cargo, succeed, target_dir, workspace},
     setup::{Need, setup},
     vm,
@@ -72,6 +71,22 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Clones the last commit to another path, where a build must give the same bytes; returns that path.
+///
+/// # Errors
+/// If there are changes that are not committed, or git fails.
+fn another_clone() -> Result<PathBuf> {
+    let mut status = Command::new("git");
+    status.current_dir(workspace()).args(["status", "--porcelain"]);
+    let changed = ask(&mut status).context("failed to ask git for changes")?;
+    ensure!(changed.is_empty(), "commit first: a clone has only what is committed");
+    let clone = target_dir()?.join("another/clone");
+    let _ = fs::remove_dir_all(&clone);
+    let mut git = Command::new("git");
+    succeed(git.args(["clone", "--quiet"]).arg(workspace()).arg(&clone))?;
+    Ok(clone)
+}
+
 /// Makes the packages in another clone, and compares all sums.
 fn again(architectures: &[Architecture], folder: &Path) -> Result<()> {
     let clone = another_clone()?;
@@ -83,7 +98,7 @@ fn again(architectures: &[Architecture], folder: &Path) -> Result<()> {
     let sums = |folder: &Path| fs::read_to_string(folder.join("SHA256SUMS"));
     let (first, second) = (sums(folder)?, sums(&clone.join("target/packages"))?);
     let differ: Vec<_> = second.lines().filter(|line| !first.contains(line)).collect();
-    anyhow::ensure!(
+    ensure!(
         first == second,
         "a second build differs, compare its files with those of the first one:\n{}\nin {}",
         differ.join("\n"),
@@ -116,7 +131,7 @@ fn sum(folder: &Path) -> Result<()> {
     let mut names: Vec<PathBuf> = entries.collect::<Result<_>>()?;
     names.sort();
     let sums = Command::new("sha256sum").current_dir(folder).args(&names).output()?;
-    anyhow::ensure!(sums.status.success(), "sha256sum failed ({})", sums.status);
+    ensure!(sums.status.success(), "sha256sum failed ({})", sums.status);
     fs::write(folder.join("SHA256SUMS"), &sums.stdout).context("failed to write SHA256SUMS")?;
     print!("{}", String::from_utf8_lossy(&sums.stdout));
     println!("in {}", folder.display());

@@ -27,7 +27,7 @@ enum Verb {
     /// Install what is missing to build, run and test: Debian packages and the eBPF toolchain
     Setup,
     /// Build target/release/linkbal
-    Build(build::Arguments),
+    Build,
     /// Make packages for gateways in target/packages: .deb, tarball, sums and list of crates
     Dist(dist::Arguments),
     /// Run linkbal with a configuration, or its lab where there is none
@@ -55,7 +55,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Verb::parse() {
         Verb::Setup => setup::setup_and_report(),
-        Verb::Build(arguments) => build::build(&arguments),
+        Verb::Build => build::build(),
         Verb::Dist(arguments) => dist::dist(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
