@@ -90,8 +90,13 @@ impl Architecture {
     }
 
     /// Returns flags of the compiler: static, and without paths of this machine.
+    ///
+    /// A static program finds no symbols at run time, and the crate getrandom then takes the kernel for
+    /// one without that call: it waits for `/dev/random`, at a boot without entropy for ever, where the
+    /// call would have the kernel gather some.
     fn flags(self) -> Result<OsString> {
         let mut flags = OsString::from("-C target-feature=+crt-static");
+        flags.push(r#" --cfg getrandom_backend="linux_getrandom""#);
         for (path, name) in [(workspace().to_owned(), "linkbal"), (cargo_home()?, "cargo")] {
             flags.push(" --remap-path-prefix=");
             flags.push(path);

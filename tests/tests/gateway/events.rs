@@ -201,7 +201,10 @@ fn a_hook_that_hangs_is_killed_with_its_children_and_the_next_event_gets_its_tur
     assert!(process.exists(), "the events waited for the hook");
     let turns = wait_for_text(&folder.path().join("turns"), |text| text.lines().count() == 3);
     assert_eq!(turns, "2\n3\n4\n");
-    assert!(!process.join("exe").exists(), "the child of the hook is alive");
+    wait::until("the end of the hook's child", LIMIT, || {
+        Ok((!process.join("exe").exists()).then_some(()))
+    })
+    .unwrap();
     let log = gateway.daemon.log();
     assert!(log.contains("the hook failed for event 1: it was killed after 10 s"), "{log}");
 }

@@ -231,7 +231,9 @@ fn a_hook_on_a_hung_mount_is_started_once_and_runs_again_afterwards() {
     in_mount_namespace(|| {
         let [folder, seen] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let (hook, seen) = (folder.path().join("hook"), seen.path().join("seen"));
-        fs::write(&hook, format!("#!/bin/sh\necho run >> {}\n", seen.display())).unwrap();
+        // Without `exec`, the shell would read its file once more after it has written.
+        let script = format!("#!/bin/sh\nexec sh -c 'echo run >> {}'\n", seen.display());
+        fs::write(&hook, script).unwrap();
         fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
         let lab = Lab::new(&UplinkSpec::pair()).unwrap();
         let mut gateway =
@@ -242,7 +244,9 @@ fn a_hook_on_a_hung_mount_is_started_once_and_runs_again_afterwards() {
             gateway.daemon.run(&["enable", "isp-a"]).unwrap();
         };
         events(&gateway);
-        wait::until("the hook", LIMIT, || Ok(seen.exists().then_some(()))).unwrap();
+        // Four addresses came up, and two requests were made.
+        let runs = || fs::read_to_string(&seen).unwrap_or_default().lines().count();
+        wait::until("the hook", LIMIT, || Ok((runs() == 6).then_some(()))).unwrap();
         let dead = HungMount::new(folder.path()).unwrap();
         events(&gateway);
         let told = |words: &str| {
