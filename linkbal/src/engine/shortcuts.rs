@@ -7,11 +7,14 @@ use std::collections::BTreeSet;
 use super::{
     command::Command,
     context::{Context, Output},
-    kernel::{lan, network::Snapshot},
+    kernel::{desired::is_strict, lan, network::Snapshot},
     obstacles::{Obstacle, Obstacles, Scope},
     report::Report,
 };
 use crate::config::{Config, Uplink};
+
+/// Without this sysctl each packet that the kernel gets would be invalid, and the flow would hang.
+const STRICT: &str = "net.netfilter.nf_conntrack_tcp_be_liberal is 0";
 
 /// The obstacles that are known, and what was told of them.
 #[derive(Debug, Default)]
@@ -82,6 +85,7 @@ impl Shortcuts {
         let at_ingress =
             uplinks.chain(lan).filter_map(|name| self.at_ingress(Some(snapshot), name));
         let at_ingress = at_ingress.filter(|found| matches!(found, Obstacle::Ingress { .. }));
+        // A sysctl that is refused is told by whoever sets it.
         at_ingress.chain(self.everywhere()).collect()
     }
 
@@ -107,7 +111,9 @@ impl Shortcuts {
     }
 
     fn of_interface(&self, snapshot: Option<&Snapshot>, interface: &str) -> Option<Obstacle> {
-        self.everywhere().or_else(|| self.at_ingress(snapshot, interface))
+        let strict = snapshot.is_some_and(is_strict);
+        let strict = strict.then(|| Obstacle::Everywhere(STRICT.into()));
+        self.everywhere().or(strict).or_else(|| self.at_ingress(snapshot, interface))
     }
 
     fn everywhere(&self) -> Option<Obstacle> {

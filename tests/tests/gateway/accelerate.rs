@@ -30,9 +30,12 @@ pub(crate) fn nft(gateway: &Namespace, script: &str) {
 #[test]
 fn established_flows_take_shortcuts_both_ways_and_nothing_is_lost() {
     let mut gateway = start();
-    let liberal =
-        |gateway: &Gateway| gateway.lab.gateway.sysctl("net.netfilter.nf_conntrack_tcp_be_liberal");
-    assert_eq!(liberal(&gateway).unwrap(), "1");
+    let tracking = |gateway: &Gateway| {
+        let names = ["be_liberal", "ignore_invalid_rst", "timeout_unacknowledged"];
+        let value = |name| format!("net.netfilter.nf_conntrack_tcp_{name}");
+        names.map(|name| gateway.lab.gateway.sysctl(&value(name)).unwrap())
+    };
+    assert_eq!(tracking(&gateway), ["1", "1", "7440"]);
     let flows = gateway.long_flows(10);
     wait_for_shortcuts(&gateway, 500);
     let before = flows.reports();
@@ -42,7 +45,7 @@ fn established_flows_take_shortcuts_both_ways_and_nothing_is_lost() {
     let counted = ["up", "down"].map(|way| counted[way].as_u64().unwrap());
     assert!(counted.iter().all(|packets| *packets >= 1000), "{counted:?}");
     gateway.daemon.stop(Signal::SIGINT).unwrap();
-    assert_eq!(liberal(&gateway).unwrap(), "0");
+    assert_eq!(tracking(&gateway), ["0", "0", "300"]);
 }
 
 /// Checks that the administrator's firewall has its say about flows that have begun, each way.

@@ -30,7 +30,7 @@ fn wait_for_shortcuts_by(gateway: &Gateway, uplink: usize) {
 }
 
 /// Checks that the flows of the first uplink take shortcuts, and go on.
-fn assert_taken(gateway: &Gateway) {
+pub(crate) fn assert_taken(gateway: &Gateway) {
     let flows = gateway.long_flows(FLOWS);
     wait_for_shortcuts_by(gateway, 0);
     let before = flows.reports();

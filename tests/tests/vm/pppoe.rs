@@ -14,9 +14,10 @@ use socket2::{Domain, Socket, Type};
 
 use self::line::{Client, Concentrator, PPP, advertise, clear, link};
 use crate::fixture::{Gateway, LIMIT, is_udp, on, uplink_status, wait_for_move};
-use crate::flowtable;
 use crate::kernel::{fwmark, routes, rules, tracked_by};
 use crate::lines::{assert_stay, equal_lab, with_slow_probes};
+use crate::shortcuts::accelerated;
+use crate::{accelerate, flowtable};
 
 /// The port on which servers send and receive as much as they can, all by the line.
 const BULK: u16 = 9000;
@@ -191,18 +192,27 @@ fn a_pppoe_uplink_is_used_while_it_lasts_and_by_its_next_address_after_a_redial(
 }
 
 /// Checks that the kernel's flowtable serves a line, though its packets have no link-layer header.
-#[test]
-fn flows_by_a_line_are_in_the_flowtable() {
+/// Checks flows by a dialled line with `accelerate` in its configuration, by `assert_fast`.
+fn check_fast(accelerate: fn(&str) -> String, assert_fast: fn(&Gateway)) {
     let lab = lab();
     let _router = advertise(&lab);
     let _concentrator = Concentrator::start(&lab, 7);
-    let gateway = Gateway::start_degraded(lab, |config| flowtable::offloading(&dialled(config)));
+    let mut gateway = Gateway::start_degraded(lab, |config| accelerate(&dialled(config)));
     let client = Client::start(&gateway.lab, "defaultroute");
     client.wait_for_line(&gateway.lab, 7);
-    let mut gateway = gateway;
     wait_for_address(&mut gateway, 7);
-    flowtable::assert_offloads(&gateway);
+    assert_fast(&gateway);
     for family in Family::ALL {
         assert_full_packets_fit(&gateway, family);
     }
+}
+
+#[test]
+fn flows_by_a_line_are_in_the_flowtable() {
+    check_fast(flowtable::offloading, flowtable::assert_offloads);
+}
+
+#[test]
+fn flows_by_a_line_take_shortcuts() {
+    check_fast(accelerated, accelerate::assert_taken);
 }

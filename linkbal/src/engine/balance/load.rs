@@ -1,8 +1,9 @@
 //! The load of the uplinks, and which of them are full.
 //!
 //! Rates come from counters that are read about once a second, smoothed over `SMOOTHING`. The
-//! counters of an uplink's interface cover all traffic: that of the LAN and local traffic. Uplinks
-//! that share an interface are told apart by the datapath, which sees the LAN's packets alone.
+//! counters of an uplink's interface cover all traffic: that of the LAN and local traffic. Some drivers
+//! leave out what passes at the driver itself; the datapath counts that, but the LAN's packets alone: the
+//! larger of both counts. Uplinks that share an interface are told apart by the datapath.
 //!
 //! An uplink is full once the rate has been at `spillover` of the capacity or above for `FILLING`,
 //! in either direction, and no longer once both have been below `RELIEF` of that for `EMPTYING`.
@@ -53,7 +54,7 @@ pub struct Counts {
 /// The load of one uplink.
 #[derive(Clone, Debug, Default)]
 pub struct Load {
-    last: Option<(Duration, Octets)>,
+    last: Option<(Duration, Vec<Octets>)>,
     /// Smoothed bits per second, down and up.
     rates: [f64; 2],
     full: bool,
@@ -82,33 +83,37 @@ impl Load {
         (self.down() / capacity.down as f64).max(self.up() / capacity.up as f64)
     }
 
-    /// Stores the counters of `now`; `None` if there are no counters.
-    pub(in crate::engine) fn count(&mut self, traffic: Option<Octets>, now: Duration) {
-        let Some(traffic) = traffic else {
+    /// Stores the counters of `now`, of which the one that grew most says the rate, in each direction. Without
+    /// any, nothing flows.
+    pub(in crate::engine) fn count(&mut self, counters: &[Octets], now: Duration) {
+        if counters.is_empty() {
             self.last = None;
             self.rates = [0.0; 2];
             return;
-        };
-        let Some((then, before)) = self.last else {
-            self.last = Some((now, traffic));
+        }
+        let Some((then, before)) = &self.last else {
+            self.last = Some((now, counters.into()));
             return;
         };
-        let elapsed = now.saturating_sub(then);
+        let elapsed = now.saturating_sub(*then);
         if elapsed < SHORTEST {
             return;
         }
-        self.last = Some((now, traffic));
-        let passed = [(traffic.down, before.down), (traffic.up, before.up)];
+        // The counters of a recreated interface begin at zero.
+        let passed = |of: fn(&Octets) -> u64| {
+            let each = counters.iter().zip(before);
+            each.map(|(after, before)| of(after).saturating_sub(of(before))).max().unwrap_or(0)
+        };
+        let passed = [passed(|octets| octets.down), passed(|octets| octets.up)];
         let weight = 1.0 - (-elapsed.as_secs_f64() / SMOOTHING.as_secs_f64()).exp();
-        for (rate, (after, before)) in self.rates.iter_mut().zip(passed) {
-            // The counters of a recreated interface begin at zero.
-            let bits = 8.0 * after.saturating_sub(before) as f64;
-            *rate += weight * (bits / elapsed.as_secs_f64() - *rate);
+        for (rate, bytes) in self.rates.iter_mut().zip(passed) {
+            *rate += weight * (8.0 * bytes as f64 / elapsed.as_secs_f64() - *rate);
         }
+        self.last = Some((now, counters.into()));
     }
 
     /// Forgets the last counters: those that follow may be others.
-    pub(in crate::engine) const fn restart(&mut self) {
+    pub(in crate::engine) fn restart(&mut self) {
         self.last = None;
     }
 

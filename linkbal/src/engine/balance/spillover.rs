@@ -24,12 +24,12 @@ pub(in crate::engine) fn count(
     let mut reports = Vec::new();
     for uplink in uplinks.iter_mut() {
         let interface = &uplink.config.interface;
-        let traffic = if sharing[interface] > 1 {
-            counts.uplinks.get(&uplink.index)
-        } else {
-            counts.interfaces.get(interface)
+        let own = counts.uplinks.get(&uplink.index);
+        let traffic: Vec<_> = match (sharing[interface] > 1, counts.interfaces.get(interface)) {
+            (true, _) => own.into_iter().copied().collect(),
+            (false, all) => all.into_iter().chain(own.filter(|_| all.is_some())).copied().collect(),
         };
-        uplink.load.count(traffic.copied(), now);
+        uplink.load.count(&traffic, now);
         reports.extend(judge(uplink, now));
     }
     reports

@@ -100,3 +100,19 @@ fn another_datapath_is_told_again() {
     assert!(told < at(|command| matches!(command, Command::Attach(_))), "{commands:?}");
     assert_eq!(scopes(&commands), [scope(0b11, &[])]);
 }
+
+#[test]
+fn there_are_no_shortcuts_while_connection_tracking_would_take_their_packets_for_invalid() {
+    const LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
+    let config = format!("{CONFIG}\n{WITH_SHORTCUTS}");
+    let mut machine = machine();
+    machine.sysctls.insert(LIBERAL.into(), "0".into());
+    let mut world = World::with_config(&config, machine, UpMask::default());
+    world.run_until(ms(1000));
+    assert_eq!(world.kernel.sysctls[LIBERAL], "1");
+    assert_eq!(scopes(&told(&mut world, &nothing())), [scope(0b11, &[])]);
+    world.kernel.sysctls.insert(LIBERAL.into(), "0".into());
+    world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
+    let commands = world.run_until(ms(2000)).heard();
+    assert_eq!(scopes(&commands)[0], scope(0, &[2]), "{commands:?}");
+}

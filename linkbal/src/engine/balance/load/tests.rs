@@ -22,8 +22,8 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-const fn traffic(down: u64) -> Option<Octets> {
-    Some(Octets { down, up: down / 10 })
+const fn traffic(down: u64) -> [Octets; 1] {
+    [Octets { down, up: down / 10 }]
 }
 
 /// Returns the seconds after which a load becomes full or not, given its rate in Mbit/s for each
@@ -32,7 +32,7 @@ fn turns(rates: impl IntoIterator<Item = u64>) -> Vec<(u64, bool)> {
     let capacity = Capacity { down: 100 * MBIT, up: 10 * MBIT };
     let (mut load, mut bytes, mut turns) = (Load::default(), 0, Vec::new());
     for (second, rate) in (0..).zip(rates) {
-        load.count(traffic(bytes), s(second));
+        load.count(&traffic(bytes), s(second));
         turns.extend(load.judge(capacity, 0.9, s(second)).map(|full| (second, full)));
         bytes += rate * MBIT / 8;
     }
@@ -44,33 +44,43 @@ fn hold(rate: u64, seconds: usize) -> impl Iterator<Item = u64> {
 }
 
 #[test]
+fn what_an_interface_does_not_count_is_counted_by_the_datapath() {
+    let mut load = Load::default();
+    for second in 0..=30 {
+        let interface = Octets { down: 0, up: second * 100_000 };
+        load.count(&[interface, traffic(second * 1_000_000)[0]], s(second));
+    }
+    assert!((load.down() / 8e6 - 1.0).abs() < 0.001 && (load.up() / 8e5 - 1.0).abs() < 0.001);
+}
+
+#[test]
 fn the_rate_follows_the_counters_within_seconds() {
     let mut load = Load::default();
     for second in 0..=3 {
-        load.count(traffic(second * 1_000_000), s(second));
+        load.count(&traffic(second * 1_000_000), s(second));
     }
     assert!((load.down() / 8e6 - 0.632).abs() < 0.001, "after one time constant: {}", load.down());
     for second in 4..=30 {
-        load.count(traffic(second * 1_000_000), s(second));
+        load.count(&traffic(second * 1_000_000), s(second));
     }
     assert!((load.down() / 8e6 - 1.0).abs() < 0.001 && (load.up() / 8e5 - 1.0).abs() < 0.001);
-    load.count(None, s(31));
+    load.count(&[], s(31));
     assert_eq!((load.down(), load.up()), (0.0, 0.0), "without an interface nothing flows");
 }
 
 #[test]
 fn an_interface_that_was_made_anew_is_no_burst() {
     let mut load = Load::default();
-    load.count(traffic(1 << 40), s(0));
-    load.count(traffic(0), s(1));
+    load.count(&traffic(1 << 40), s(0));
+    load.count(&traffic(0), s(1));
     assert_eq!(load.down(), 0.0);
-    load.count(traffic(1_000_000), s(2));
+    load.count(&traffic(1_000_000), s(2));
     assert!(load.down() < 8e6);
     // Read twice at once, as after a delay: counted with the next one.
     let before = load.down();
-    load.count(traffic(1_100_000), s(2) + Duration::from_millis(1));
+    load.count(&traffic(1_100_000), s(2) + Duration::from_millis(1));
     assert_eq!(load.down(), before);
-    load.count(traffic(1_000_000), s(3));
+    load.count(&traffic(1_000_000), s(3));
     assert!(load.down() < before);
 }
 
@@ -89,8 +99,8 @@ fn bursts_fill_nothing_and_pauses_empty_nothing() {
 #[test]
 fn the_busier_direction_counts() {
     let mut load = Load::default();
-    load.count(Some(Octets::default()), s(0));
-    load.count(Some(Octets { down: 0, up: 1_000_000 }), s(60));
+    load.count(&[Octets::default()], s(0));
+    load.count(&[Octets { down: 0, up: 1_000_000 }], s(60));
     let used = load.share(Capacity { down: 100 * MBIT, up: MBIT });
     assert!((used * 60.0 - 8.0).abs() < 0.01, "{used}");
 }

@@ -18,6 +18,14 @@ const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
 /// (Documentation/networking/nf_conntrack-sysctl.rst): it sees few of the packets of flows with
 /// shortcuts.
 const LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
+/// The same for a reset, which would be invalid, and so dropped, after 2 GiB that it has not seen
+/// (`nf_conntrack_tcp_packet` in net/netfilter/nf_conntrack_proto_tcp.c, since Linux 5.14).
+const RESETS: &str = "net/netfilter/nf_conntrack_tcp_ignore_invalid_rst";
+/// Seconds that a connection lives whose last data was not acknowledged, as far as connection tracking
+/// has seen: with shortcuts any connection, for an idle one has no packet that acknowledges what it knows.
+const UNACKNOWLEDGED: &str = "net/netfilter/nf_conntrack_tcp_timeout_unacknowledged";
+/// The least time that an idle connection may be given (RFC 5382 section 5), in seconds.
+const IDLE: u64 = 7440;
 const BRIDGES: [&str; 2] =
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
@@ -27,7 +35,7 @@ pub fn watched(config: &Config) -> Vec<String> {
         .map(forwarding)
         .into_iter()
         .chain(REFLECTION)
-        .chain([IPSEC, LIBERAL])
+        .chain([IPSEC, LIBERAL, RESETS, UNACKNOWLEDGED])
         .chain(BRIDGES)
         .map(String::from)
         .collect();
@@ -48,6 +56,11 @@ fn interfaces(config: &Config) -> BTreeSet<&str> {
 /// Returns whether packets of bridges pass nft before they reach the bridge itself.
 pub(super) fn bridges_call_nft(snapshot: &Snapshot) -> bool {
     BRIDGES.iter().any(|path| snapshot.sysctls.get(*path).is_some_and(|value| value != "0"))
+}
+
+/// Returns whether connection tracking would take packets of flows with shortcuts for invalid.
+pub fn is_strict(snapshot: &Snapshot) -> bool {
+    snapshot.sysctls.get(LIBERAL).is_some_and(|value| value == "0")
 }
 
 /// Returns the sysctls to set: forwarding on where there is a LAN; loose source validation where it
@@ -83,8 +96,13 @@ pub(super) fn wanted(
     let forwarding =
         Family::ALL.map(forwarding).into_iter().filter(|_| has_lan && !uplinks.is_empty());
     let reflection = REFLECTION.into_iter().filter(|_| config.local_balance);
-    let liberal = config.accelerate.takes_shortcuts().then_some(LIBERAL);
+    let shortcuts = config.accelerate.takes_shortcuts();
+    let liberal = [LIBERAL, RESETS].into_iter().filter(|_| shortcuts);
     let off = forwarding.chain(reflection).chain(liberal).filter(|path| value(path) == Some("0"));
     wanted.extend(off.map(|path| (path.to_string(), "1".into())));
+    let idle = value(UNACKNOWLEDGED).and_then(|seconds| seconds.parse().ok());
+    if shortcuts && idle.is_some_and(|seconds: u64| seconds < IDLE) {
+        wanted.push((UNACKNOWLEDGED.into(), IDLE.to_string()));
+    }
     wanted
 }
