@@ -20,7 +20,7 @@
 use crate::{
     maps::{
         counter::Counter,
-        flow::{Flow, FlowKey, INBOUND, tcp_state},
+        flow::{Flow, FlowKey, INBOUND, Proposal, tcp_state},
         settings::Settings,
         uplink::NO_UPLINK,
     },
@@ -123,8 +123,14 @@ fn route<P: Packet, T: Tables>(
             tables.count(outcome);
             tables.count_uplink(known, packet.length(), outcome);
             request.recheck(&flow, tables);
-            let fwmark = mask.propose(old_fwmark, known);
-            return Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash });
+            let (fwmark, hash) = (mask.propose(old_fwmark, known), request.epoch_or_hash);
+            if settings.shortcuts != 0 {
+                // Compared where it leaves.
+                tables.write_proposal(hash, |Proposal { flow, .. }| {
+                    (flow.tcp_ack, flow.tcp_end) = (tcp.ack, tcp.end);
+                });
+            }
+            return Ok(Verdict::Propose { fwmark, hash });
         }
         FlowAction::Reselect => {}
     }

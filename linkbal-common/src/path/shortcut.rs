@@ -39,8 +39,9 @@ use crate::{
 };
 
 /// Ports of flows that are read: DNS, by the datapath itself, and control connections for which the
-/// kernel has helpers: FTP, TFTP, H.323, PPTP, SIP, SANE, IRC, Amanda (net/netfilter/nf_conntrack_*.c).
-const HELPED: [u16; 10] = [21, 53, 69, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
+/// kernel has helpers: FTP, TFTP, SNMP, H.323, PPTP, SIP, SANE, IRC, Amanda
+/// (net/netfilter/nf_conntrack_*.c).
+const HELPED: [u16; 12] = [21, 53, 69, 161, 162, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
 
 /// Returns the EtherType of a family, in network byte order.
 #[inline(always)]
@@ -215,13 +216,13 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
         return;
     }
     let stored = tables.with_request(|request| {
-        if parse(packet, &mut request.key).is_err() {
-            return;
-        }
+        let Ok((_, tcp)) = parse(packet, &mut request.key) else { return };
         let key = &request.key;
+        // The kernel changes the numbers of some connections (synproxy, helpers that change what they read).
         let same = key.destination == flow.destination
             && key.destination_port == flow.destination_port
-            && (key.protocol, key.family) == (flow.protocol, flow.family);
+            && (key.protocol, key.family) == (flow.protocol, flow.family)
+            && (tcp.ack, tcp.end) == (proposal.flow.tcp_ack, proposal.flow.tcp_end);
         if !same {
             return;
         }

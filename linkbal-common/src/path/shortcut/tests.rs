@@ -322,6 +322,35 @@ fn only_plain_packets_take_shortcuts() {
 }
 
 #[test]
+fn connections_whose_numbers_the_kernel_changes_have_no_shortcut() {
+    let segment = |macs: [usize; 2], from: End, [sequence, acknowledged]: [u32; 2]| {
+        let [source, destination] = macs.map(|mac| MACS[mac]);
+        let builder = PacketBuilder::ethernet2(source, destination).ipv4(from.0, SERVER.0, 64);
+        let builder = builder.tcp(from.1, SERVER.1, sequence, 1000).ack(acknowledged);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"payload").expect("a vector takes all");
+        bytes
+    };
+    for (numbers, stored) in [([100, 200], true), ([150, 200], false), ([100, 250], false)] {
+        let mut gateway = Gateway::new();
+        for _ in 0..2 {
+            gateway.0.now_s += 1;
+            let bytes = segment([1, 0], HOST, [100, 200]);
+            let frame = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
+            let Verdict::Propose { fwmark, hash } = ingress(&frame, &gateway.0) else {
+                panic!("the first packet of a second asks");
+            };
+            let bytes = segment([2, 3], OUTSIDE, numbers);
+            let frame = ModelPacket::frame(&bytes);
+            let leaving = ModelPacket { ifindex: WAN[0], fwmark, hash, ..frame };
+            let _ = wan_egress(&leaving, &gateway.0, LAN);
+            store_up(&leaving, &gateway.0, LAN);
+        }
+        assert_eq!(!gateway.0.shortcuts.borrow().is_empty(), stored, "{numbers:?}");
+    }
+}
+
+#[test]
 fn segments_must_fit_the_interface() {
     let bytes = tcp(0x10, 3000, 64);
     let fits = |gso_size, mtu| {
