@@ -84,7 +84,7 @@ fn a_new_route_is_followed() {
 }
 
 #[test]
-fn a_flushed_ruleset_disturbs_nothing() {
+fn a_flushed_ruleset_moves_no_flow() {
     let (gateway, flows) = with_flows();
     let before = flows.reports();
     gateway.lab.gateway.run("nft", &["flush", "ruleset"]).unwrap();
@@ -94,7 +94,13 @@ fn a_flushed_ruleset_disturbs_nothing() {
     })
     .unwrap();
     wait_for_shortcuts(&gateway, PACKETS);
-    assert_undisturbed(&flows, &before, 4 * FLOWS, |_| true);
+    wait_for_answers(&flows);
+    // The packet of a second that is left to the kernel may have met it without translation.
+    let gone = |old: &FlowReport, new: &FlowReport| new.losses > old.losses + 1;
+    let now = flows.reports();
+    let gone: Vec<_> = before.iter().zip(&now).filter(|(old, new)| gone(old, new)).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+    assert!(now.iter().all(|flow| !flow.closed && flow.moved == 0), "{now:?}");
 }
 
 #[test]
