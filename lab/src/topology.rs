@@ -94,6 +94,13 @@ pub struct Lab {
     _turn: Turn,
 }
 
+/// Returns the section of linkbal's configuration with the mode that the variable `LAB_ACCELERATE` names, if any.
+#[must_use]
+pub fn accelerate() -> String {
+    let mode = env::var("LAB_ACCELERATE");
+    mode.map(|mode| format!("[accelerate]\nmode = \"{mode}\"\n\n")).unwrap_or_default()
+}
+
 impl Lab {
     /// Builds the lab; namespaces left by labs that were killed are removed first.
     ///
@@ -147,9 +154,7 @@ impl Lab {
     /// defaults.
     #[must_use]
     pub fn config(&self) -> String {
-        let mode = env::var("LAB_ACCELERATE");
-        let mode = mode.map(|mode| format!("[accelerate]\nmode = \"{mode}\"\n\n"));
-        let mut text = mode.unwrap_or_default();
+        let mut text = accelerate();
         let _ = writeln!(text, "[lan]\ninterfaces = [\"{LAN_INTERFACE}\"]\n");
         for Uplink { spec, .. } in &self.uplinks {
             let UplinkSpec { name, interface, weight } = spec;

@@ -9,7 +9,7 @@ use std::fs;
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::topology::{Lab, StandbyGateway, UplinkSpec};
+use linkbal_lab::topology::{self, Lab, StandbyGateway, UplinkSpec};
 use linkbal_lab::traffic::{FlowReport, LongFlows};
 use linkbal_lab::wait;
 use serde_json::Value;
@@ -144,7 +144,7 @@ fn configuration(lab: &Lab, seed: &TempDir) -> String {
     wanted.extend(targets.map(|(target, ..)| target));
     wanted.extend(["203.0.113.1", "203.0.113.2", "2001:db8:a::1", "2001:db8:a::2"]);
     wanted.extend(["198.51.100.1", "198.51.100.2", "2001:db8:b::1", "2001:db8:b::2"]);
-    replacements.apply(files::LINKBAL, &wanted)
+    topology::accelerate() + &replacements.apply(files::LINKBAL, &wanted)
 }
 
 /// Checks that none of the chosen flows, at least `least`, died, moved or failed.
