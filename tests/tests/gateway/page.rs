@@ -16,6 +16,9 @@ use crate::fixture::{Gateway, LIMIT, installed, linkbal, uplink_status};
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const PAGE: &str = "http://127.0.0.1:9480/";
 
+/// A key in WebDriver.
+const ENTER: &str = "\u{e007}";
+
 /// Starts a gateway that serves the page, with a token in `folder`.
 fn start(folder: &tempfile::TempDir) -> Gateway {
     let token = folder.path().join("token");
@@ -39,11 +42,11 @@ fn begin(gateway: &mut Gateway, config: &str) {
     gateway.daemon = next;
 }
 
-/// Writes the token into the dialog.
+/// Writes the token into the dialog, and ends it by the keyboard.
 fn give_token(browser: &Browser) {
     browser.click("#token");
     browser.write("#ask-input", TOKEN);
-    browser.click("#ask-yes");
+    browser.press(ENTER);
     browser.wait_for("buttons", "document.querySelector('button[data-verb]') !== null");
 }
 
