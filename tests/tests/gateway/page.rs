@@ -154,6 +154,25 @@ fn the_page_has_words_for_what_is_rare() {
     let said = "os alvos respondem; qualidade degradada: latência 350,2\u{a0}ms (limite 300\u{a0}ms), \
                 perda 7,5\u{a0}% (limite 5\u{a0}%); what nobody knows";
     assert_eq!(browser.run_async(&told), said);
+    // Questions about flows without ports, and about those of the gateway.
+    let flow = "{ client: '10.0.0.5', destination: '203.0.113.7'";
+    let gre = format!("{flow}, protocol: 'gre' }}");
+    let other = format!("{flow}, protocol: '89' }}");
+    let own = "{ client: '::', client_port: 7, destination: '192.0.2.1', destination_port: 53, \
+               protocol: 'udp' }";
+    let asked = format!(
+        "import('/page/explain.js').then(({{ explainFlow }}) => {{ const asked = []; \
+         const real = window.fetch; \
+         window.fetch = (path) => {{ asked.push(path); throw new Error('not sent'); }}; \
+         [{gre}, {other}, {own}].forEach(explainFlow); window.fetch = real; return asked; }})"
+    );
+    let questions = serde_json::json!([
+        "/v1/explain?source=10.0.0.5&destination=203.0.113.7&protocol=47",
+        "/v1/explain?source=10.0.0.5&destination=203.0.113.7&protocol=89",
+        "/v1/explain?source=0.0.0.0&destination=192.0.2.1&destination_port=53&protocol=17\
+         &source_port=7&from_gateway=true",
+    ]);
+    assert_eq!(browser.run_async(&asked), questions);
     // One uplink of a worse tier, which gets no new flows.
     let waiting = "Promise.all([import('/page/overview.js'), fetch('/v1/status')]) \
         .then(async ([page, answer]) => { const status = await answer.json(); \
