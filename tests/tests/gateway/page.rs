@@ -173,6 +173,16 @@ fn the_page_has_words_for_what_is_rare() {
          &source_port=7&from_gateway=true",
     ]);
     assert_eq!(browser.run_async(&asked), questions);
+    // Events whose numbers begin anew.
+    let again = "import('/page/events.js').then((page) => { \
+        const event = (sequence, run, reason) => ({ sequence, run, reason, kind: 'lan', \
+        severity: 'info', time: '2026-11-22T05:56:21Z' }); \
+        page.addEvent(event(900001, 'a', 'before')); \
+        page.addGap({ after: '900001-a', next: null }); \
+        page.addEvent(event(1, 'b', 'one')); page.addEvent(event(900001, 'b', 'after')); \
+        page.showEvents(); const items = [...document.querySelectorAll('#event-list li')]; \
+        return items.slice(0, 4).map((item) => item.lastChild.textContent.split(' ').at(-1)); })";
+    assert_eq!(browser.run_async(again), serde_json::json!(["after", "one", "aqui.", "before"]));
     // One uplink of a worse tier, which gets no new flows.
     let waiting = "Promise.all([import('/page/overview.js'), fetch('/v1/status')]) \
         .then(async ([page, answer]) => { const status = await answer.json(); \
