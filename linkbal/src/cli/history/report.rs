@@ -217,7 +217,9 @@ impl MonthReport {
     fn text(&self, month: Month, seconds: u64, zone: &Zone) -> String {
         let uptime = percent(self.up_s, self.measured_s(), 3);
         let outages = match (&self.longest, self.outages) {
-            (None, _) => "no outage".into(),
+            (None, _) if self.down_s == 0 => "no outage".into(),
+            // Its outages began in another month, or are no longer kept.
+            (None, _) => format!("down {}", short_duration(self.down_s)),
             (Some(longest), outages) => {
                 let (down, began) = (short_duration(self.down_s), zone.speak(&longest.begin));
                 let worst = if outages == 1 { "" } else { "worst " };
@@ -300,6 +302,17 @@ mod tests {
             "isp-a ipv4\n  July 2026      100.000 %  no outage\n                            \
              measured for 5.3 %\n"
         );
+    }
+
+    #[test]
+    fn a_month_that_was_down_by_an_outage_of_another_one_says_so() {
+        let mut report = report();
+        report.lines.values_mut().for_each(|line| {
+            let month = line.months.values_mut().next().expect("a month");
+            (month.outages, month.longest) = (0, None);
+            line.outages.clear();
+        });
+        assert_eq!(report.text(&Zone::utc()), "isp-a ipv4\n  July 2026       99.908 %  down 41m\n");
     }
 
     #[test]
