@@ -183,6 +183,18 @@ fn the_page_has_words_for_what_is_rare() {
         page.showEvents(); const items = [...document.querySelectorAll('#event-list li')]; \
         return items.slice(0, 4).map((item) => item.lastChild.textContent.split(' ').at(-1)); })";
     assert_eq!(browser.run_async(again), serde_json::json!(["after", "one", "aqui.", "before"]));
+    // Drills, by their last updates.
+    let drills = "import('/page/overview.js').then(({ drillFault }) => [ \
+        { step: 'over' }, \
+        { step: 'done', found_down_ms: [['ipv4', 412]], up_again_ms: 9000 }, \
+        { step: 'done', found_down_ms: [['ipv4', 412], ['ipv6', null]], up_again_ms: null }, \
+        ].map((update) => drillFault(`{}\\n${JSON.stringify(update)}\\n`, 'a')))";
+    let faults = serde_json::json!([
+        "A simulação de falha em a foi interrompida.",
+        null,
+        "A falha não foi percebida em IPv6. a ainda não voltou.",
+    ]);
+    assert_eq!(browser.run_async(drills), faults);
     // One uplink of a worse tier, which gets no new flows.
     let waiting = "Promise.all([import('/page/overview.js'), fetch('/v1/status')]) \
         .then(async ([page, answer]) => { const status = await answer.json(); \
