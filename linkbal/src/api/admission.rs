@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use axum::{Router, body::Body, response::IntoResponse as _};
 use futures::FutureExt as _;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -41,6 +41,7 @@ use tokio::{
 
 use self::timeouts::StallTimeout;
 use super::{
+    client::RELOAD_TIMEOUT,
     error::{ApiError, ErrorCode, PROBLEM},
     events::is_following,
     flows::FlowReaders,
@@ -63,7 +64,7 @@ const MAX_STREAMS: usize = MAX_CONNECTIONS / 2;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest duration of a connection that is not a stream.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+const LIMITS: Limits = Limits { usual: Duration::from_secs(60), reload: RELOAD_TIMEOUT };
 
 /// Longest head of a request, in bytes, and most lines of one.
 const MAX_HEAD: usize = 16 << 10;
@@ -190,6 +191,15 @@ pub(super) struct Pool {
     connections: VecDeque<Connection>,
     streams: Arc<Semaphore>,
     flow_readers: FlowReaders,
+    limits: Limits,
+}
+
+/// Longest durations of connections.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    usual: Duration,
+    /// That of one that waits for another configuration.
+    reload: Duration,
 }
 
 impl Default for Pool {
@@ -198,6 +208,7 @@ impl Default for Pool {
             connections: VecDeque::new(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             flow_readers: FlowReaders::new(),
+            limits: LIMITS,
         }
     }
 }
@@ -232,7 +243,9 @@ impl Pool {
             has_request: Arc::clone(&has_request),
             streams,
             stream_permit: Mutex::new(None),
+            is_slow: AtomicBool::new(false),
             flow_readers: self.flow_readers.clone(),
+            limits: self.limits,
         };
         let router = router.clone();
         let task = tokio::spawn(async move {
@@ -263,7 +276,10 @@ struct Session {
     streams: Arc<Semaphore>,
     /// The permit of a stream, while this is one.
     stream_permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Set if it waits for another configuration.
+    is_slow: AtomicBool,
     flow_readers: FlowReaders,
+    limits: Limits,
 }
 
 impl Session {
@@ -277,11 +293,16 @@ impl Session {
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(StallTimeout::new(stream)), service_fn(answer));
         let mut connection = std::pin::pin!(connection);
-        let ended = timeout(RESPONSE_TIMEOUT, connection.as_mut()).await;
+        let ended = timeout(self.limits.usual, connection.as_mut()).await;
         let is_stream = self.stream_permit.lock().is_ok_and(|permit| permit.is_some());
         let ended = match ended {
             // A stream may last as long as the client likes.
             Err(_) if is_stream => connection.await,
+            Err(_) if self.is_slow.load(Ordering::Relaxed) => {
+                let more = self.limits.reload.saturating_sub(self.limits.usual);
+                let Ok(ended) = timeout(more, connection).await else { return };
+                ended
+            }
             Err(_) => return,
             Ok(ended) => ended,
         };
@@ -297,6 +318,7 @@ impl Session {
     ) -> Result<Response<Body>, Infallible> {
         request.extensions_mut().insert(self.flow_readers.clone());
         self.has_request.store(true, Ordering::Relaxed);
+        self.is_slow.store(changes_configuration(&request), Ordering::Relaxed);
         if is_stream(&request) {
             let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
                 return Ok(too_many(TOO_MANY_STREAMS).into_response());
@@ -316,6 +338,12 @@ fn is_stream<B>(request: &Request<B>) -> bool {
     let is_table = path == "/v1/flows" || path == "/v1/clients";
     let follows = path == "/v1/events" && is_following(request.headers());
     is_table || follows || path.ends_with("/drill")
+}
+
+/// Returns whether a request has to wait until another configuration is in force.
+fn changes_configuration<B>(request: &Request<B>) -> bool {
+    let paths = ["/v1/reload", "/v1/configuration/try", "/v1/confirm", "/v1/undo"];
+    request.method() == Method::POST && paths.contains(&request.uri().path())
 }
 
 #[cfg(test)]

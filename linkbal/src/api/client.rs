@@ -33,7 +33,8 @@ use crate::sys::host::{instance::Instance, privilege::only_root};
 /// Longest time for an answer of the daemon.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest time for an answer if the daemon must read and compile a configuration first.
+/// Longest time for an answer if the daemon must read and compile a configuration first; the daemon gives
+/// itself as much.
 pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Error for a daemon that has another API.

@@ -8,7 +8,7 @@ mod fallback;
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -20,6 +20,7 @@ use super::{
     extract::{Asked, NoQuery},
     notify::ReceiverStatus,
     rules::RuleUse,
+    tcp::WithoutToken,
 };
 use crate::{engine::kernel::conflict::Conflict, sys::datapath::memory::MapMemory};
 
@@ -109,7 +110,7 @@ pub struct Status {
 pub struct LastGoodStatus {
     /// Time at which it was stored, RFC 3339, UTC.
     pub saved: String,
-    /// Fault of the file.
+    /// Fault of the file; by TCP without the token, it has none of its lines.
     pub reason: String,
 }
 
@@ -132,8 +133,24 @@ pub struct ConfigurationStatus {
 pub struct RefusedConfiguration {
     /// Time at which it was refused, RFC 3339, UTC.
     pub since: String,
-    /// The reason, over one line or several.
+    /// The reason, over one line or several; by TCP without the token, it has no line of the file.
     pub error: String,
+}
+
+impl ConfigurationStatus {
+    /// Leaves out lines of the file, which may have secrets.
+    fn leave_out_lines(&mut self) {
+        let reasons = self.last_good.iter_mut().map(|last_good| &mut last_good.reason);
+        let errors = self.refused.iter_mut().map(|refused| &mut refused.error);
+        for text in reasons.chain(errors) {
+            *text = without_lines(text).to_owned();
+        }
+    }
+}
+
+/// Returns a refusal for everybody: one over several lines quotes the file.
+pub fn without_lines(refusal: &str) -> &str {
+    if refusal.contains('\n') { "`linkbal check` says why" } else { refusal }
 }
 
 /// A fall back to another tier.
@@ -384,7 +401,12 @@ pub struct FamilyStatus {
 )]
 pub(super) async fn status(
     _: Asked<NoQuery>,
+    without_token: Option<Extension<WithoutToken>>,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Result<Json<Status>, ApiError> {
-    call(&daemon, Request::Status).await.map(Json)
+    let mut status = call(&daemon, Request::Status).await?;
+    if without_token.is_some() {
+        status.configuration.leave_out_lines();
+    }
+    Ok(Json(status))
 }

@@ -135,8 +135,15 @@ async fn read_token(path: &Path) -> Token {
     })
 }
 
+/// A mark of requests without the token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithoutToken;
+
 /// Passes a request on, or refuses it.
-async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    if !guard.has_token(request.headers()) {
+        request.extensions_mut().insert(WithoutToken);
+    }
     match guard.check(request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal @ Refusal::Token) => {

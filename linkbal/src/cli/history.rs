@@ -25,7 +25,8 @@ pub(super) struct HistoryArgs {
     /// Leave out other uplinks
     #[arg(long, value_name = "NAME")]
     uplink: Option<String>,
-    /// Begin: a time span like 3h, or a date like 2026-11-28 or "2026-11-28 06:30", UTC
+    /// Leave out what is older: a time span like 3h, or a time of the clock here like 05:00,
+    /// yesterday, 2026-11-28 or "2026-11-28 06:30", also with an offset like +01:00 or Z
     #[arg(long, value_name = "TIME", value_parser = events::since)]
     since: Option<SystemTime>,
     /// Say how long each uplink was up in each month, here, and list its outages: for its provider

@@ -57,12 +57,12 @@ impl Zone {
         Some(Month(self.zoned(time)?.date().first_of_month()))
     }
 
-    /// Returns the seconds of a month up to a time of RFC 3339.
-    pub(super) fn seconds(&self, month: Month, until: &str) -> Option<u64> {
+    /// Returns the seconds of a month between two times of RFC 3339.
+    pub(super) fn seconds(&self, month: Month, from: &str, until: &str) -> Option<u64> {
         let midnight = |date: Date| date.to_datetime(Time::midnight()).to_zoned(self.0.clone());
         let begin = midnight(month.0).ok()?.timestamp();
         let end = midnight(month.0.checked_add(1.month()).ok()?).ok()?.timestamp();
-        let end = end.min(until.parse().ok()?);
+        let (begin, end) = (begin.max(from.parse().ok()?), end.min(until.parse().ok()?));
         u64::try_from(end.as_second().saturating_sub(begin.as_second())).ok()
     }
 }
@@ -179,10 +179,12 @@ mod tests {
         let month = zone.month("2026-09-30T22:00:00Z").expect("a time");
         assert_eq!((month.name(), month.number()), ("October 2026".into(), "2026-10".into()));
         assert!(zone.month("2026-09-30T21:59:59Z").expect("a time") < month);
-        let seconds = |until| zone.seconds(month, until);
+        let since = |from, until| zone.seconds(month, from, until);
+        let seconds = |until| since("1970-01-01T00:00:00Z", until);
         assert_eq!(seconds("2026-09-30T22:00:10Z"), Some(10));
         assert_eq!(seconds("2027-09-30T22:00:10Z"), Some(31 * 86_400 + 3600), "winter time begins");
         assert_eq!((seconds("2025-09-30T22:00:10Z"), zone.month("soon")), (None, None));
+        assert_eq!(since("2026-09-30T22:00:04Z", "2026-09-30T22:00:10Z"), Some(6));
     }
 
     #[test]

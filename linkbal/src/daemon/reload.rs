@@ -23,7 +23,11 @@ use super::{
     trial::Trial,
 };
 use crate::{
-    api::{admin::RequestError, reload::Reloaded, status::RefusedConfiguration},
+    api::{
+        admin::RequestError,
+        reload::Reloaded,
+        status::{RefusedConfiguration, without_lines},
+    },
     config::{Config, FileOnly, Parsed, Sources, Warnings, difference},
     engine::{
         ReloadOutcome, Report,
@@ -340,13 +344,11 @@ impl Daemon {
 
     fn refuse(&mut self, error: &Error) -> RequestError {
         let refusal = format!("{error:#}");
-        let is_long = refusal.contains('\n');
-        if is_long {
+        if refusal.contains('\n') {
             tracing::error!("{refusal}");
         }
         self.set_refused(refusal.trim().to_owned());
-        let reason = if is_long { "`linkbal check` says why" } else { &refusal };
-        self.report_configuration(ReloadOutcome::Refused(reason.into()));
+        self.report_configuration(ReloadOutcome::Refused(without_lines(&refusal).into()));
         RequestError::Unusable(format!(
             "the new configuration is refused, the old one stays in force: {refusal}"
         ))

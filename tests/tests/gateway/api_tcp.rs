@@ -67,9 +67,21 @@ fn who_may_connect_reads_and_who_has_the_token_changes() {
     let (code, text) = curl(&gateway, drain, &["-X", "POST", "-H", &token]);
     assert_eq!(code, 200, "{text}");
     assert_eq!(gateway.daemon.status().unwrap()["uplinks"][0]["admin"], "drained");
-    // Without the section, nothing listens.
+    // A line of the file may have a secret.
     let config = gateway.daemon.config_path();
     let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}[notify.x]\nurl = \"https://hunter2\"\nwrong = 1\n"))
+        .unwrap();
+    gateway.daemon.run(&["reload"]).unwrap_err();
+    let refused = |options: &[&str]| {
+        let status: Value = serde_json::from_str(&curl(&gateway, "/v1/status", options).1).unwrap();
+        status["configuration"]["refused"]["error"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(refused(&[]), "`linkbal check` says why");
+    let whole = gateway.daemon.status().unwrap()["configuration"]["refused"]["error"].clone();
+    assert!(whole.as_str().unwrap().contains("hunter2"), "{whole}");
+    assert_eq!(refused(&["-H", &token]), whole);
+    // Without the section, nothing listens.
     fs::write(&config, text.split_once("[api]").unwrap().0).unwrap();
     gateway.daemon.run(&["reload"]).unwrap();
     wait::until("nobody listening", LIMIT, || {

@@ -16,6 +16,9 @@ use crate::fixture::{Gateway, LIMIT, installed, linkbal, uplink_status};
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const PAGE: &str = "http://127.0.0.1:9480/";
 
+/// A key in WebDriver.
+const ENTER: &str = "\u{e007}";
+
 /// Starts a gateway that serves the page, with a token in `folder`.
 fn start(folder: &tempfile::TempDir) -> Gateway {
     let token = folder.path().join("token");
@@ -39,11 +42,11 @@ fn begin(gateway: &mut Gateway, config: &str) {
     gateway.daemon = next;
 }
 
-/// Writes the token into the dialog.
+/// Writes the token into the dialog, and ends it by the keyboard.
 fn give_token(browser: &Browser) {
     browser.click("#token");
     browser.write("#ask-input", TOKEN);
-    browser.click("#ask-yes");
+    browser.press(ENTER);
     browser.wait_for("buttons", "document.querySelector('button[data-verb]') !== null");
 }
 
@@ -151,6 +154,47 @@ fn the_page_has_words_for_what_is_rare() {
     let said = "os alvos respondem; qualidade degradada: latência 350,2\u{a0}ms (limite 300\u{a0}ms), \
                 perda 7,5\u{a0}% (limite 5\u{a0}%); what nobody knows";
     assert_eq!(browser.run_async(&told), said);
+    // Questions about flows without ports, and about those of the gateway.
+    let flow = "{ client: '10.0.0.5', destination: '203.0.113.7'";
+    let gre = format!("{flow}, protocol: 'gre' }}");
+    let other = format!("{flow}, protocol: '89' }}");
+    let own = "{ client: '::', client_port: 7, destination: '192.0.2.1', destination_port: 53, \
+               protocol: 'udp' }";
+    let asked = format!(
+        "import('/page/explain.js').then(({{ explainFlow }}) => {{ const asked = []; \
+         const real = window.fetch; \
+         window.fetch = (path) => {{ asked.push(path); throw new Error('not sent'); }}; \
+         [{gre}, {other}, {own}].forEach(explainFlow); window.fetch = real; return asked; }})"
+    );
+    let questions = serde_json::json!([
+        "/v1/explain?source=10.0.0.5&destination=203.0.113.7&protocol=47",
+        "/v1/explain?source=10.0.0.5&destination=203.0.113.7&protocol=89",
+        "/v1/explain?source=0.0.0.0&destination=192.0.2.1&destination_port=53&protocol=17\
+         &source_port=7&from_gateway=true",
+    ]);
+    assert_eq!(browser.run_async(&asked), questions);
+    // Events whose numbers begin anew.
+    let again = "import('/page/events.js').then((page) => { \
+        const event = (sequence, run, reason) => ({ sequence, run, reason, kind: 'lan', \
+        severity: 'info', time: '2026-11-22T05:56:21Z' }); \
+        page.addEvent(event(900001, 'a', 'before')); \
+        page.addGap({ after: '900001-a', next: null }); \
+        page.addEvent(event(1, 'b', 'one')); page.addEvent(event(900001, 'b', 'after')); \
+        page.showEvents(); const items = [...document.querySelectorAll('#event-list li')]; \
+        return items.slice(0, 4).map((item) => item.lastChild.textContent.split(' ').at(-1)); })";
+    assert_eq!(browser.run_async(again), serde_json::json!(["after", "one", "aqui.", "before"]));
+    // Drills, by their last updates.
+    let drills = "import('/page/overview.js').then(({ drillFault }) => [ \
+        { step: 'over' }, \
+        { step: 'done', found_down_ms: [['ipv4', 412]], up_again_ms: 9000 }, \
+        { step: 'done', found_down_ms: [['ipv4', 412], ['ipv6', null]], up_again_ms: null }, \
+        ].map((update) => drillFault(`{}\\n${JSON.stringify(update)}\\n`, 'a')))";
+    let faults = serde_json::json!([
+        "A simulação de falha em a foi interrompida.",
+        null,
+        "A falha não foi percebida em IPv6. a ainda não voltou.",
+    ]);
+    assert_eq!(browser.run_async(drills), faults);
     // One uplink of a worse tier, which gets no new flows.
     let waiting = "Promise.all([import('/page/overview.js'), fetch('/v1/status')]) \
         .then(async ([page, answer]) => { const status = await answer.json(); \

@@ -4,6 +4,7 @@ use std::{
 };
 
 use tempfile::{TempDir, tempdir};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::{engine::Report, events::journal::Journal, sys::host::thread};
@@ -177,4 +178,38 @@ fn the_socket_has_its_mode_before_anybody_gets_in() {
     let _listener = open(&path).expect("a socket");
     let mode = fs::metadata(&path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o7777, SOCKET_MODE);
+}
+
+impl Stream for tokio::io::DuplexStream {
+    fn write_now(&self, _: &[u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+}
+
+/// Returns the answer to a request that takes half a second.
+async fn answer_within(limits: [u64; 2], request: &str) -> String {
+    let router = Router::new().fallback(async || sleep(Duration::from_millis(500)).await);
+    let (stream, mut client) = tokio::io::duplex(1 << 16);
+    let mut pool = Pool::default();
+    let [usual, reload] = limits.map(Duration::from_millis);
+    pool.limits = Limits { usual, reload };
+    pool.admit(stream, &router);
+    let head = format!("{request} HTTP/1.1\r\nhost: linkbal\r\n\r\n");
+    client.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("an end");
+    answer
+}
+
+#[tokio::test]
+async fn another_configuration_may_take_longer_than_other_answers() {
+    for path in ["reload?confirm=60", "configuration/try?confirm=60", "confirm", "undo"] {
+        let request = format!("POST /v1/{path}");
+        let answer = answer_within([20, 60_000], &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        assert_eq!(answer_within([20, 40], &request).await, "", "{path}");
+    }
+    for request in ["GET /v1/status", "GET /v1/reload"] {
+        assert_eq!(answer_within([20, 60_000], request).await, "", "{request}");
+    }
 }

@@ -15,6 +15,8 @@ let dirty = false;
 let ends = null;
 /// Result of the last check; null without one.
 let found = null;
+/// The text on trial, if it began here; null otherwise.
+let tried = null;
 /// Reason for which a text could not be kept, told with the trial.
 let unwritable = null;
 
@@ -59,7 +61,7 @@ export async function loadConfiguration() {
 /// Shows what the status says of the configuration; asks for it again if another one is in force.
 export function showTrial(status, visible) {
   const left = status.confirm_within_s;
-  if (left == null) [ends, unwritable] = [null, null];
+  if (left == null) [ends, tried, unwritable] = [null, null, null];
   else if (ends == null || Math.abs(ends - Date.now() - left * 1000) > 2000) ends = Date.now() + left * 1000;
   tick();
   if (visible && (lost || (known && known.since !== status.configuration.since))) loadConfiguration();
@@ -128,12 +130,14 @@ async function begin() {
   const limit = Number($("#conf-limit").value);
   const asked = { title: words("conf_try"), text: words("try_text", span(limit)), yes: words("conf_try") };
   if ((await confirm(asked)) == null) return;
+  const sent = text();
   try {
-    const tried = JSON.parse(await ask(`/v1/configuration/try?confirm=${limit}`, "POST", text()));
+    const answer = JSON.parse(await ask(`/v1/configuration/try?confirm=${limit}`, "POST", sent));
     ends = Date.now() + limit * 1000;
-    unwritable = tried.unwritable;
+    tried = sent;
+    unwritable = answer.unwritable;
     dirty = true;
-    $("#conf-said").textContent = tried.warnings.trim();
+    $("#conf-said").textContent = answer.warnings.trim();
     tick();
     $("#trial-keep").focus();
   } catch (error) {
@@ -145,7 +149,8 @@ async function begin() {
 export async function end(verb) {
   try {
     await ask(`/v1/${verb}`, "POST");
-    if (verb === "confirm") dirty = false;
+    // What was written since then is the user's, and stays.
+    if (verb === "confirm" && tried != null) dirty = text() !== tried;
     clear();
     say(words(verb === "confirm" ? "kept" : "undid"));
   } catch (error) {

@@ -63,6 +63,12 @@ export function confirm({ title, text, yes, field }) {
   $("#ask-label").textContent = field ?? "";
   $("#ask-input").value = "";
   $("#ask-input").type = field ? "password" : "text";
+  // By itself, it would press the first button, which is Cancel.
+  $("#ask-input").onkeydown = (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    dialog.close("yes");
+  };
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((done) => {

@@ -5,21 +5,33 @@ import { told } from "./reasons.js";
 import { time, words } from "./words.js";
 
 const KEPT = 300;
+/// Events, and gaps between them, as they came. Numbers may begin anew: only with its run is one an event's.
 const events = new Map();
 
 export function addEvent(event) {
-  events.set(event.sequence, event);
-  if (events.size > KEPT) events.delete(Math.min(...events.keys()));
+  add(`${event.sequence}-${event.run}`, event);
+}
+
+/// Takes in that events are missing.
+export function addGap({ after, next }) {
+  add(`gap ${after} ${next}`, { isGap: true });
+}
+
+function add(key, event) {
+  events.set(key, event);
+  if (events.size > KEPT) events.delete(events.keys().next().value);
 }
 
 export function showEvents() {
   const uplink = $("#event-uplink").value;
-  const shown = [...events.values()].filter((event) => !uplink || event.uplink === uplink);
-  shown.sort((a, b) => b.sequence - a.sequence);
-  const items = shown.map((event) =>
-    make("li", { class: event.severity, "data-key": event.sequence }, make("time", { datetime: event.time }, time(event.time)), make("span", {}, headline(event))),
-  );
+  const shown = [...events].filter(([, event]) => !uplink || event.isGap || event.uplink === uplink).reverse();
+  const items = shown.map(([key, event]) => make("li", { class: event.severity, "data-key": key }, ...line(event)));
   replace($("#event-list"), items.length ? items : [make("li", {}, words("no_events"))]);
+}
+
+function line(event) {
+  if (event.isGap) return [make("span", {}, words("gap"))];
+  return [make("time", { datetime: event.time }, time(event.time)), make("span", {}, headline(event))];
 }
 
 function headline(event) {

@@ -1,10 +1,11 @@
 // Which uplink a connection takes, and why.
 
 import { $, make, replace } from "./elements.js";
+import { isGateway } from "./flows.js";
 import { ask } from "./gateway.js";
 import { words } from "./words.js";
 
-const NUMBERS = { tcp: 6, udp: 17, icmp: 1, icmpv6: 58 };
+const NUMBERS = { tcp: 6, udp: 17, icmp: 1, icmpv6: 58, gre: 47, esp: 50, ah: 51, sctp: 132 };
 
 export function prepareExplain() {
   $("#question").addEventListener("submit", (event) => {
@@ -16,14 +17,18 @@ export function prepareExplain() {
 /// Asks about a flow of the list.
 export function explainFlow(flow) {
   const form = $("#question");
-  form.source.value = flow.client;
+  const any = flow.destination.includes(":") ? "::" : "0.0.0.0";
+  form.source.value = isGateway(flow.client) ? any : flow.client;
   form.destination.value = flow.destination;
   form.destination_port.value = flow.destination_port ?? "";
-  form.protocol.value = NUMBERS[flow.protocol] ?? 6;
+  const protocol = NUMBERS[flow.protocol] ?? Number(flow.protocol);
+  form.protocol.value = protocol;
+  if (form.protocol.value === "") form.protocol.add(new Option(flow.protocol.toUpperCase(), protocol, false, true));
   question({ ...Object.fromEntries(new FormData(form)), source_port: flow.client_port ?? "" });
 }
 
 async function question(values) {
+  if (isGateway(values.source.trim())) values = { ...values, from_gateway: true };
   const query = new URLSearchParams(Object.entries(values).filter(([, value]) => `${value}`.trim() !== ""));
   try {
     show(JSON.parse(await ask(`/v1/explain?${query}`)));

@@ -6,6 +6,9 @@ import { bytes, number, span, words } from "./words.js";
 
 const LIMIT = 200;
 
+/// Returns whether a client is the gateway itself: its datagrams are stored without its address.
+export const isGateway = (client) => client === "0.0.0.0" || client === "::";
+
 export function prepareFlows(onExplain) {
   $("#flow-filter").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -57,17 +60,19 @@ function row(flow) {
   const reason = [flow.reason, flow.rule && `rule ${flow.rule}`, flow.moved_from && `← ${flow.moved_from}`];
   const total = flow.bytes_up == null ? null : flow.bytes_up + flow.bytes_down;
   const { client, client_port, destination, destination_port, protocol } = flow;
+  const from = isGateway(client) ? words("gateway") : end(client, client_port);
   const asked = JSON.stringify({ client, client_port, destination, destination_port, protocol });
   return make(
     "tr", {},
-    cell(end(client, client_port)), cell(end(destination, destination_port)), cell(protocol), cell(flow.uplink),
+    cell(from), cell(end(destination, destination_port)), cell(protocol), cell(flow.uplink),
     cell(reason.filter(Boolean).join(", ")), cell(span(flow.age_s)), cell(counted(total)),
-    make("td", {}, make("button", { type: "button", "data-flow": asked, "aria-label": `${words("explain")} ${end(client, client_port)}` }, "?")),
+    make("td", {}, make("button", { type: "button", "data-flow": asked, "aria-label": `${words("explain")} ${from}` }, "?")),
   );
 }
 
 function clientRow(client) {
-  const name = client.name ? `${client.name} (${client.client})` : client.client;
+  const address = isGateway(client.client) ? words("gateway") : client.client;
+  const name = client.name ? `${client.name} (${address})` : address;
   return make(
     "tr", {}, cell(name), cell(number(client.flows)), cell(counted(client.bytes_up)), cell(counted(client.bytes_down)),
     cell(client.uplinks.join(", ")),

@@ -2,7 +2,7 @@
 
 import { end, loadConfiguration, prepareConfiguration, showFound, showTrial } from "./configuration.js";
 import { $, confirm } from "./elements.js";
-import { addEvent, showEvents } from "./events.js";
+import { addEvent, addGap, showEvents } from "./events.js";
 import { explainFlow, prepareExplain } from "./explain.js";
 import { loadFlows, nameUplinks, prepareFlows } from "./flows.js";
 import { askJson, followEvents, setToken } from "./gateway.js";
@@ -123,8 +123,9 @@ document.addEventListener("visibilitychange", refresh);
 refresh();
 followEvents(
   (message) => {
-    if (message.type !== "message") return;
-    addEvent(JSON.parse(message.data));
+    if (message.type === "message") addEvent(JSON.parse(message.data));
+    else if (message.type === "gap") addGap(JSON.parse(message.data));
+    else return;
     if (section() === "events") showEvents();
     clearTimeout(timer);
     timer = setTimeout(refresh, 200);

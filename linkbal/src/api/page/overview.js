@@ -186,14 +186,23 @@ export async function press(verb, uplink) {
   const answer = await confirm({ title: `${words(verb)}: ${uplink}`, text, yes: words(verb) });
   if (answer == null) return;
   const more = verb === "drill" ? "?time_ms=15000&force=false" : "";
-  await act(`/v1/uplinks/${encodeURIComponent(uplink)}/${verb}${more}`, `${words(verb)} ${uplink}`);
-}
-
-async function act(path, what) {
   try {
-    await ask(path, "POST");
-    say(words("done", what));
+    const answer = await ask(`/v1/uplinks/${encodeURIComponent(uplink)}/${verb}${more}`, "POST");
+    const fault = verb === "drill" ? drillFault(answer, uplink) : null;
+    say(fault ?? words("done", `${words(verb)} ${uplink}`));
   } catch (error) {
     say(error.status === 401 ? words("token_needed") : words("refused", told(error.message)));
   }
+}
+
+/// Says what went wrong in a drill whose updates these are; null if nothing did.
+export function drillFault(updates, uplink) {
+  const done = updates.split("\n").filter(Boolean).map((line) => JSON.parse(line)).find(({ step }) => step === "done");
+  if (!done) return words("drill_broken", uplink);
+  const missed = done.found_down_ms.filter(([, at]) => at == null).map(([family]) => told(family));
+  const faults = [
+    missed.length ? words("drill_missed", missed.join(", ")) : null,
+    done.up_again_ms == null ? words("drill_not_up", uplink) : null,
+  ];
+  return faults.filter(Boolean).join(" ") || null;
 }

@@ -14,7 +14,8 @@ use crate::api::{
 /// Shortest and longest token.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
 
-/// Paths that every user of this machine may read: nothing there says who talks to whom.
+/// Paths that every user of this machine may read: nothing there says who talks to whom, or quotes the
+/// configuration.
 const PUBLIC: [&str; 5] = ["/v1/status", "/metrics", "/v1/events", "/v1/rules", "/v1/history"];
 
 /// Returns whether every user of this machine may send such a request.
@@ -128,9 +129,14 @@ impl Guard {
         match &self.token {
             _ if reads && self.local => Ok(()),
             None => Err(Refusal::NoToken),
-            Some(token) if token.is(bearer(headers)) => Ok(()),
+            Some(_) if self.has_token(headers) => Ok(()),
             Some(_) => Err(Refusal::Token),
         }
+    }
+
+    /// Returns whether a request has the token.
+    pub(super) fn has_token(&self, headers: &HeaderMap) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is(bearer(headers)))
     }
 
     /// Returns whether a host of a request is an address, which no name can stand for, or a name of

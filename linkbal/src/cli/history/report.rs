@@ -26,7 +26,8 @@ type LineName = (String, String);
 #[derive(Debug, Default)]
 pub(super) struct Report {
     lines: BTreeMap<LineName, LineReport>,
-    /// Latest time that something is recorded for.
+    /// Time from which on something is wanted, and the latest one that something is recorded for.
+    from: String,
     until: String,
 }
 
@@ -57,7 +58,8 @@ struct MonthRow<'a> {
     uptime_percent: Option<f64>,
     up_s: u64,
     down_s: u64,
-    /// Seconds so far in which it was neither up nor down, or nobody watched.
+    /// Seconds so far, or since the time that is asked for, in which it was neither up nor down, or nobody
+    /// watched.
     unknown_s: u64,
     outages: usize,
     longest_s: Option<u64>,
@@ -83,7 +85,7 @@ impl Report {
         let mut report = Report::default();
         for record in records {
             match record {
-                Record::Span(span) => report.until = span.to,
+                Record::Span(span) => (report.from, report.until) = (span.from, span.to),
                 Record::Hour(hour) => report.add_hour(&hour, zone),
                 Record::Outage(outage) => report.add_outage(outage, zone),
                 Record::Total(_) | Record::Point(_) => {}
@@ -123,7 +125,7 @@ impl Report {
     pub(super) fn text(&self, zone: &Zone) -> String {
         let lines = self.lines.iter().map(|((uplink, family), line)| {
             let months = line.months.iter().map(|(month, of)| {
-                let seconds = zone.seconds(*month, &self.until).unwrap_or_default();
+                let seconds = zone.seconds(*month, &self.from, &self.until).unwrap_or_default();
                 of.text(*month, seconds, zone)
             });
             let outages = line.outages.iter().map(|outage| {
@@ -175,7 +177,7 @@ impl Report {
     fn month_rows<'a>(&'a self, zone: &'a Zone) -> impl Iterator<Item = MonthRow<'a>> {
         self.lines.iter().flat_map(move |((uplink, family), line)| {
             line.months.iter().map(move |(month, of)| {
-                let seconds = zone.seconds(*month, &self.until).unwrap_or_default();
+                let seconds = zone.seconds(*month, &self.from, &self.until).unwrap_or_default();
                 let whole = of.measured_s();
                 let uptime = (whole > 0).then(|| of.up_s as f64 / whole as f64 * 100.0);
                 MonthRow {
@@ -213,11 +215,13 @@ impl MonthReport {
         self.up_s.saturating_add(self.down_s)
     }
 
-    /// Says how it was; `seconds` is its length so far.
+    /// Says how it was; `seconds` is the length of what is wanted of it.
     fn text(&self, month: Month, seconds: u64, zone: &Zone) -> String {
         let uptime = percent(self.up_s, self.measured_s(), 3);
         let outages = match (&self.longest, self.outages) {
-            (None, _) => "no outage".into(),
+            (None, _) if self.down_s == 0 => "no outage".into(),
+            // Its outages began in another month, or are no longer kept.
+            (None, _) => format!("down {}", short_duration(self.down_s)),
             (Some(longest), outages) => {
                 let (down, began) = (short_duration(self.down_s), zone.speak(&longest.begin));
                 let worst = if outages == 1 { "" } else { "worst " };
@@ -300,6 +304,34 @@ mod tests {
             "isp-a ipv4\n  July 2026      100.000 %  no outage\n                            \
              measured for 5.3 %\n"
         );
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_unknown() {
+        let mut report = report();
+        report.from = "2026-07-31T00:00:00Z".into();
+        report.lines.values_mut().for_each(|line| {
+            let month = line.months.values_mut().next().expect("a month");
+            (month.up_s, month.down_s, month.outages, month.longest) = (86_000, 0, 0, None);
+            line.outages.clear();
+        });
+        assert_eq!(
+            report.text(&Zone::utc()),
+            "isp-a ipv4\n  July 2026      100.000 %  no outage\n"
+        );
+        let months = report.csv_of_months(&Zone::utc()).expect("CSV");
+        assert!(months.contains(",86000,0,400,0,"), "{months}");
+    }
+
+    #[test]
+    fn a_month_that_was_down_by_an_outage_of_another_one_says_so() {
+        let mut report = report();
+        report.lines.values_mut().for_each(|line| {
+            let month = line.months.values_mut().next().expect("a month");
+            (month.outages, month.longest) = (0, None);
+            line.outages.clear();
+        });
+        assert_eq!(report.text(&Zone::utc()), "isp-a ipv4\n  July 2026       99.908 %  down 41m\n");
     }
 
     #[test]

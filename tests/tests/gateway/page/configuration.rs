@@ -181,6 +181,27 @@ fn a_text_is_checked_tried_kept_and_undone() {
     super::begin(&mut gateway, &other);
     wait_for_weight(&gateway, 31);
 
+    // What is written during a trial stays when that is kept.
+    let later = format!("{other}# later\n");
+    edit(&browser, &good);
+    try_it(&browser, 600);
+    edit(&browser, &later);
+    browser.click("#trial-keep");
+    wait_for_no_trial(&browser);
+    wait_for_weight(&gateway, 30);
+    assert_eq!(file(&gateway), good);
+    // The text in force is asked for again.
+    browser.run(
+        "document.querySelector('#conf-about').textContent = ''; \
+         dispatchEvent(new HashChangeEvent('hashchange'))",
+    );
+    browser.wait_for("an answer", "document.querySelector('#conf-about').textContent");
+    assert_eq!(edited(&browser), later);
+    edit(&browser, &other);
+    try_it(&browser, 600);
+    browser.click("#trial-keep");
+    wait_for_no_trial(&browser);
+
     // What others write meanwhile does not get lost.
     browser.wait_for("it live", "document.querySelector('#link-state').dataset.live === 'true'");
     edit(&browser, &good);
