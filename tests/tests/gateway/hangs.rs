@@ -246,7 +246,9 @@ fn a_hook_on_a_hung_mount_is_started_once_and_runs_again_afterwards() {
         events(&gateway);
         // Four addresses came up, and two requests were made.
         let runs = || fs::read_to_string(&seen).unwrap_or_default().lines().count();
-        wait::until("the hook", LIMIT, || Ok((runs() == 6).then_some(()))).unwrap();
+        let kept = || gateway.daemon.run(&["events", "--json"]).unwrap().lines().count();
+        wait::until("the hook", LIMIT, || Ok((runs() >= 6 && runs() == kept()).then_some(())))
+            .unwrap();
         let dead = HungMount::new(folder.path()).unwrap();
         events(&gateway);
         let told = |words: &str| {

@@ -5,12 +5,17 @@ use std::net::IpAddr;
 use toml::Spanned;
 
 use crate::config::{
-    Dns, keys,
+    Dns,
+    diagnostics::problem::Fault,
+    keys,
     parse::{reader::Section, value},
 };
 
 pub(in crate::config) const RESOLVERS_HELP: &str =
     "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
+
+/// Most resolvers; with those of the uplinks, the datapath has 256 entries for them.
+const MAX_RESOLVERS: usize = 128;
 
 /// Reads `[dns]`.
 pub(in crate::config) fn read(root: &Section) -> Dns {
@@ -24,5 +29,10 @@ fn read_resolvers(section: &Section) -> Option<Vec<IpAddr>> {
     let list =
         section.list(&keys::dns::RESOLVERS, RESOLVERS_HELP, value::address(RESOLVERS_HELP))?;
     section.report_repeated(&keys::dns::RESOLVERS, &list.items);
+    if let Some(extra) = list.items.get(MAX_RESOLVERS) {
+        let message = format!("{} servers, at most {MAX_RESOLVERS} are possible", list.items.len());
+        let fault = Fault::new(message, "name those that hosts of the LAN ask");
+        section.report(&keys::dns::RESOLVERS, extra.span(), fault);
+    }
     Some(list.items.into_iter().map(Spanned::into_inner).collect())
 }

@@ -14,12 +14,20 @@ use crate::config::{
     parse::{reader::Section, value},
 };
 
+/// Most resolvers of an uplink.
+const MAX_RESOLVERS: usize = 8;
+
 /// Reads the resolvers of an uplink.
 pub(in crate::config) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
     let list =
         section.list(&keys::uplink::RESOLVERS, RESOLVERS_HELP, value::address(RESOLVERS_HELP));
     let Some(list) = list else { return Vec::new() };
     section.report_repeated(&keys::uplink::RESOLVERS, &list.items);
+    if let Some(extra) = list.items.get(MAX_RESOLVERS) {
+        let message = format!("{} servers, at most {MAX_RESOLVERS} are possible", list.items.len());
+        let fault = Fault::new(message, "name those that the provider tells its customers");
+        section.report(&keys::uplink::RESOLVERS, extra.span(), fault);
+    }
     list.items
 }
 

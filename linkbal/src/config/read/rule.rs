@@ -7,7 +7,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{read_uplink::ReadUplink, sticky};
 use crate::config::{
-    Files, MAX_RULES, Member, Otherwise, Rule, RuleSticky, StickyBy,
+    Files, MAX_RULES, Match, Member, Otherwise, Rule, RuleSticky, StickyBy,
     diagnostics::problem::Fault,
     keys,
     parse::{
@@ -25,6 +25,11 @@ mod shadow;
 
 pub(in crate::config) use domain::malformed;
 pub use domain::with_parents;
+
+/// Most different MAC addresses and interfaces in all rules together, each one less than the datapath's tables
+/// have entries: one stands for all others.
+const MAX_MACS: usize = 4095;
+const MAX_INTERFACES: usize = 63;
 
 const HELP: &str = "write each rule as [[rule]], with two brackets on each side";
 
@@ -59,6 +64,11 @@ pub(in crate::config) fn read(
         |table| read_rule(&root.child("rule", table).knowing(&keys::rule::KEYS), &names, files);
     let rules: Vec<Rule> = list.items.iter().map(read_one).collect();
     domain::check_number(root, &list, &rules);
+    let help = "name the VLANs or the source prefixes of hosts that have a rule in common";
+    check_number(root, &list, &rules, |matches| &matches.mac, (MAX_MACS, "MAC addresses"), help);
+    let help = "leave `interface` out of rules for most of them, or name source prefixes";
+    let most = (MAX_INTERFACES, "interfaces");
+    check_number(root, &list, &rules, |matches| &matches.interface, most, help);
     if weighted_groups(&rules) >= MAX_GROUPS as usize {
         let message = format!("more than {} different weighted groups", MAX_GROUPS - 1);
         let help = "give several rules the same weights, or an ordered list like [\"a\", \"b\"]";
@@ -68,6 +78,26 @@ pub(in crate::config) fn read(
         warn_of_shadowed(root, &list, &rules, &names);
     }
     rules
+}
+
+/// Reports the rule with which the different items of all rules become more than `most`, which has their name.
+fn check_number<T, I: Ord>(
+    root: &Section,
+    list: &List<T>,
+    rules: &[Rule],
+    items: impl Fn(&Match) -> &[I],
+    (most, name): (usize, &str),
+    help: &'static str,
+) {
+    let mut all = BTreeSet::new();
+    for (rule, item) in rules.iter().zip(&list.items) {
+        all.extend(items(&rule.matches));
+        if all.len() > most {
+            let message = format!("more than {most} different {name} in all rules together");
+            root.report(&keys::root::RULE, item.span(), Fault::new(message, help));
+            return;
+        }
+    }
 }
 
 /// Returns the number of different groups whose members share a tier, and so need buckets of their

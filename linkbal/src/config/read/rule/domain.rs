@@ -47,18 +47,16 @@ fn warn_of_repeated(section: &Section, items: &[Spanned<String>]) {
 
 /// Reports the rule with which the names become too many.
 pub(super) fn check_number<T>(root: &Section, list: &List<T>, rules: &[Rule]) {
-    let mut names = BTreeSet::new();
-    for (rule, item) in rules.iter().zip(&list.items) {
-        names.extend(&rule.matches.domain);
-        if names.len() > MAX_DOMAINS {
-            let message =
-                format!("more than {MAX_DOMAINS} different domains in all rules together");
-            let help = "write parents that several have in common, like \"bank.com\" for \
-                        \"www.bank.com\" and \"api.bank.com\"";
-            root.report(&keys::root::RULE, item.span(), Fault::new(message, help));
-            return;
-        }
-    }
+    const HELP: &str = "write parents that several have in common, like \"bank.com\" for \"www.bank.com\" and \
+                        \"api.bank.com\"";
+    super::check_number(
+        root,
+        list,
+        rules,
+        |matches| &matches.domain,
+        (MAX_DOMAINS, "domains"),
+        HELP,
+    );
 }
 
 /// Parses a domain name, in lower case and without the dot of the root.

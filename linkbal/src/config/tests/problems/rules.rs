@@ -394,6 +394,41 @@ fn too_many_domains() {
 }
 
 #[test]
+fn too_many_macs_interfaces_and_resolvers() {
+    let list = |count: u16, item: fn(u16) -> String| {
+        let items: Vec<String> = (0..count).map(|number| format!("\"{}\"", item(number))).collect();
+        items.join(",")
+    };
+    let mac = |number: u16| format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 255);
+    let server = |number: u16| format!("10.0.{}.{}", number >> 8, number & 255);
+    let interfaces = list(64, |number| format!("lan{number}"));
+    let rule = |key: &str, items: &str| format!("[[rule]]\nmatch = {{ {key} = [{items}] }}\n");
+    let text = |lan: &str, more: &str| TWO_UPLINKS.replace("\"lan0\"", lan) + more;
+    for (lan, more, expected) in [
+        (
+            "\"lan0\"",
+            rule("mac", &list(4096, mac)),
+            "more than 4095 different MAC addresses in all rules",
+        ),
+        (
+            &*interfaces,
+            rule("interface", &interfaces),
+            "more than 63 different interfaces in all rules",
+        ),
+        (
+            "\"lan0\"",
+            format!("[dns]\nresolvers = [{}]\n", list(129, server)),
+            "129 servers, at most 128",
+        ),
+    ] {
+        let problems = problems(&text(lan, &more));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(expected), "{problems:?}");
+    }
+    assert_eq!(parse(&text("\"lan0\"", &rule("mac", &list(4095, mac)))).rules.len(), 1);
+}
+
+#[test]
 fn bad_resolvers() {
     let help = "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
     expect_after_uplinks(
