@@ -29,6 +29,9 @@ pub const HOOKS: [&str; 12] = [
     "/etc/hotplug.d/iface",
 ];
 
+/// Beginnings of the names of crontabs, each line of which stands for itself.
+const CRONTABS: [&str; 3] = ["/etc/crontab", "/etc/cron.d/", "/var/spool/cron/"];
+
 /// Shells that run scripts.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
 
@@ -167,12 +170,16 @@ impl Job {
     fn step(&self) -> Step {
         let Job { file, line, text } = self;
         let what = format!("{file}:{line}: a job changes routes or rules: {text}");
-        let command = match is_hook(file) {
+        if is_hook(file) {
             // Without some of its lines, it might be no script any more.
-            true => format!("chmod a-x {}", shell_word(file)),
-            false => format!("sed -i '{line}s/^/#/' {}", shell_word(file)),
-        };
-        Step::new(Stage::Stop, what, command)
+            return Step::new(Stage::Stop, what, format!("chmod a-x {}", shell_word(file)));
+        }
+        if CRONTABS.iter().any(|start| file.starts_with(start)) {
+            let command = format!("sed -i '{line}s/^/#/' {}", shell_word(file));
+            return Step::new(Stage::Stop, what, command);
+        }
+        // The line may go on in the next one, or be all that an `if` does.
+        Step::new(Stage::Stop, format!("{what}: take it out by hand"), "")
     }
 }
 
@@ -185,7 +192,7 @@ fn is_hook(file: &str) -> bool {
 pub fn steps(leftovers: &[Leftover], jobs: &[Job]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for step in jobs.iter().map(Job::step).chain(leftovers.iter().map(Leftover::step)) {
-        if !steps.iter().any(|known| known.command == step.command) {
+        if step.command.is_empty() || !steps.iter().any(|known| known.command == step.command) {
             steps.push(step);
         }
     }

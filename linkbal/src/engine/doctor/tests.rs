@@ -225,6 +225,13 @@ fn old_scripts_are_told_from_other_programs() {
     assert_eq!(hook.iter().map(|job| job.line).collect::<Vec<_>>(), [2], "the file is what counts");
     let command = &leftovers::steps(&[], &hook)[0].command;
     assert_eq!(command, "chmod a-x /etc/network/if-up.d/wan");
+    let text =
+        "ip route replace default \\\n nexthop via 192.0.2.1\nif x; then\nip rule add y\nfi\n";
+    for file in ["/etc/rc.local", "/etc/network/interfaces"] {
+        let steps = leftovers::steps(&[], &leftovers::jobs(file, text, &is_suspect));
+        let by_hand = steps.iter().all(|step| step.command.is_empty());
+        assert!(by_hand && steps.len() == 2, "a shell still understands it: {steps:?}");
+    }
     let jobs = Machine { jobs: found, ..machine() };
     let found = told(&jobs, &trial());
     assert_eq!(found[0].command, "sed -i '2s/^/#/' /etc/cron.d/wan");
