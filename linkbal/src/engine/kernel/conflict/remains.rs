@@ -61,7 +61,7 @@ fn is_uplink(config: &Config, interface: &str) -> bool {
     config.uplinks.iter().any(|uplink| uplink.interface == interface)
 }
 
-/// Returns whether a script made a rule: it leads out by an uplink, or nowhere any more.
+/// Returns whether a script made a rule: it leads out by an uplink, or it takes marks nowhere any more.
 fn is_old(
     config: &Config,
     snapshot: &Snapshot,
@@ -74,8 +74,10 @@ fn is_old(
         return false;
     }
     let of_table = |route: &Route| (route.table, route.family()) == (rule.table, rule.family);
+    // Others with an empty table may be those of a VPN that is down.
+    let by_mark = rule.fwmark.is_some() && rule.source.is_none() && rule.device.is_none();
     let is_empty = || !snapshot.routes.iter().any(of_table);
-    tables.contains(&(rule.table, rule.family)) || is_empty()
+    tables.contains(&(rule.table, rule.family)) || by_mark && rule.more.is_empty() && is_empty()
 }
 
 /// Returns the steps for firewall rules that set the marks of such rules, or save and restore them.
