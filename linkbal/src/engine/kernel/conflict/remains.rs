@@ -94,13 +94,16 @@ fn marks(survey: &Survey, rules: &[&IpRule]) -> Vec<Step> {
 }
 
 /// Returns the steps for rules that masquerade what leaves by uplinks. Those for one network only, such
-/// as Docker's, name no uplink.
+/// as Docker's, name no uplink; uplinks without `nat` may need theirs.
 fn masquerading(config: &Config, survey: &Survey) -> Vec<Step> {
     let old =
         survey.masquerades.iter().filter(|Masquerade { chain, interface, narrow, .. }| {
             let everywhere = interface.is_none() && !narrow;
             let by_uplink = interface.as_ref().is_some_and(|name| is_uplink(config, name));
-            owner(chain).is_none() && (everywhere || by_uplink)
+            let needed = config.uplinks.iter().any(|uplink| {
+                !uplink.nat && interface.as_ref().is_none_or(|name| *name == uplink.interface)
+            });
+            owner(chain).is_none() && (everywhere || by_uplink) && !needed
         });
     old.map(|masquerade| Step::new(Stage::Nat, "", &*masquerade.delete)).collect()
 }

@@ -103,6 +103,21 @@ fn rules_of_a_vpn_that_is_down_are_left() {
 }
 
 #[test]
+fn masquerading_is_left_to_uplinks_without_nat() {
+    let mut survey = Survey::default();
+    survey.read_iptables(
+        "iptables-save",
+        "*nat\n-A POSTROUTING -o wan-a -j MASQUERADE\n-A POSTROUTING -o wan-b -j MASQUERADE\n\
+         -A POSTROUTING -j MASQUERADE\nCOMMIT\n",
+    );
+    let empty = snapshot(vec![], vec![]);
+    assert_eq!(commands(&empty, &survey).len(), 3);
+    let config = Config::parse(&(CONFIG.to_owned() + "nat = \"off\"\n"), "test").expect("one");
+    let found: Vec<_> = steps(&config, &empty, &survey).into_iter().map(|it| it.command).collect();
+    assert_eq!(found, ["iptables -t nat -D POSTROUTING -o wan-a -j MASQUERADE"]);
+}
+
+#[test]
 fn of_several_ways_one_is_left_if_the_configuration_knows_the_gateways() {
     let both = snapshot(
         vec![route(TABLE_MAIN, "192.0.2.1", 2), route(TABLE_MAIN, "198.51.100.1", 3)],
