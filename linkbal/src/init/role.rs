@@ -180,5 +180,7 @@ pub(super) fn leased(facts: &Facts, link: &Link) -> Option<IpAddr> {
     let is_host = |router: &&IpAddr| host(&router.to_string()) == Some(**router);
     let router = client.routers.iter().filter(is_host).find(|router| router.is_ipv4())?;
     let near = facts.addresses(link).iter().any(|net| net.contains(router));
-    near.then_some(*router)
+    // A server of addresses may have been a client once.
+    let own = facts.snapshot.addresses.iter().any(|own| own.address == *router);
+    (near && !own).then_some(*router)
 }

@@ -153,6 +153,14 @@ fn several_routers_of_a_lease_are_one_line() {
 }
 
 #[test]
+fn an_own_address_is_no_router() {
+    let mut machine = pair();
+    let routers = vec!["10.0.0.1".parse().expect("an address")];
+    machine.0.clients.insert("lan0".into(), Client { seen: "dhclient (x)".into(), routers });
+    assert_eq!(machine.config().lan_interfaces, ["lan0"]);
+}
+
+#[test]
 fn modems_stand_behind_lines_and_weights_of_next_hops_are_kept() {
     let mut machine = pair().link("wwan0", "", &["10.64.0.9/30"]).out("", TABLE_MAIN, 700, 3);
     machine.0.weights = [(3, "192.0.2.1", 30), (4, "198.51.100.1", 70)]
