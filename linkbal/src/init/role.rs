@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
 use super::{
@@ -101,11 +102,12 @@ fn looks(facts: &Facts, link: &Link) -> Role {
             "{owner}: add it to interfaces if what runs there shall be balanced"
         ));
     }
-    if leads_out || is_ppp(facts, link) && !addresses.is_empty() {
+    let line = is_modem(facts, link) || is_dialled(facts, link);
+    if leads_out || line && !addresses.is_empty() || leased(facts, link).is_some() {
         return Role::Uplink;
     }
-    if is_modem(facts, link) && !addresses.is_empty() || leased(facts, link).is_some() {
-        return Role::Uplink;
+    if is_ppp(facts, link) && !addresses.is_empty() {
+        return no("PPP without a default route, like that of a client that dials in here");
     }
     match facts.kind(link) {
         "dummy" | "ifb" | "nlmon" | "vrf" => return no("no machines are behind it"),
@@ -171,6 +173,21 @@ fn of_tunnel(kind: &str, leads_out: bool) -> String {
 pub(super) fn is_modem(facts: &Facts, link: &Link) -> bool {
     let named = MODEM_NAMES.iter().any(|start| link.name.starts_with(start));
     facts.modems.contains(&link.name) || facts.kind(link) == "wwan" || named
+}
+
+/// Returns whether an interface of PPP looks like one to a provider: clients that dial in share a private
+/// address of their server.
+fn is_dialled(facts: &Facts, link: &Link) -> bool {
+    let others = facts.snapshot.links.values().filter(|other| other.ifindex != link.ifindex);
+    let others: Vec<IpNet> = others
+        .filter(|other| is_ppp(facts, other))
+        .flat_map(|other| facts.addresses(other))
+        .collect();
+    let own = |net: &IpNet| {
+        let shared = others.iter().any(|other| other.addr() == net.addr());
+        !shared && !is_private(&net.addr())
+    };
+    is_ppp(facts, link) && facts.addresses(link).iter().all(own)
 }
 
 /// Returns the router of a lease, if the interface has no default route of it.

@@ -161,6 +161,21 @@ fn an_own_address_is_no_router() {
 }
 
 #[test]
+fn clients_that_dial_in_are_no_lines() {
+    let machine = pair()
+        .link("ppp0", "ppp", &["10.9.0.1/32"])
+        .link("ppp1", "ppp", &["203.0.113.1/32"])
+        .link("ppp2", "ppp", &["203.0.113.1/32"])
+        .link("ppp3", "ppp", &["10.64.0.7/32"])
+        .out("", TABLE_MAIN, 0, 3)
+        .link("ppp4", "ppp", &["198.51.100.77/32"]);
+    let config = machine.config();
+    let names: Vec<&str> = config.uplinks.iter().map(|uplink| &*uplink.name).collect();
+    assert_eq!(names, ["ppp3", "ppp4", "wan-a", "wan-b"]);
+    assert!(machine.text().contains("# - ppp0: PPP without a default route"), "{}", machine.text());
+}
+
+#[test]
 fn modems_stand_behind_lines_and_weights_of_next_hops_are_kept() {
     let mut machine = pair().link("wwan0", "", &["10.64.0.9/30"]).out("", TABLE_MAIN, 700, 3);
     machine.0.weights = [(3, "192.0.2.1", 30), (4, "198.51.100.1", 70)]
