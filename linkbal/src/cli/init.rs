@@ -147,7 +147,8 @@ fn keep(path: Option<&Path>) -> String {
 
 /// Returns the steps that take away what balanced before.
 fn steps(facts: &Facts, config: &Config) -> Vec<Step> {
-    let mut steps = leftovers::steps(&facts.leftovers, &facts.jobs);
+    let jobs = facts.jobs.iter().filter(|job| !leftovers::is_read(config, job)).cloned();
+    let mut steps = leftovers::steps(&facts.leftovers, &jobs.collect::<Vec<_>>());
     steps.extend(remains::steps(config, &facts.snapshot, &facts.survey));
     steps
 }

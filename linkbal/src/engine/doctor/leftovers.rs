@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Complaint, Machine};
 use crate::{
-    config::Severity,
+    config::{Config, Gateway, Severity, Uplink},
     removal::{Stage, Step, shell_word},
 };
 
@@ -96,7 +96,9 @@ pub fn is_suspect_script(text: &str) -> bool {
 }
 
 fn is_suspect_command(command: &str) -> bool {
-    let words: Vec<&str> = command.split_whitespace().collect();
+    let quotes = ['"', '\''];
+    let words: Vec<&str> =
+        command.split_whitespace().map(|word| word.trim_matches(quotes)).collect();
     let runs =
         |program: &str| words.iter().position(|word| word.rsplit('/').next() == Some(program));
     let after = |program: &str| {
@@ -138,7 +140,7 @@ pub fn jobs(file: &str, text: &str, is_suspect: &dyn Fn(&str) -> bool) -> Vec<Jo
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with('#'));
     let runs =
         |line: &str| scripts_in(line).into_iter().any(|path| path != file && is_suspect(path));
-    let lines = lines.filter(|(_, line)| changes(line) || is_suspect_script(line) || runs(line));
+    let lines = lines.filter(|(_, line)| is_suspect_script(line) || runs_rival(line) || runs(line));
     let most = if is_hook(file) { 1 } else { usize::MAX };
     lines
         .take(most)
@@ -146,14 +148,30 @@ pub fn jobs(file: &str, text: &str, is_suspect: &dyn Fn(&str) -> bool) -> Vec<Jo
         .collect()
 }
 
-/// Returns whether a line changes ip rules or default routes, or runs a program that does.
-fn changes(line: &str) -> bool {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let ip = words.iter().any(|word| *word == "ip" || word.ends_with("/ip") || *word == "route");
-    let object = words.iter().any(|word| matches!(*word, "rule" | "route"));
-    let rival =
-        words.iter().any(|word| RIVALS.contains(&word.rsplit('/').next().unwrap_or_default()));
-    ip && object && words.iter().any(|word| matches!(*word, "default" | "rule")) || rival
+fn runs_rival(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.any(|word| RIVALS.contains(&word.rsplit('/').next().unwrap_or_default()))
+}
+
+/// Returns whether a job of ifupdown makes the default route that an uplink takes its gateway from.
+pub fn is_read(config: &Config, job: &Job) -> bool {
+    let words: Vec<&str> = job.text.split_whitespace().collect();
+    let has = |wanted: &str| words.contains(&wanted);
+    let device = words.iter().zip(words.iter().skip(1)).find(|(word, _)| **word == "dev");
+    let by = |interface: &str| {
+        device.is_none_or(|(_, name)| name.starts_with('$') || *name == interface)
+    };
+    let gateway = |uplink: &Uplink| match has("-6") {
+        true => uplink.gateway_ipv6,
+        false => uplink.gateway_ipv4,
+    };
+    let makes = has("route") && has("add") && has("default") && !has("table") && !has("rule");
+    job.file.starts_with("/etc/network/interfaces")
+        && makes
+        && config
+            .uplinks
+            .iter()
+            .any(|uplink| gateway(uplink) == Gateway::Auto && by(&uplink.interface))
 }
 
 impl Leftover {

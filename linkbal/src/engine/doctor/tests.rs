@@ -240,6 +240,21 @@ fn old_scripts_are_told_from_other_programs() {
 }
 
 #[test]
+fn jobs_that_linkbal_lives_with_are_left() {
+    let jobs = |file, text| leftovers::jobs(file, text, &|_: &str| false);
+    let looks = "* * * * * root ip route show default\n* * * * * root ip rule list\n";
+    assert_eq!(jobs("/etc/cron.d/x", looks), []);
+    assert_eq!(jobs("/etc/cron.d/x", "* * * * * root sh -c \"ip rule add x\"\n").len(), 1);
+    let lines = "up ip route add default via 192.0.2.1 dev wan-a\n\
+                 up ip route add default via 192.0.2.1 dev $IFACE\n\
+                 up ip route add default via 192.0.2.1 dev eth9\n\
+                 up ip route add default via 192.0.2.1 dev wan-a table 101\n";
+    let jobs = jobs("/etc/network/interfaces.d/wan", lines);
+    let read: Vec<bool> = jobs.iter().map(|job| leftovers::is_read(&config(), job)).collect();
+    assert_eq!(read, [true, true, false, false]);
+}
+
+#[test]
 fn a_script_that_sleeps_is_known_by_its_file() {
     let script = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
