@@ -95,14 +95,16 @@ impl Step {
 }
 
 /// Returns the whole removal as lines for a shell, with headings as comments; empty without steps.
-pub fn script(steps: &[Step]) -> String {
+/// `options` go to the commands that look at the configuration.
+pub fn script(steps: &[Step], options: &str) -> String {
     let mut text = String::new();
     if steps.is_empty() {
         return text;
     }
     let mut number = 0_u32;
     for stage in Stage::ALL {
-        let always = stage.always().iter().map(|command| (*command).to_owned());
+        let options = if stage == Stage::Check { options } else { "" };
+        let always = stage.always().iter().map(|command| format!("{command}{options}"));
         let own = steps.iter().filter(|step| step.stage == stage).map(line);
         let lines: Vec<String> = always.chain(own).collect();
         if lines.is_empty() {
@@ -159,8 +161,15 @@ ip route flush table 101
 # 6. See what is left
 linkbal doctor
 ";
-        assert_eq!(script(&steps), text);
-        assert_eq!(script(&[]), "");
+        assert_eq!(script(&steps, ""), text);
+        assert_eq!(script(&[], ""), "");
+        let other = script(&steps, " --config x.toml");
+        assert!(
+            other.contains(
+                "\nlinkbal check --machine --config x.toml\nlinkbal plan --config x.toml\n"
+            )
+        );
+        assert!(other.contains("\nsystemctl enable --now linkbal\n"), "{other}");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Metrics {
 pub struct UplinkTotals {
     /// Bytes of the LAN's packets, since the datapath was created.
     pub octets: Octets,
-    /// Probes by family, since the daemon started or the probes were configured anew.
+    /// Probes by family that is there, since the daemon started or the probes were configured anew.
     pub probes: Vec<(&'static str, ProbeTotals)>,
 }
 
@@ -62,7 +62,8 @@ pub struct ProbeTotals {
 impl UplinkTotals {
     /// Returns the totals of an uplink whose packets have so many bytes.
     pub fn new(uplink: &UplinkState, octets: Octets) -> UplinkTotals {
-        let families = [Family::Ipv4, Family::Ipv6].into_iter();
+        // An alert for a family that does not exist would never end.
+        let families = Family::ALL.into_iter().filter(|family| uplink.is_there(*family));
         let probes = families.filter_map(|family| {
             let window = uplink.family(family)?.window();
             let lost = window.lost_in_all();
@@ -167,10 +168,12 @@ impl Metrics {
 
     fn encode_families(&self, samples: &mut Samples<'_>) -> fmt::Result {
         let all = || {
-            self.status.uplinks.iter().flat_map(|uplink| {
+            let uplinks = self.status.uplinks.iter().zip(&self.uplinks);
+            uplinks.flat_map(|(uplink, totals)| {
                 let families = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
-                let known =
-                    families.into_iter().filter_map(|(name, of)| Some((name, of.as_ref()?)));
+                let is_there = |name| totals.probes.iter().any(|(family, _)| *family == name);
+                let known = families.into_iter().filter(move |(name, _)| is_there(*name));
+                let known = known.filter_map(|(name, of)| Some((name, of.as_ref()?)));
                 known.map(|(family, of)| (labels(&uplink.name, family), of))
             })
         };

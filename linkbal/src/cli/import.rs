@@ -81,6 +81,6 @@ fn summary(translated: &Translation, input: &str) -> String {
     text.push_str(
         "\nTo change over, as root on the gateway; `linkbal init` lists there what is really left:\n\n",
     );
-    text.push_str(&script(&translated.removal));
+    text.push_str(&script(&translated.removal, ""));
     text
 }

@@ -128,7 +128,7 @@ fn summary(facts: &Facts, proposal: &Proposal, config: &Config, path: Option<&Pa
             "\nSomething else balances here. Once the configuration is as you want it, these commands \
              change over,\none after the other, as root:\n\n",
         );
-        text.push_str(&script(&steps));
+        text.push_str(&script(&steps, &named));
     }
     text
 }
@@ -141,13 +141,18 @@ fn keep(path: Option<&Path>) -> String {
         None if new_file::check(default).is_ok() => "  linkbal init --yes\n".into(),
         None => format!("  linkbal init --yes --output {BESIDE}\n{put}"),
         Some(path) if path == Path::new(BESIDE) => put,
-        Some(_) => String::new(),
+        Some(path) if path == default => String::new(),
+        Some(path) => {
+            let path = shell_word(&path.to_string_lossy());
+            format!("  install -m 644 {path} {DEFAULT_CONFIG}\n")
+        }
     }
 }
 
 /// Returns the steps that take away what balanced before.
 fn steps(facts: &Facts, config: &Config) -> Vec<Step> {
-    let mut steps = leftovers::steps(&facts.leftovers, &facts.jobs);
+    let jobs = facts.jobs.iter().filter(|job| !leftovers::is_read(config, job)).cloned();
+    let mut steps = leftovers::steps(&facts.leftovers, &jobs.collect::<Vec<_>>());
     steps.extend(remains::steps(config, &facts.snapshot, &facts.survey));
     steps
 }
@@ -172,4 +177,17 @@ fn others(facts: &Facts) -> String {
         )
     };
     facts.found.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_elsewhere_is_to_be_put_in_place() {
+        let kept = keep(Some(Path::new("/root/my linkbal.toml")));
+        assert_eq!(kept, "  install -m 644 '/root/my linkbal.toml' /etc/linkbal/linkbal.toml\n");
+        assert_eq!(keep(Some(Path::new(DEFAULT_CONFIG))), "");
+        assert!(keep(Some(Path::new(BESIDE))).starts_with("  mv "));
+    }
 }

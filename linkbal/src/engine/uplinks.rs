@@ -49,7 +49,7 @@ pub struct UplinkState {
 impl UplinkState {
     /// Creates an uplink at the start; `up` are the uplinks that a running datapath has as usable,
     /// and `admin` the states that the administrator wants, by name of the uplink.
-    pub(super) fn new(
+    pub(crate) fn new(
         indexed: Indexed,
         up: UpMask,
         admin: &BTreeMap<String, AdminState>,
@@ -89,6 +89,12 @@ impl UplinkState {
         let has = self.present[family] || self.present == PerFamily::default();
         let has = has || (family == Family::Ipv4 && self.has_ipv4);
         has.then(|| &self.health[family])
+    }
+
+    /// Returns whether there is more of a family than a chance: IPv6 that was never ready may not exist.
+    pub fn is_there(&self, family: Family) -> bool {
+        let only = family == Family::Ipv4 || !self.config.carries(Family::Ipv4);
+        self.family(family).is_some() && (only || self.present[family])
     }
 
     /// Returns whether new flows of the family are to avoid the uplink for its quality.

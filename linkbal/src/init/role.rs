@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
 use super::{
@@ -101,11 +102,12 @@ fn looks(facts: &Facts, link: &Link) -> Role {
             "{owner}: add it to interfaces if what runs there shall be balanced"
         ));
     }
-    if leads_out || is_ppp(facts, link) && !addresses.is_empty() {
+    let line = is_modem(facts, link) || is_dialled(facts, link);
+    if leads_out || line && !addresses.is_empty() || leased(facts, link).is_some() {
         return Role::Uplink;
     }
-    if is_modem(facts, link) && !addresses.is_empty() || leased(facts, link).is_some() {
-        return Role::Uplink;
+    if is_ppp(facts, link) && !addresses.is_empty() {
+        return no("PPP without a default route, like that of a client that dials in here");
     }
     match facts.kind(link) {
         "dummy" | "ifb" | "nlmon" | "vrf" => return no("no machines are behind it"),
@@ -173,6 +175,21 @@ pub(super) fn is_modem(facts: &Facts, link: &Link) -> bool {
     facts.modems.contains(&link.name) || facts.kind(link) == "wwan" || named
 }
 
+/// Returns whether an interface of PPP looks like one to a provider: clients that dial in share a private
+/// address of their server.
+fn is_dialled(facts: &Facts, link: &Link) -> bool {
+    let others = facts.snapshot.links.values().filter(|other| other.ifindex != link.ifindex);
+    let others: Vec<IpNet> = others
+        .filter(|other| is_ppp(facts, other))
+        .flat_map(|other| facts.addresses(other))
+        .collect();
+    let own = |net: &IpNet| {
+        let shared = others.iter().any(|other| other.addr() == net.addr());
+        !shared && !is_private(&net.addr())
+    };
+    is_ppp(facts, link) && facts.addresses(link).iter().all(own)
+}
+
 /// Returns the router of a lease, if the interface has no default route of it.
 pub(super) fn leased(facts: &Facts, link: &Link) -> Option<IpAddr> {
     let client = facts.clients.get(&link.name)?;
@@ -180,5 +197,7 @@ pub(super) fn leased(facts: &Facts, link: &Link) -> Option<IpAddr> {
     let is_host = |router: &&IpAddr| host(&router.to_string()) == Some(**router);
     let router = client.routers.iter().filter(is_host).find(|router| router.is_ipv4())?;
     let near = facts.addresses(link).iter().any(|net| net.contains(router));
-    near.then_some(*router)
+    // A server of addresses may have been a client once.
+    let own = facts.snapshot.addresses.iter().any(|own| own.address == *router);
+    (near && !own).then_some(*router)
 }

@@ -138,6 +138,44 @@ fn gateways_that_change_are_left_to_their_clients() {
 }
 
 #[test]
+fn several_routers_of_a_lease_are_one_line() {
+    let eth0 = || Machine::default().link("eth0", "", &["192.0.2.2/24"]);
+    let mut machine =
+        eth0().out("192.0.2.1", TABLE_MAIN, 0, 3).out("192.0.2.254", TABLE_MAIN, 0, 3);
+    let seen = "dhclient (process 7)".to_owned();
+    machine.0.clients.insert("eth0".into(), Client { seen, routers: vec![] });
+    let gateways = |machine: &Machine| -> Vec<Gateway> {
+        machine.config().uplinks.iter().map(|uplink| uplink.gateway_ipv4).collect()
+    };
+    assert_eq!(gateways(&machine), [Gateway::Auto]);
+    let mixed = eth0().out("192.0.2.1", TABLE_MAIN, 100, 16).out("192.0.2.254", TABLE_MAIN, 200, 3);
+    assert_eq!(gateways(&mixed), [address("192.0.2.1"), address("192.0.2.254")]);
+}
+
+#[test]
+fn an_own_address_is_no_router() {
+    let mut machine = pair();
+    let routers = vec!["10.0.0.1".parse().expect("an address")];
+    machine.0.clients.insert("lan0".into(), Client { seen: "dhclient (x)".into(), routers });
+    assert_eq!(machine.config().lan_interfaces, ["lan0"]);
+}
+
+#[test]
+fn clients_that_dial_in_are_no_lines() {
+    let machine = pair()
+        .link("ppp0", "ppp", &["10.9.0.1/32"])
+        .link("ppp1", "ppp", &["203.0.113.1/32"])
+        .link("ppp2", "ppp", &["203.0.113.1/32"])
+        .link("ppp3", "ppp", &["10.64.0.7/32"])
+        .out("", TABLE_MAIN, 0, 3)
+        .link("ppp4", "ppp", &["198.51.100.77/32"]);
+    let config = machine.config();
+    let names: Vec<&str> = config.uplinks.iter().map(|uplink| &*uplink.name).collect();
+    assert_eq!(names, ["ppp3", "ppp4", "wan-a", "wan-b"]);
+    assert!(machine.text().contains("# - ppp0: PPP without a default route"), "{}", machine.text());
+}
+
+#[test]
 fn modems_stand_behind_lines_and_weights_of_next_hops_are_kept() {
     let mut machine = pair().link("wwan0", "", &["10.64.0.9/30"]).out("", TABLE_MAIN, 700, 3);
     machine.0.weights = [(3, "192.0.2.1", 30), (4, "198.51.100.1", 70)]

@@ -64,15 +64,24 @@ pub(super) fn defaults<'a>(facts: &'a Facts, link: &Link, family: Family) -> Vec
 
 /// Returns the ways of a family by an interface, each gateway once.
 pub(super) fn ways(facts: &Facts, link: &Link, family: Family) -> Vec<Way> {
-    let mut gateways: Vec<Option<IpAddr>> = Vec::new();
-    let mut ways = Vec::new();
-    let routes = defaults(facts, link, family);
-    // Several routers of one network that say so themselves are one provider.
-    let several = routes.iter().filter(|route| !is_told(facts, link, route)).count() > 1;
-    for route in routes {
-        if !gateways.contains(&route.nexthop) {
-            gateways.push(route.nexthop);
-            ways.push(way(facts, link, route, several));
+    let mut routes: Vec<&Route> = Vec::new();
+    let all = defaults(facts, link, family);
+    let several = all.iter().filter(|route| !is_told(facts, link, route)).count() > 1;
+    for route in all {
+        if !routes.iter().any(|known| known.nexthop == route.nexthop) {
+            routes.push(route);
+        }
+    }
+    let each = |several| -> Vec<Way> {
+        routes.iter().map(|route| way(facts, link, route, several)).collect()
+    };
+    let mut ways = each(several);
+    if family == Family::Ipv4 && ways.len() > 1 {
+        match ways.iter().any(|way| way.address().is_some()) {
+            // Each becomes an uplink, and needs an address to be told from the others.
+            true => ways = each(true),
+            // Several routers of one network that say so themselves are one provider.
+            false => ways.truncate(1),
         }
     }
     ways

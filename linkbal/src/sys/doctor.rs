@@ -56,7 +56,7 @@ pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine
         unsynchronised: is_unsynchronised(),
         missing: missing(),
         leftovers: suspects(&interfaces, &processes()),
-        jobs: jobs(),
+        jobs: jobs().into_iter().filter(|job| !leftovers::is_read(config, job)).collect(),
         closed: Vec::new(),
     }
 }

@@ -18,7 +18,7 @@ use super::{
     sysctl,
 };
 use crate::{
-    engine::kernel::{conflict::survey::Survey, network::Snapshot},
+    engine::kernel::conflict::survey::Survey,
     init::{Facts, watched},
 };
 
@@ -69,7 +69,7 @@ pub async fn observe() -> Result<Facts> {
         kernel: word("/proc/sys/kernel/osrelease"),
         devices: netlink.devices().await?,
         weights,
-        clients: client::clients(&links(&snapshot), &processes),
+        clients: client::clients(&snapshot, &processes),
         modems: names.iter().filter(|name| is_modem(name)).cloned().collect(),
         survey,
         found: found::configurations(&jobs),
@@ -79,10 +79,6 @@ pub async fn observe() -> Result<Facts> {
         snapshot,
         unseen,
     })
-}
-
-fn links(snapshot: &Snapshot) -> Vec<(u32, String)> {
-    snapshot.links.values().map(|link| (link.ifindex, link.name.clone())).collect()
 }
 
 /// Returns the text of a file of one line.

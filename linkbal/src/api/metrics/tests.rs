@@ -1,6 +1,12 @@
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use linkbal_common::uplink::UpMask;
 
 use super::*;
+use crate::{config::Config, engine::indexed::Indexed};
 
 /// A status as the daemon prints it, with what concerns metrics.
 const STATUS: &str = r#"{"version":1,"pid":1,"started":"2026-01-01T00:00:00Z","installed":true,"lan":[],
@@ -39,6 +45,32 @@ fn values_are_in_base_units_with_labels() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+}
+
+#[test]
+fn a_family_that_was_never_there_has_no_metrics() {
+    let config = |more: &str| {
+        let text =
+            format!("[lan]\ninterfaces = [\"lan\"]\n[uplink.a]\ninterface = \"wan\"\n{more}");
+        Config::parse(&text, "test").expect("a configuration").uplinks.remove(0)
+    };
+    let families = |more: &str| -> Vec<&str> {
+        let indexed = Indexed { index: 0, config: config(more) };
+        let (up, now) = (UpMask::default(), Duration::ZERO);
+        let uplink = UplinkState::new(indexed, up, &BTreeMap::new(), now);
+        assert!(uplink.family(Family::Ipv6).is_some(), "the status has it");
+        let totals = UplinkTotals::new(&uplink, Octets::default());
+        totals.probes.iter().map(|(family, _)| *family).collect()
+    };
+    assert_eq!(families(""), ["ipv4"]);
+    assert_eq!(families("gateway = { ipv6 = \"2001:db8::1\" }\n"), ["ipv6"]);
+
+    let mut status: Status = serde_json::from_str(STATUS).expect("a status");
+    status.uplinks[0].ipv6 = status.uplinks[0].ipv4.clone();
+    let probes = vec![("ipv4", ProbeTotals::default())];
+    let totals = UplinkTotals { probes, ..UplinkTotals::default() };
+    let text = render(Metrics { status, uplinks: vec![totals] }).expect("a text");
+    assert!(text.contains("ipv4") && !text.contains("ipv6"), "{text}");
 }
 
 #[test]

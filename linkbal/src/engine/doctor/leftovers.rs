@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Complaint, Machine};
 use crate::{
-    config::Severity,
+    config::{Config, Gateway, Severity, Uplink},
     removal::{Stage, Step, shell_word},
 };
 
@@ -28,6 +28,9 @@ pub const HOOKS: [&str; 12] = [
     "/etc/networkd-dispatcher/routable.d",
     "/etc/hotplug.d/iface",
 ];
+
+/// Beginnings of the names of crontabs, each line of which stands for itself.
+const CRONTABS: [&str; 3] = ["/etc/crontab", "/etc/cron.d/", "/var/spool/cron/"];
 
 /// Shells that run scripts.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
@@ -93,7 +96,9 @@ pub fn is_suspect_script(text: &str) -> bool {
 }
 
 fn is_suspect_command(command: &str) -> bool {
-    let words: Vec<&str> = command.split_whitespace().collect();
+    let quotes = ['"', '\''];
+    let words: Vec<&str> =
+        command.split_whitespace().map(|word| word.trim_matches(quotes)).collect();
     let runs =
         |program: &str| words.iter().position(|word| word.rsplit('/').next() == Some(program));
     let after = |program: &str| {
@@ -135,7 +140,7 @@ pub fn jobs(file: &str, text: &str, is_suspect: &dyn Fn(&str) -> bool) -> Vec<Jo
     let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with('#'));
     let runs =
         |line: &str| scripts_in(line).into_iter().any(|path| path != file && is_suspect(path));
-    let lines = lines.filter(|(_, line)| changes(line) || is_suspect_script(line) || runs(line));
+    let lines = lines.filter(|(_, line)| is_suspect_script(line) || runs_rival(line) || runs(line));
     let most = if is_hook(file) { 1 } else { usize::MAX };
     lines
         .take(most)
@@ -143,14 +148,30 @@ pub fn jobs(file: &str, text: &str, is_suspect: &dyn Fn(&str) -> bool) -> Vec<Jo
         .collect()
 }
 
-/// Returns whether a line changes ip rules or default routes, or runs a program that does.
-fn changes(line: &str) -> bool {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let ip = words.iter().any(|word| *word == "ip" || word.ends_with("/ip") || *word == "route");
-    let object = words.iter().any(|word| matches!(*word, "rule" | "route"));
-    let rival =
-        words.iter().any(|word| RIVALS.contains(&word.rsplit('/').next().unwrap_or_default()));
-    ip && object && words.iter().any(|word| matches!(*word, "default" | "rule")) || rival
+fn runs_rival(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.any(|word| RIVALS.contains(&word.rsplit('/').next().unwrap_or_default()))
+}
+
+/// Returns whether a job of ifupdown makes the default route that an uplink takes its gateway from.
+pub fn is_read(config: &Config, job: &Job) -> bool {
+    let words: Vec<&str> = job.text.split_whitespace().collect();
+    let has = |wanted: &str| words.contains(&wanted);
+    let device = words.iter().zip(words.iter().skip(1)).find(|(word, _)| **word == "dev");
+    let by = |interface: &str| {
+        device.is_none_or(|(_, name)| name.starts_with('$') || *name == interface)
+    };
+    let gateway = |uplink: &Uplink| match has("-6") {
+        true => uplink.gateway_ipv6,
+        false => uplink.gateway_ipv4,
+    };
+    let makes = has("route") && has("add") && has("default") && !has("table") && !has("rule");
+    job.file.starts_with("/etc/network/interfaces")
+        && makes
+        && config
+            .uplinks
+            .iter()
+            .any(|uplink| gateway(uplink) == Gateway::Auto && by(&uplink.interface))
 }
 
 impl Leftover {
@@ -167,12 +188,16 @@ impl Job {
     fn step(&self) -> Step {
         let Job { file, line, text } = self;
         let what = format!("{file}:{line}: a job changes routes or rules: {text}");
-        let command = match is_hook(file) {
+        if is_hook(file) {
             // Without some of its lines, it might be no script any more.
-            true => format!("chmod a-x {}", shell_word(file)),
-            false => format!("sed -i '{line}s/^/#/' {}", shell_word(file)),
-        };
-        Step::new(Stage::Stop, what, command)
+            return Step::new(Stage::Stop, what, format!("chmod a-x {}", shell_word(file)));
+        }
+        if CRONTABS.iter().any(|start| file.starts_with(start)) {
+            let command = format!("sed -i '{line}s/^/#/' {}", shell_word(file));
+            return Step::new(Stage::Stop, what, command);
+        }
+        // The line may go on in the next one, or be all that an `if` does.
+        Step::new(Stage::Stop, format!("{what}: take it out by hand"), "")
     }
 }
 
@@ -185,7 +210,7 @@ fn is_hook(file: &str) -> bool {
 pub fn steps(leftovers: &[Leftover], jobs: &[Job]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for step in jobs.iter().map(Job::step).chain(leftovers.iter().map(Leftover::step)) {
-        if !steps.iter().any(|known| known.command == step.command) {
+        if step.command.is_empty() || !steps.iter().any(|known| known.command == step.command) {
             steps.push(step);
         }
     }

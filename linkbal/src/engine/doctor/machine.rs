@@ -109,7 +109,8 @@ fn conntrack(machine: &Machine) -> Option<Complaint> {
         return None;
     }
     let what = format!("connection tracking is {percent} % full: {count} of {most} connections");
-    let advice = "when it is full, new connections are dropped: `conntrack -S` counts them";
+    let advice = "when it is full, new connections are dropped: `conntrack -S` counts them; to raise it at \
+                  each boot, too, see 60-linkbal.conf of the package";
     let command = format!("sysctl -w net.netfilter.nf_conntrack_max={}", most.saturating_mul(2));
     Some(Complaint::new(Severity::Error, what, advice, command))
 }

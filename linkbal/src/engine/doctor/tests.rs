@@ -225,11 +225,33 @@ fn old_scripts_are_told_from_other_programs() {
     assert_eq!(hook.iter().map(|job| job.line).collect::<Vec<_>>(), [2], "the file is what counts");
     let command = &leftovers::steps(&[], &hook)[0].command;
     assert_eq!(command, "chmod a-x /etc/network/if-up.d/wan");
+    let text =
+        "ip route replace default \\\n nexthop via 192.0.2.1\nif x; then\nip rule add y\nfi\n";
+    for file in ["/etc/rc.local", "/etc/network/interfaces"] {
+        let steps = leftovers::steps(&[], &leftovers::jobs(file, text, &is_suspect));
+        let by_hand = steps.iter().all(|step| step.command.is_empty());
+        assert!(by_hand && steps.len() == 2, "a shell still understands it: {steps:?}");
+    }
     let jobs = Machine { jobs: found, ..machine() };
     let found = told(&jobs, &trial());
     assert_eq!(found[0].command, "sed -i '2s/^/#/' /etc/cron.d/wan");
     let leftovers = vec![Leftover { pid: 42, command: "ping -I wan-a 1.1.1.1".into() }];
     only(&Machine { leftovers, ..machine() }, &trial(), "process 42", "kill 42");
+}
+
+#[test]
+fn jobs_that_linkbal_lives_with_are_left() {
+    let jobs = |file, text| leftovers::jobs(file, text, &|_: &str| false);
+    let looks = "* * * * * root ip route show default\n* * * * * root ip rule list\n";
+    assert_eq!(jobs("/etc/cron.d/x", looks), []);
+    assert_eq!(jobs("/etc/cron.d/x", "* * * * * root sh -c \"ip rule add x\"\n").len(), 1);
+    let lines = "up ip route add default via 192.0.2.1 dev wan-a\n\
+                 up ip route add default via 192.0.2.1 dev $IFACE\n\
+                 up ip route add default via 192.0.2.1 dev eth9\n\
+                 up ip route add default via 192.0.2.1 dev wan-a table 101\n";
+    let jobs = jobs("/etc/network/interfaces.d/wan", lines);
+    let read: Vec<bool> = jobs.iter().map(|job| leftovers::is_read(&config(), job)).collect();
+    assert_eq!(read, [true, true, false, false]);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf};
 
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
 use crate::{
+    engine::kernel::network::Snapshot,
     init::Client,
     sys::{doctor::Process, host::file},
 };
@@ -20,20 +23,47 @@ const NETWORKD: &str = "/run/systemd/netif/leases";
 /// Programs that ask for leases.
 const PROGRAMS: [&str; 3] = ["dhclient", "udhcpc", "dhcpcd"];
 
+/// A lease in a file of dhclient, which may be an old one.
+#[derive(Debug, PartialEq, Eq)]
+struct Lease {
+    address: Option<IpAddr>,
+    /// The end, if the file says one.
+    expires: Option<Timestamp>,
+    routers: Vec<IpAddr>,
+}
+
+impl Lease {
+    /// Returns whether it still holds for an interface with such addresses.
+    fn holds(&self, own: &[IpAddr], now: Timestamp) -> bool {
+        let over = self.expires.is_some_and(|expires| expires < now);
+        !over && self.address.is_some_and(|address| own.contains(&address))
+    }
+}
+
 /// Returns the programs by the name of the interface.
-pub(super) fn clients(links: &[(u32, String)], processes: &[Process]) -> BTreeMap<String, Client> {
+pub(super) fn clients(snapshot: &Snapshot, processes: &[Process]) -> BTreeMap<String, Client> {
+    let links: Vec<(u32, String)> =
+        snapshot.links.values().map(|link| (link.ifindex, link.name.clone())).collect();
+    let addresses = |interface: &str| -> Vec<IpAddr> {
+        let index = snapshot.link(interface).map(|link| link.ifindex);
+        let own = snapshot.addresses.iter().filter(|own| Some(own.ifindex) == index);
+        own.map(|own| own.address).collect()
+    };
     let mut clients = BTreeMap::new();
     // Files are those of the machine, whatever namespace this runs in.
     if is_first_namespace() {
         for path in files() {
             let text = file::read(&path, file::SMALL).unwrap_or_default();
             let shown = path.display();
-            for (interface, routers) in dhclient(&String::from_utf8_lossy(&text)) {
-                let client = Client { seen: format!("dhclient ({shown})"), routers };
-                clients.insert(interface, client);
+            for (interface, lease) in dhclient(&String::from_utf8_lossy(&text)) {
+                let served = processes.iter().any(|process| serves(process, &interface).is_some());
+                if served || lease.holds(&addresses(&interface), Timestamp::now()) {
+                    let seen = format!("dhclient ({shown})");
+                    clients.insert(interface, Client { seen, routers: lease.routers });
+                }
             }
         }
-        for (ifindex, name) in links {
+        for (ifindex, name) in &links {
             let path = format!("{NETWORKD}/{ifindex}");
             if let Ok(text) = file::read_text(path.as_ref(), file::SMALL) {
                 let seen = format!("systemd-networkd ({path})");
@@ -41,7 +71,7 @@ pub(super) fn clients(links: &[(u32, String)], processes: &[Process]) -> BTreeMa
             }
         }
     }
-    for (_, name) in links {
+    for (_, name) in &links {
         let mut of_name =
             processes.iter().filter_map(|process| Some((process, serves(process, name)?)));
         if let Some((process, program)) = of_name.next() {
@@ -71,9 +101,8 @@ fn files() -> Vec<PathBuf> {
     DHCLIENT.into_iter().flat_map(in_folder).collect()
 }
 
-/// Returns the interfaces of dhclient's leases with their routers; later leases replace earlier ones
-/// (dhclient.leases(5)).
-fn dhclient(text: &str) -> BTreeMap<String, Vec<IpAddr>> {
+/// Returns dhclient's leases by interface; later leases replace earlier ones (dhclient.leases(5)).
+fn dhclient(text: &str) -> BTreeMap<String, Lease> {
     let mut found = BTreeMap::new();
     for lease in text.split("lease {").skip(1) {
         let value = |name: &str| {
@@ -82,9 +111,25 @@ fn dhclient(text: &str) -> BTreeMap<String, Vec<IpAddr>> {
         };
         let Some(interface) = value("interface ") else { continue };
         let routers = value("option routers ").unwrap_or_default();
-        found.insert(interface, addresses(&routers, ','));
+        let lease = Lease {
+            address: value("fixed-address ").and_then(|address| address.parse().ok()),
+            expires: value("expire ").and_then(|text| end(&text)),
+            routers: addresses(&routers, ','),
+        };
+        found.insert(interface, lease);
     }
     found
+}
+
+/// Returns the time of `4 2026/11/29 12:00:00`, which is in UTC, or of `epoch 1796040000; # ..`.
+fn end(text: &str) -> Option<Timestamp> {
+    let (first, rest) = text.split_once(' ')?;
+    if first == "epoch" {
+        let seconds = rest.split(';').next()?.trim().parse().ok()?;
+        return Timestamp::from_second(seconds).ok();
+    }
+    let time = DateTime::strptime("%Y/%m/%d %H:%M:%S", rest).ok()?;
+    time.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
 }
 
 /// Returns the routers of a lease of systemd-networkd.
@@ -125,9 +170,28 @@ mod tests {
             + &lease("eth0", "192.0.2.7");
         let found = dhclient(&text);
         let expected = [("eth0", "192.0.2.7"), ("eth1", "198.51.100.1 198.51.100.2")];
-        let expected = expected.map(|(name, routers)| (name.to_owned(), addresses(routers, ' ')));
+        let expected = expected.map(|(name, routers)| {
+            let address = "192.0.2.9".parse().ok();
+            let expires = "2026-11-29T12:00:00Z".parse().ok();
+            (name.to_owned(), Lease { address, expires, routers: addresses(routers, ' ') })
+        });
         assert_eq!(found, expected.into());
         assert!(dhclient("lease {\n").is_empty());
+    }
+
+    #[test]
+    fn an_old_lease_does_not_count() {
+        let own = addresses("192.0.2.9", ' ');
+        let lease = |expires| Lease { address: own.first().copied(), expires, routers: vec![] };
+        let now = Timestamp::from_second(1_796_000_000).expect("a time");
+        let written = |text: &str| lease(Some(end(text).expect("a time")));
+        for lease in [lease(None), written("4 2027/01/01 00:00:00")] {
+            assert!(lease.holds(&own, now) && !lease.holds(&[], now), "{lease:?}");
+        }
+        for text in ["6 2020/02/29 12:00:00", "epoch 1582977600; # Sat Feb 29 12:00:00 2020"] {
+            assert!(!written(text).holds(&own, now), "{text}");
+        }
+        assert_eq!(end("never"), None);
     }
 
     #[test]

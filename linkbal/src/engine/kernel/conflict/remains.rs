@@ -61,7 +61,7 @@ fn is_uplink(config: &Config, interface: &str) -> bool {
     config.uplinks.iter().any(|uplink| uplink.interface == interface)
 }
 
-/// Returns whether a script made a rule: it leads out by an uplink, or nowhere any more.
+/// Returns whether a script made a rule: it leads out by an uplink, or it takes marks nowhere any more.
 fn is_old(
     config: &Config,
     snapshot: &Snapshot,
@@ -74,8 +74,10 @@ fn is_old(
         return false;
     }
     let of_table = |route: &Route| (route.table, route.family()) == (rule.table, rule.family);
+    // Others with an empty table may be those of a VPN that is down.
+    let by_mark = rule.fwmark.is_some() && rule.source.is_none() && rule.device.is_none();
     let is_empty = || !snapshot.routes.iter().any(of_table);
-    tables.contains(&(rule.table, rule.family)) || is_empty()
+    tables.contains(&(rule.table, rule.family)) || by_mark && rule.more.is_empty() && is_empty()
 }
 
 /// Returns the steps for firewall rules that set the marks of such rules, or save and restore them.
@@ -92,13 +94,16 @@ fn marks(survey: &Survey, rules: &[&IpRule]) -> Vec<Step> {
 }
 
 /// Returns the steps for rules that masquerade what leaves by uplinks. Those for one network only, such
-/// as Docker's, name no uplink.
+/// as Docker's, name no uplink; uplinks without `nat` may need theirs.
 fn masquerading(config: &Config, survey: &Survey) -> Vec<Step> {
     let old =
         survey.masquerades.iter().filter(|Masquerade { chain, interface, narrow, .. }| {
             let everywhere = interface.is_none() && !narrow;
             let by_uplink = interface.as_ref().is_some_and(|name| is_uplink(config, name));
-            owner(chain).is_none() && (everywhere || by_uplink)
+            let needed = config.uplinks.iter().any(|uplink| {
+                !uplink.nat && interface.as_ref().is_none_or(|name| *name == uplink.interface)
+            });
+            owner(chain).is_none() && (everywhere || by_uplink) && !needed
         });
     old.map(|masquerade| Step::new(Stage::Nat, "", &*masquerade.delete)).collect()
 }

@@ -60,7 +60,7 @@ fn rules_marks_masquerading_and_tables_of_a_script_are_found() {
             rule(32_764, Some((1, u32::MAX)), 101),
             rule(900, None, 102),
             rule(901, None, 200),
-            rule(902, None, 777),
+            rule(902, Some((7, 0xff)), 777),
             rule(32_766, None, TABLE_MAIN),
             IpRule { protocol: PROTOCOL, ..rule(26_000, None, 2600) },
         ],
@@ -68,7 +68,7 @@ fn rules_marks_masquerading_and_tables_of_a_script_are_found() {
     let expected = [
         "ip rule delete pref 32764 fwmark 0x1/0xffffffff lookup 101",
         "ip rule delete pref 900 lookup 102",
-        "ip rule delete pref 902 lookup 777",
+        "ip rule delete pref 902 fwmark 0x7/0xff lookup 777",
         "iptables-legacy -t mangle -D PREROUTING -i lan0 -p tcp --dport 443 -j MARK --set-xmark 0x1/0xffffffff",
         "iptables-legacy -t mangle -D PREROUTING -j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff",
         "iptables-legacy -t nat -D POSTROUTING -o wan-a -j MASQUERADE",
@@ -90,6 +90,31 @@ fn masquerading_of_nft_is_found_by_the_uplink_that_it_names() {
     let survey = Survey::of(&json!({"nftables": [rule("wan-a", 7), rule("tun0", 8)]}));
     let found = commands(&snapshot(vec![], vec![]), &survey);
     assert_eq!(found, ["nft delete rule ip nat post handle 7"]);
+}
+
+#[test]
+fn rules_of_a_vpn_that_is_down_are_left() {
+    let source = "192.168.5.0/24".parse().ok();
+    let of_source = IpRule { source, ..rule(900, None, 200) };
+    let marked = IpRule { source, ..rule(901, Some((7, 0xff)), 200) };
+    let coming_in = IpRule { more: "iif wg0".into(), ..rule(902, Some((7, 0xff)), 200) };
+    let down = snapshot(vec![], vec![of_source, marked, coming_in]);
+    assert!(commands(&down, &Survey::default()).is_empty());
+}
+
+#[test]
+fn masquerading_is_left_to_uplinks_without_nat() {
+    let mut survey = Survey::default();
+    survey.read_iptables(
+        "iptables-save",
+        "*nat\n-A POSTROUTING -o wan-a -j MASQUERADE\n-A POSTROUTING -o wan-b -j MASQUERADE\n\
+         -A POSTROUTING -j MASQUERADE\nCOMMIT\n",
+    );
+    let empty = snapshot(vec![], vec![]);
+    assert_eq!(commands(&empty, &survey).len(), 3);
+    let config = Config::parse(&(CONFIG.to_owned() + "nat = \"off\"\n"), "test").expect("one");
+    let found: Vec<_> = steps(&config, &empty, &survey).into_iter().map(|it| it.command).collect();
+    assert_eq!(found, ["iptables -t nat -D POSTROUTING -o wan-a -j MASQUERADE"]);
 }
 
 #[test]
