@@ -198,7 +198,7 @@ pub(super) struct Pool {
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     usual: Duration,
-    /// That of one that waits for another configuration.
+    /// Duration of one that waits for another configuration.
     reload: Duration,
 }
 

@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_proposal_elsewhere_is_to_be_put_in_place() {
-        let kept = keep(Some(Path::new("/root/my linkbal.toml")));
-        assert_eq!(kept, "  install -m 644 '/root/my linkbal.toml' /etc/linkbal/linkbal.toml\n");
+        let kept = keep(Some(Path::new("/srv/my linkbal.toml")));
+        assert_eq!(kept, "  install -m 644 '/srv/my linkbal.toml' /etc/linkbal/linkbal.toml\n");
         assert_eq!(keep(Some(Path::new(DEFAULT_CONFIG))), "");
         assert!(keep(Some(Path::new(BESIDE))).starts_with("  mv "));
     }
