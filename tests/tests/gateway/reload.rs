@@ -160,11 +160,10 @@ fn an_uplink_with_another_name_keeps_everything() {
     assert_undisturbed(&flows, &before, 100, |_| true);
 }
 
-/// Returns a list of more DNS servers than the kernel has room for.
-fn too_many_resolvers(config: &str) -> String {
-    let addresses: Vec<String> =
-        (0..300).map(|n| format!("\"10.9.{}.{}\"", n / 250, n % 250 + 1)).collect();
-    format!("{config}\n[dns]\nresolvers = [{}]\n", addresses.join(", "))
+/// Adds more sticky ports than the kernel's table has room for.
+fn too_many_ports(config: &str) -> String {
+    let ports: Vec<String> = (10_000..13_000).map(|port| port.to_string()).collect();
+    format!("{config}\n[[sticky]]\nports = [{}]\n", ports.join(", "))
 }
 
 #[test]
@@ -174,9 +173,9 @@ fn a_rename_that_the_kernel_refused_moves_no_flow_later() {
     let flows = gateway.long_flows(25);
     let before = flows.reports();
     let renamed = good.replace("isp-b", "fiber").replace("isp-a", "cable");
-    change(&gateway, |_| too_many_resolvers(&renamed));
+    change(&gateway, |_| too_many_ports(&renamed));
     let refused = gateway.daemon.run(&["reload"]).unwrap_err();
-    assert!(format!("{refused:#}").contains("RESOLVERS"), "{refused:#}");
+    assert!(format!("{refused:#}").contains("STICKY_PORTS"), "{refused:#}");
     reload(&gateway, |_| good);
     assert_undisturbed(&flows, &before, 100, |_| true);
     reload(&gateway, |_| renamed);
