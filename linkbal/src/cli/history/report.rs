@@ -290,15 +290,21 @@ mod tests {
         );
     }
 
+    /// Takes the outages out of a report, and changes its month.
+    fn change(report: &mut Report, change: impl Fn(&mut MonthReport)) {
+        report.lines.values_mut().for_each(|line| {
+            let month = line.months.values_mut().next().expect("a month");
+            (month.outages, month.longest) = (0, None);
+            change(month);
+            line.outages.clear();
+        });
+    }
+
     #[test]
     fn months_of_which_little_is_known_say_so() {
         let mut report = report();
         report.until = "2026-07-20T00:00:00Z".into();
-        report.lines.values_mut().for_each(|line| {
-            let month = line.months.values_mut().next().expect("a month");
-            (month.up_s, month.down_s, month.outages, month.longest) = (86_400, 0, 0, None);
-            line.outages.clear();
-        });
+        change(&mut report, |month| (month.up_s, month.down_s) = (86_400, 0));
         assert_eq!(
             report.text(&Zone::utc()),
             "isp-a ipv4\n  July 2026      100.000 %  no outage\n                            \
@@ -310,11 +316,7 @@ mod tests {
     fn what_is_not_asked_for_is_not_unknown() {
         let mut report = report();
         report.from = "2026-07-31T00:00:00Z".into();
-        report.lines.values_mut().for_each(|line| {
-            let month = line.months.values_mut().next().expect("a month");
-            (month.up_s, month.down_s, month.outages, month.longest) = (86_000, 0, 0, None);
-            line.outages.clear();
-        });
+        change(&mut report, |month| (month.up_s, month.down_s) = (86_000, 0));
         assert_eq!(
             report.text(&Zone::utc()),
             "isp-a ipv4\n  July 2026      100.000 %  no outage\n"
@@ -326,11 +328,7 @@ mod tests {
     #[test]
     fn a_month_that_was_down_by_an_outage_of_another_one_says_so() {
         let mut report = report();
-        report.lines.values_mut().for_each(|line| {
-            let month = line.months.values_mut().next().expect("a month");
-            (month.outages, month.longest) = (0, None);
-            line.outages.clear();
-        });
+        change(&mut report, |_| {});
         assert_eq!(report.text(&Zone::utc()), "isp-a ipv4\n  July 2026       99.908 %  down 41m\n");
     }
 

@@ -2,8 +2,13 @@
 
 use std::net::IpAddr;
 
+use linkbal_common::{
+    maps::{self, Map as _},
+    uplink::MAX_UPLINKS,
+};
 use toml::Spanned;
 
+use super::resolvers::MAX_OF_UPLINK;
 use crate::config::{
     Dns,
     diagnostics::problem::Fault,
@@ -14,8 +19,8 @@ use crate::config::{
 pub(in crate::config) const RESOLVERS_HELP: &str =
     "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
 
-/// Most resolvers; with those of the uplinks, the datapath has 256 entries for them.
-const MAX_RESOLVERS: usize = 128;
+/// Most resolvers: those of the uplinks share the table with them.
+const MAX_RESOLVERS: usize = maps::RESOLVERS::ENTRIES - MAX_UPLINKS * MAX_OF_UPLINK;
 
 /// Reads `[dns]`.
 pub(in crate::config) fn read(root: &Section) -> Dns {

@@ -15,7 +15,7 @@ use crate::config::{
 };
 
 /// Most resolvers of an uplink.
-const MAX_RESOLVERS: usize = 8;
+pub(super) const MAX_OF_UPLINK: usize = 8;
 
 /// Reads the resolvers of an uplink.
 pub(in crate::config) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
@@ -23,8 +23,8 @@ pub(in crate::config) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
         section.list(&keys::uplink::RESOLVERS, RESOLVERS_HELP, value::address(RESOLVERS_HELP));
     let Some(list) = list else { return Vec::new() };
     section.report_repeated(&keys::uplink::RESOLVERS, &list.items);
-    if let Some(extra) = list.items.get(MAX_RESOLVERS) {
-        let message = format!("{} servers, at most {MAX_RESOLVERS} are possible", list.items.len());
+    if let Some(extra) = list.items.get(MAX_OF_UPLINK) {
+        let message = format!("{} servers, at most {MAX_OF_UPLINK} are possible", list.items.len());
         let fault = Fault::new(message, "name those that the provider tells its customers");
         section.report(&keys::uplink::RESOLVERS, extra.span(), fault);
     }

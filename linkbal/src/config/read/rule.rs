@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use linkbal_common::bucket::MAX_GROUPS;
+use linkbal_common::{
+    bucket::MAX_GROUPS,
+    maps::{self, Map as _},
+};
 use toml::{Spanned, de::DeValue};
 
 use super::{read_uplink::ReadUplink, sticky};
@@ -26,10 +29,10 @@ mod shadow;
 pub(in crate::config) use domain::malformed;
 pub use domain::with_parents;
 
-/// Most different MAC addresses and interfaces in all rules together, each one less than the datapath's tables
-/// have entries: one stands for all others.
-const MAX_MACS: usize = 4095;
-const MAX_INTERFACES: usize = 63;
+/// Most different MAC addresses and interfaces in all rules together: an entry of each table stands for all
+/// others.
+const MAX_MACS: usize = maps::RULES_MAC::ENTRIES - 1;
+const MAX_INTERFACES: usize = maps::RULES_INTERFACE::ENTRIES - 1;
 
 const HELP: &str = "write each rule as [[rule]], with two brackets on each side";
 
