@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use linkbal_common::settings::MAX_PORT_CLASSES;
+use linkbal_common::{
+    maps::{self, Map as _},
+    settings::MAX_PORT_CLASSES,
+};
 use toml::{Spanned, de::DeValue};
 
 use crate::config::{
@@ -13,6 +16,9 @@ use crate::config::{
 };
 
 const PORTS_HELP: &str = "write destination ports from 1 to 65535 as a list, like ports = [443]";
+
+/// Most ports of all classes: the table has two entries for each, beside those of related protocols.
+const MAX_PORTS: usize = (maps::STICKY_PORTS::ENTRIES - 256) / 2;
 
 /// Reads the sticky classes.
 pub(in crate::config) fn read(root: &Section) -> Vec<Sticky> {
@@ -40,6 +46,12 @@ pub(in crate::config) fn read(root: &Section) -> Vec<Sticky> {
         all_related.extend(related);
     }
     root.report_repeated("sticky.ports", &all_ports);
+    if let Some(extra) = all_ports.get(MAX_PORTS) {
+        let count = all_ports.len();
+        let message = format!("{count} ports in all classes, at most {MAX_PORTS} are possible");
+        let help = "give hosts whose flows all stick a rule with sticky = { by = \"src\" }";
+        root.report("sticky.ports", extra.span(), Fault::new(message, help));
+    }
     root.report_repeated("sticky.related", &all_related);
     classes
 }

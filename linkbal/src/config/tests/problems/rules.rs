@@ -394,7 +394,7 @@ fn too_many_domains() {
 }
 
 #[test]
-fn too_many_macs_interfaces_and_resolvers() {
+fn too_many_macs_interfaces_resolvers_and_ports() {
     let list = |count: u16, item: fn(u16) -> String| {
         let items: Vec<String> = (0..count).map(|number| format!("\"{}\"", item(number))).collect();
         items.join(",")
@@ -419,6 +419,11 @@ fn too_many_macs_interfaces_and_resolvers() {
             "\"lan0\"",
             format!("[dns]\nresolvers = [{}]\n", list(129, server)),
             "129 servers, at most 128",
+        ),
+        (
+            "\"lan0\"",
+            format!("[[sticky]]\nports = {:?}\n", Vec::from_iter(1..=1921)),
+            "1921 ports in all classes, at most 1920",
         ),
     ] {
         let problems = problems(&text(lan, &more));
