@@ -8,7 +8,6 @@ use linkbal_common::{
 };
 use toml::Spanned;
 
-use super::resolvers::MAX_OF_UPLINK;
 use crate::config::{
     Dns,
     diagnostics::problem::Fault,
@@ -18,6 +17,9 @@ use crate::config::{
 
 pub(in crate::config) const RESOLVERS_HELP: &str =
     "write addresses of DNS servers as a list, like [\"192.0.2.53\", \"2001:db8::53\"]";
+
+/// Most resolvers of an uplink.
+pub(super) const MAX_OF_UPLINK: usize = 8;
 
 /// Most resolvers: those of the uplinks share the table with them.
 const MAX_RESOLVERS: usize = maps::RESOLVERS::ENTRIES - MAX_UPLINKS * MAX_OF_UPLINK;

@@ -6,16 +6,16 @@ use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 use toml::Spanned;
 
-use super::{dns::RESOLVERS_HELP, read_uplink::ReadUplink};
+use super::{
+    dns::{MAX_OF_UPLINK, RESOLVERS_HELP},
+    read_uplink::ReadUplink,
+};
 use crate::config::{
     MAX_RULES, Match, Member, Otherwise, Rule,
     diagnostics::problem::Fault,
     keys,
     parse::{reader::Section, value},
 };
-
-/// Most resolvers of an uplink.
-pub(super) const MAX_OF_UPLINK: usize = 8;
 
 /// Reads the resolvers of an uplink.
 pub(in crate::config) fn read(section: &Section) -> Vec<Spanned<IpAddr>> {
