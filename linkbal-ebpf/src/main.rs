@@ -13,7 +13,9 @@ mod tables;
 mod xdp;
 
 use aya_ebpf::{
-    bindings::TC_ACT_UNSPEC, helpers::generated::bpf_set_hash, macros::classifier,
+    bindings::{TC_ACT_UNSPEC, bpf_flow_keys, bpf_sock},
+    helpers::generated::bpf_set_hash,
+    macros::classifier,
     programs::TcContext,
 };
 use linkbal_common::{
@@ -179,6 +181,12 @@ fn ingress_ifindex(ctx: &TcContext) -> u32 {
     // SAFETY: the context is valid for the length of the program.
     unsafe { (*ctx.skb.skb).ingress_ifindex }
 }
+
+/// Gives the BTF the definitions of what the context points to; nothing calls it. LLVM orders types that are
+/// only declared by their addresses, and equal sources would not make equal objects.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn define_types(_keys: &bpf_flow_keys, _socket: &bpf_sock) {}
 
 #[cfg(not(test))]
 #[panic_handler]
