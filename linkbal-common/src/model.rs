@@ -283,6 +283,11 @@ impl Tables for ModelTables {
         true
     }
 
+    fn store_new_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        let known = self.flows.borrow().contains_key(key);
+        !known && self.store_flow(key, flow)
+    }
+
     fn settle_flow(&self, _key: &FlowKey, slot: FlowKey) {
         self.change_flow(slot, |flow| flow.replied = 1);
     }

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::BPF_ANY,
+    bindings::{BPF_ANY, BPF_NOEXIST},
     btf_maps::lpm_trie::Key,
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_loop},
 };
@@ -247,6 +247,11 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         } else {
             FLOWS.insert(key, flow, u64::from(BPF_ANY)).is_ok()
         }
+    }
+
+    #[inline(always)]
+    fn store_new_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        UNREPLIED.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
     }
 
     #[inline(always)]

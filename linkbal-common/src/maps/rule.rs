@@ -68,6 +68,28 @@ impl RuleSet {
     }
 }
 
+/// The dimensions that rules may ask for, as bits of `Settings::dimensions`.
+pub mod dimension {
+    /// Source address.
+    pub const SOURCE: u32 = 1;
+    /// Destination address.
+    pub const DESTINATION: u32 = 1 << 1;
+    /// Protocol.
+    pub const PROTOCOL: u32 = 1 << 2;
+    /// Source port.
+    pub const SOURCE_PORT: u32 = 1 << 3;
+    /// Destination port.
+    pub const DESTINATION_PORT: u32 = 1 << 4;
+    /// DSCP.
+    pub const DSCP: u32 = 1 << 5;
+    /// Interface that the packet comes in by.
+    pub const INTERFACE: u32 = 1 << 6;
+    /// VLAN.
+    pub const VLAN: u32 = 1 << 7;
+    /// Source MAC address.
+    pub const MAC: u32 = 1 << 8;
+}
+
 /// Actions of a rule when none of its uplinks is usable.
 pub mod otherwise {
     /// The flows use the uplinks of flows without a rule.

@@ -51,7 +51,10 @@ pub struct Settings {
     /// Cookie of the network namespace whose local traffic is balanced, or 0 for none.
     pub netns_cookie: u64,
     /// Number of source prefixes that belong to an uplink; with 0 none is looked up.
-    pub source_prefixes: u64,
+    pub source_prefixes: u32,
+    /// The dimensions that some rule asks for, of [`dimension`](crate::maps::rule::dimension): a flow
+    /// satisfies all rules in the others.
+    pub dimensions: u32,
     /// Maximum number of answered flows that one host stores in a window (see [`crate::maps::share`]), or
     /// 0 for any number; likewise below.
     pub host_flows: u32,

@@ -8,7 +8,7 @@ use crate::{
         domain::{NAMES, NO_NAME},
         flow::FlowKey,
         key::HostKey,
-        rule::{NO_RULE, RuleSet},
+        rule::{NO_RULE, RuleSet, dimension},
         settings::Settings,
     },
     packet::{EthernetHeader, Packet, has_ports, parse::Extra},
@@ -77,17 +77,19 @@ pub fn first_rule<T: Tables>(
     } else {
         (0, 0)
     };
-    let matching = tables
-        .rules(Dimension::Source(key.family(), &key.source))
-        .and(tables.rules(Dimension::Destination(key.family(), &key.destination)))
-        .and(tables.rules(Dimension::Protocol(key.protocol)))
-        .and(tables.rules(Dimension::SourcePort(source_port)))
-        .and(tables.rules(Dimension::DestinationPort(destination_port)))
-        .and(tables.rules(Dimension::Dscp(origin.extra.dscp)))
-        .and(tables.rules(Dimension::Interface(origin.ifindex)))
-        .and(tables.rules(Dimension::Vlan(origin.extra.vlan)))
-        .and(tables.rules(Dimension::Mac(origin.mac)))
-        .and(domain_rules(tables, settings, key));
+    let rules = |asked: u32, dimension: Dimension<'_>| {
+        if settings.dimensions & asked == 0 { RuleSet::ALL } else { tables.rules(dimension) }
+    };
+    let matching = domain_rules(tables, settings, key)
+        .and(rules(dimension::SOURCE, Dimension::Source(key.family(), &key.source)))
+        .and(rules(dimension::DESTINATION, Dimension::Destination(key.family(), &key.destination)))
+        .and(rules(dimension::PROTOCOL, Dimension::Protocol(key.protocol)))
+        .and(rules(dimension::SOURCE_PORT, Dimension::SourcePort(source_port)))
+        .and(rules(dimension::DESTINATION_PORT, Dimension::DestinationPort(destination_port)))
+        .and(rules(dimension::DSCP, Dimension::Dscp(origin.extra.dscp)))
+        .and(rules(dimension::INTERFACE, Dimension::Interface(origin.ifindex)))
+        .and(rules(dimension::VLAN, Dimension::Vlan(origin.extra.vlan)))
+        .and(rules(dimension::MAC, Dimension::Mac(origin.mac)));
     matching.first().unwrap_or(NO_RULE)
 }
 

@@ -17,6 +17,8 @@
 //! proposal by the connection's mark, and [`crate::path::learn`] stores the uplink that the packet left
 //! by.
 
+use network_types::ip::IpProto;
+
 use crate::{
     maps::{
         counter::Counter,
@@ -93,7 +95,7 @@ fn route<P: Packet, T: Tables>(
     if settings.domains != 0 && request.key.destination_port == dns::PORT {
         note_query(packet, tables, settings);
     }
-    let (known, action) = known(tables, settings, request, &tcp);
+    let (known, action) = known(tables, settings, request, &tcp, claimed);
     if claimed {
         // Bridged packets may have passed nft before, and then carry their connection's uplink.
         let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
@@ -102,8 +104,8 @@ fn route<P: Packet, T: Tables>(
         }
         tables.count(Counter::FlowKnown);
         tables.count_uplink(known, packet.length(), Counter::FlowKnown);
-        // That of a SYN still asks, as below.
-        let asks = if tcp.is_syn() { old_fwmark & mask.proposal() } else { 0 };
+        // One that asks still does: it comes in by a card before it does by the card's VLAN.
+        let asks = old_fwmark & mask.proposal();
         return Ok(Verdict::Mark(mask.replace(old_fwmark, known) | asks));
     }
     match action {
@@ -166,7 +168,7 @@ fn route<P: Packet, T: Tables>(
 /// that is chosen is stored at once.
 #[inline(always)]
 pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
-    let (known, action) = known(tables, settings, request, &Tcp::default());
+    let (known, action) = known(tables, settings, request, &Tcp::default(), false);
     if matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_)) {
         return known;
     }
@@ -189,13 +191,15 @@ enum FlowAction {
     Reselect,
 }
 
-/// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet.
+/// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet, which may carry the
+/// mark of its connection (`claimed`).
 #[inline(always)]
 fn known<T: Tables>(
     tables: &T,
     settings: &Settings,
     request: &mut Request,
     tcp: &Tcp,
+    claimed: bool,
 ) -> (u32, FlowAction) {
     let key = &request.key;
     let Some((flow, slot)) = tables.flow(key) else {
@@ -210,6 +214,10 @@ fn known<T: Tables>(
     } else {
         return (flow.uplink, over(tables, settings, key, &flow, tcp));
     };
+    let silent_s = now_s.saturating_sub(flow.last_seen_s);
+    if silent_s > FORGOTTEN_S && !claimed && is_begun_anew(key, &flow, tcp) {
+        return (flow.uplink, FlowAction::Reselect);
+    }
     if tcp.is_established() {
         tables.touch_tcp(slot, tcp.ack, tcp.end);
     }
@@ -226,7 +234,6 @@ fn known<T: Tables>(
             request.keep(&flow, tables);
         }
     }
-    let silent_s = now_s.saturating_sub(flow.last_seen_s);
     // A shortcut is renewed where a packet leaves, if that asks for its mark.
     let renews = silent_s != 0 && settings.takes_shortcuts(flow.uplink);
     // The MSS of a SYN is clamped there, too.
@@ -238,6 +245,16 @@ fn known<T: Tables>(
         recent::store_up(tables, &request.key, &flow, tcp);
     }
     (flow.uplink, FlowAction::Keep(stays))
+}
+
+/// Returns whether a packet of a host that was silent for over [`FORGOTTEN_S`] begins another connection of
+/// the same ends, such as those between two fixed ports, whose uplink is chosen like any other's. Where the
+/// kernel still tracks the former one, its mark prevails. A peer that came in by an uplink expects answers
+/// by the same one.
+#[inline(always)]
+fn is_begun_anew(key: &FlowKey, flow: &Flow, tcp: &Tcp) -> bool {
+    let begins = key.protocol != IpProto::Tcp as u8 || tcp.is_connect();
+    begins && !tcp.is_quoted() && flow.sticky_class != INBOUND
 }
 
 /// Decides about a packet whose flow ended with its uplink. A connection that is not established

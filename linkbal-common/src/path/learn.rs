@@ -6,6 +6,8 @@
 //! uplink that the packet leaves by: the connection's own if it had one, or else the proposed one.
 //! A packet that is dropped on its way leaves no entry.
 
+use network_types::ip::IpProto;
+
 use crate::{
     maps::{
         counter::Counter,
@@ -13,7 +15,7 @@ use crate::{
         uplink::{NO_UPLINK, epoch_index},
     },
     packet::Packet,
-    path::{session::is_current, slow::moved_from, tables::Tables},
+    path::{ingress::FORGOTTEN_S, session::is_current, slow::moved_from, tables::Tables},
 };
 
 /// Stores the flow of a packet with the proposal bit that leaves by an uplink; its connection may be
@@ -36,15 +38,19 @@ fn store<P: Packet, T: Tables>(
     inbound: bool,
 ) {
     // A flow that was not in the table a moment ago is new.
-    if (proposal.former != NO_UPLINK || inbound)
-        && let Some((flow, _)) = tables.flow(&proposal.key)
-    {
-        if flow.uplink == uplink
-            && (flow.sticky_class == INBOUND) == inbound
-            && is_current(tables, uplink, proposal.key.family(), flow.epoch)
-        {
-            // The packet only asked whether the flow still has that uplink.
-            return;
+    let unknown = proposal.former == NO_UPLINK && !inbound;
+    if !unknown && let Some((flow, _)) = tables.flow(&proposal.key) {
+        let silent_s = proposal.flow.last_seen_s.saturating_sub(flow.last_seen_s);
+        let begins = proposal.key.protocol != IpProto::Tcp as u8 || proposal.connects != 0;
+        if silent_s > FORGOTTEN_S && begins && flow.sticky_class != INBOUND {
+            proposal.former = NO_UPLINK;
+        } else if flow.uplink == uplink && (flow.sticky_class == INBOUND) == inbound {
+            // The packet only asked whether the flow still has that uplink; or the flow is to leave it,
+            // and the kernel is yet to forget the connection.
+            let leaves = ![NO_UPLINK, uplink].contains(&proposal.flow.uplink) && !inbound;
+            if leaves || is_current(tables, uplink, proposal.key.family(), flow.epoch) {
+                return;
+            }
         }
         proposal.flow.replied = flow.replied;
     }
@@ -68,8 +74,16 @@ fn store<P: Packet, T: Tables>(
     } else {
         flow.moved_from = moved_from(proposal.former);
     }
-    if !tables.store_flow(&proposal.key, flow) {
-        tables.count(Counter::StoreFailed);
+    let stored = if unknown {
+        tables.store_new_flow(&proposal.key, flow)
+    } else {
+        tables.store_flow(&proposal.key, flow)
+    };
+    if !stored {
+        // Packets of a flow may come together: the first one to leave has stored it.
+        if !unknown || tables.flow(&proposal.key).is_none() {
+            tables.count(Counter::StoreFailed);
+        }
         return;
     }
     tables.count(outcome);

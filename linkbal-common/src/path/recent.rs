@@ -139,11 +139,13 @@ fn store<T: Tables>(tables: &T, key: &FlowKey, known: u64, ingress_ifindex: u32)
     let (_, network) = network(key.family(), &key.source);
     let stored = tables.with_recent(hash, |recent| {
         // Of no tick while the rest is written.
-        recent.state = 0;
+        // SAFETY: a reference is valid for writes; here and below volatile, for their order.
+        unsafe { (&raw mut recent.state).write_volatile(0) };
         recent.tuple = tuple;
         recent.ingress_ifindex = ingress_ifindex;
         recent.network = network as u32;
-        recent.state = state.word();
+        // SAFETY: as above.
+        unsafe { (&raw mut recent.state).write_volatile(state.word()) };
     });
     stored.unwrap_or_default();
 }

@@ -124,8 +124,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             } else {
                 counters.count_down(packet.length(), V6, shortcut.counted, shortcut.network);
             }
-            // None of linkbal's bits is set.
-            Some(Taken { udp, fwmark: old_fwmark | target.fwmark, target })
+            Some(Taken { udp, fwmark: target.fwmark, target })
         });
         taken?
     });
@@ -265,7 +264,10 @@ pub fn store_down<P: Packet, T: Tables>(
     ingress_ifindex: u32,
 ) {
     let Some(settings) = tables.settings() else { return };
-    if settings.leaves_out() && tables.is_left_out(packet.ifindex()) || !is_plain(packet) {
+    if settings.shortcuts == 0
+        || settings.leaves_out() && tables.is_left_out(packet.ifindex())
+        || !is_plain(packet)
+    {
         return;
     }
     let tick = tables.tick();
@@ -359,10 +361,13 @@ fn store<T: Tables>(
     };
     let stored = tables.with_shortcut(way, hash, |shortcut| {
         if shortcut.tuple != tuple || shortcut.check != check {
-            shortcut.check = !check;
+            // SAFETY: a reference is valid for writes; here and below volatile, for their order.
+            unsafe { (&raw mut shortcut.check).write_volatile(!check) };
             shortcut.tuple = tuple;
             shortcut.target = target;
-            (shortcut.check, shortcut.answered) = (check, 0);
+            shortcut.answered = 0;
+            // SAFETY: as above.
+            unsafe { (&raw mut shortcut.check).write_volatile(check) };
         }
         let tick = tables.tick();
         (shortcut.renewed, shortcut.sampled) = (tick, tick);

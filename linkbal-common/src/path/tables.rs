@@ -149,6 +149,9 @@ pub trait Tables {
     /// Stores a flow, in the table that [`Flow::replied`] selects; returns false if the map
     /// refused.
     fn store_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Stores a flow that is not in the table, and was not answered yet; returns false if it is there by
+    /// now, or the map refused.
+    fn store_new_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// Moves a flow to the table of answered flows.
     fn settle_flow(&self, key: &FlowKey, slot: Self::FlowSlot);
     /// Lends the share of a host; returns `None` if the map refused.

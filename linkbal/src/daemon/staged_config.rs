@@ -186,7 +186,8 @@ fn fill(
         configuration: number,
         domains: policy.domain.len() as u32,
         netns_cookie: if config.local_balance { netns_cookie()? } else { 0 },
-        source_prefixes: policy.source_uplinks.len() as u64,
+        source_prefixes: policy.source_uplinks.len() as u32,
+        dimensions: policy.dimensions,
         ..Settings::default()
     };
     set_shares(&mut settings, flow_table_size);

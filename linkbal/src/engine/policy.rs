@@ -14,13 +14,15 @@ use linkbal_common::{
     bucket::{BUCKETS, Bucket},
     classify::{MacKey, PortKey, RELATED, port_key},
     flow::NOT_STICKY,
-    rule::{ACTIONS, RuleAction, RuleSet, otherwise},
+    rule::{ACTIONS, RuleAction, RuleSet, dimension, otherwise},
     settings::{CLASSES, MAX_PORT_CLASSES, StickyClass},
 };
 
 use self::groups::Groups;
 use super::{balance::buckets::rank, indexed::Indexed};
-use crate::config::{Config, Otherwise, Rule, RuleSticky, Sticky, StickyBy, pattern::is_match};
+use crate::config::{
+    Config, Match, Otherwise, Rule, RuleSticky, Sticky, StickyBy, pattern::is_match,
+};
 
 /// The protocols whose destination ports can be sticky: TCP and UDP.
 const PROTOCOLS: [u8; 2] = [6, 17];
@@ -61,6 +63,8 @@ pub struct Policy {
     pub source_uplinks: BTreeMap<IpNet, u32>,
     /// Number of rules.
     pub rules: u32,
+    /// The dimensions that some rule asks for, of [`dimension`].
+    pub dimensions: u32,
 }
 
 impl Policy {
@@ -127,7 +131,24 @@ pub fn compile(config: &Config, uplinks: &[Indexed], previous: Option<&[Bucket]>
         }),
         source_uplinks: source_uplinks(uplinks),
         rules: rules.len() as u32,
+        dimensions: rules.iter().fold(0, |all, rule| all | asked(&rule.matches)),
     }
+}
+
+/// Returns the dimensions that the conditions of a rule ask for.
+fn asked(matches: &Match) -> u32 {
+    let all = [
+        (matches.source.is_empty(), dimension::SOURCE),
+        (matches.destination.is_empty(), dimension::DESTINATION),
+        (matches.protocol.is_empty(), dimension::PROTOCOL),
+        (matches.source_port.is_empty(), dimension::SOURCE_PORT),
+        (matches.destination_port.is_empty(), dimension::DESTINATION_PORT),
+        (matches.dscp.is_empty(), dimension::DSCP),
+        (matches.interface.is_empty(), dimension::INTERFACE),
+        (matches.vlan.is_empty(), dimension::VLAN),
+        (matches.mac.is_empty(), dimension::MAC),
+    ];
+    all.into_iter().filter(|(empty, _)| !empty).fold(0, |bits, (_, bit)| bits | bit)
 }
 
 fn sticky_ports(config: &Config) -> BTreeMap<PortKey, u32> {

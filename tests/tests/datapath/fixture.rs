@@ -120,7 +120,8 @@ impl Fixture {
             seed: [0x0123_4567_89ab_cdef, 42],
             rules: policy.rules,
             domains: policy.domain.len() as u32,
-            source_prefixes: policy.source_uplinks.len() as u64,
+            source_prefixes: policy.source_uplinks.len() as u32,
+            dimensions: policy.dimensions,
             ..Settings::default()
         };
         let instance = instance()?;

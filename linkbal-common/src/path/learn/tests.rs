@@ -13,7 +13,7 @@ use crate::{
         key::port_key,
         rule::{ACTIONS, NO_RULE, RuleAction, RuleSet, otherwise},
         settings::{LAYOUT, Settings, StickyClass},
-        uplink::{Family, UpMask},
+        uplink::{Family, UpMask, epoch_index},
     },
     mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
@@ -225,6 +225,59 @@ fn a_packet_that_does_not_leave_stores_nothing() {
     ingress(&ModelPacket::frame(&packet(5000)), &gateway.tables);
     assert!(gateway.tables.flows.borrow().is_empty());
     assert_eq!(gateway.count(Counter::FlowNew), 0);
+}
+
+#[test]
+fn packets_of_a_flow_that_come_together_are_one_new_flow() {
+    let gateway = Gateway::new();
+    let bytes = packet(5000);
+    let proposed = [0; 3].map(|_| ingress(&ModelPacket::frame(&bytes), &gateway.tables));
+    for verdict in proposed {
+        let Verdict::Propose { fwmark, hash } = verdict else { panic!("{verdict:?}") };
+        let ifindex = INTERFACES[A as usize];
+        let leaving = ModelPacket { fwmark, hash, ifindex, ..ModelPacket::frame(&bytes) };
+        wan_egress(&leaving, &gateway.tables, LAN);
+    }
+    let counts = [Counter::FlowNew, Counter::StoreFailed];
+    assert_eq!(counts.map(|counter| gateway.count(counter)), [1, 0]);
+}
+
+/// Checks a packet between the end of its uplink's flows and that of its tracked connection.
+#[test]
+fn a_flow_that_is_to_leave_its_uplink_does_so_once_the_kernel_forgets_the_connection() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.sends(5000), A);
+    // As failback does: the uplink is still usable, but others are better.
+    gateway.tables.epochs[epoch_index(A, Family::Ipv4) as usize] += 1;
+    let mut better = Bucket::EMPTY;
+    better.rank[..2].copy_from_slice(&[1, 0]);
+    gateway.tables.buckets.fill(better);
+    assert_eq!(gateway.sends(5000), A, "its connection still has that uplink");
+    gateway.connections.clear();
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.sends(5000), B);
+}
+
+/// Checks flows between two fixed ports, such as those of tunnels, whose entries outlive them.
+#[test]
+fn a_flow_that_begins_anew_after_long_silence_has_its_uplink_chosen_anew() {
+    let mut gateway = Gateway::new();
+    assert_eq!(gateway.sends(5000), A);
+    let mut better = Bucket::EMPTY;
+    better.rank[..2].copy_from_slice(&[1, 0]);
+    gateway.tables.buckets.fill(better);
+    gateway.tables.now_s += FORGOTTEN_S;
+    assert_eq!(gateway.sends(5000), A, "it may still be tracked");
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    assert_eq!(gateway.sends(5000), A, "its connection is still tracked");
+    gateway.tables.now_s += FORGOTTEN_S + 1;
+    gateway.connections.clear();
+    assert_eq!(gateway.sends(5000), B);
+    assert_eq!(gateway.why(5000).1, 0, "it has not moved");
+    gateway.tables.now_s += 1;
+    assert_eq!(gateway.sends(5000), B);
+    let counts = [Counter::FlowMoved, Counter::FlowNew];
+    assert_eq!(counts.map(|counter| gateway.count(counter)), [0, 2]);
 }
 
 #[test]

@@ -54,6 +54,7 @@ const METRIC: u32 = 1;
 /// ours.
 const PRIORITY_DEVICE: u32 = 0;
 const PRIORITY_MAIN_FIRST: u32 = 3;
+const PRIORITY_MAIN_UNMARKED: u32 = 4;
 const PRIORITY_FWMARK: u32 = 10;
 const PRIORITY_BLOCKED: u32 = 26;
 const PRIORITY_MAIN: u32 = 100;
@@ -106,12 +107,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
         desired.routes.extend(routes);
         desired.rules.extend(rules);
         desired.routes.extend(tables::unmarked_route(config, uplinks, snapshot, up, family));
-        let main = if known.is_some() { PRIORITY_MAIN } else { PRIORITY_MAIN_FIRST };
-        desired.rules.insert(IpRule {
-            table: TABLE_MAIN,
-            suppress_prefix_length: Some(0),
-            ..rule(config, family, main)
-        });
+        desired.rules.extend(main_rules(config, known.is_some(), family));
         desired.rules.insert(IpRule {
             table: config.kernel.table_base,
             ..rule(config, family, PRIORITY_UNMARKED)
@@ -149,6 +145,23 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
 fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
     let Uplink { name, tier, weight, .. } = &indexed.config;
     (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
+}
+
+/// Returns the rules of the main table but for its default routes.
+///
+/// Answers have no uplink's number: a rule for unmarked packets spares them those of all uplinks.
+fn main_rules(config: &Config, repeated: bool, family: Family) -> Vec<IpRule> {
+    let at = |priority| IpRule {
+        table: TABLE_MAIN,
+        suppress_prefix_length: Some(0),
+        ..rule(config, family, priority)
+    };
+    if !repeated {
+        return vec![at(PRIORITY_MAIN_FIRST)];
+    }
+    let number = MarkMask(config.kernel.fwmark_mask).number();
+    let unmarked = IpRule { fwmark: Some((0, number)), ..at(PRIORITY_MAIN_UNMARKED) };
+    vec![unmarked, at(PRIORITY_MAIN)]
 }
 
 fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {

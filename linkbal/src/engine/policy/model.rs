@@ -17,7 +17,8 @@ pub fn tables(policy: &Policy, settings: Settings, ifindex: impl Fn(&str) -> u32
         settings: Settings {
             rules: policy.rules,
             domains: policy.domain.len() as u32,
-            source_prefixes: policy.source_uplinks.len() as u64,
+            source_prefixes: policy.source_uplinks.len() as u32,
+            dimensions: policy.dimensions,
             ..settings
         },
         source_uplinks: source_uplinks.map(|(prefix, uplink)| entry(prefix, *uplink)).collect(),

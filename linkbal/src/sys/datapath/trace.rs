@@ -245,6 +245,10 @@ impl Tables for Live<'_> {
         true
     }
 
+    fn store_new_flow(&self, _key: &FlowKey, _flow: &Flow) -> bool {
+        true
+    }
+
     fn settle_flow(&self, _key: &FlowKey, _slot: ()) {}
 
     fn with_share<R>(&self, _host: Host, _with: impl FnOnce(&mut Share) -> R) -> Option<R> {
