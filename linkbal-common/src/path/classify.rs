@@ -80,8 +80,7 @@ pub fn first_rule<T: Tables>(
     let rules = |asked: u32, dimension: Dimension<'_>| {
         if settings.dimensions & asked == 0 { RuleSet::ALL } else { tables.rules(dimension) }
     };
-    let matching = domain_rules(tables, settings, key)
-        .and(rules(dimension::SOURCE, Dimension::Source(key.family(), &key.source)))
+    let matching = rules(dimension::SOURCE, Dimension::Source(key.family(), &key.source))
         .and(rules(dimension::DESTINATION, Dimension::Destination(key.family(), &key.destination)))
         .and(rules(dimension::PROTOCOL, Dimension::Protocol(key.protocol)))
         .and(rules(dimension::SOURCE_PORT, Dimension::SourcePort(source_port)))
@@ -89,7 +88,8 @@ pub fn first_rule<T: Tables>(
         .and(rules(dimension::DSCP, Dimension::Dscp(origin.extra.dscp)))
         .and(rules(dimension::INTERFACE, Dimension::Interface(origin.ifindex)))
         .and(rules(dimension::VLAN, Dimension::Vlan(origin.extra.vlan)))
-        .and(rules(dimension::MAC, Dimension::Mac(origin.mac)));
+        .and(rules(dimension::MAC, Dimension::Mac(origin.mac)))
+        .and(domain_rules(tables, settings, key));
     matching.first().unwrap_or(NO_RULE)
 }
 

@@ -17,8 +17,6 @@
 //! proposal by the connection's mark, and [`crate::path::learn`] stores the uplink that the packet left
 //! by.
 
-use network_types::ip::IpProto;
-
 use crate::{
     maps::{
         counter::Counter,
@@ -215,9 +213,6 @@ fn known<T: Tables>(
         return (flow.uplink, over(tables, settings, key, &flow, tcp));
     };
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
-    if silent_s > FORGOTTEN_S && !claimed && is_begun_anew(key, &flow, tcp) {
-        return (flow.uplink, FlowAction::Reselect);
-    }
     if tcp.is_established() {
         tables.touch_tcp(slot, tcp.ack, tcp.end);
     }
@@ -228,6 +223,9 @@ fn known<T: Tables>(
         tables.touch_state(slot, tcp_state::OPENING);
     }
     if flow.last_seen_s != now_s && !tcp.is_quoted() {
+        if silent_s > FORGOTTEN_S && !claimed && is_begun_anew(&flow, tcp) {
+            return (flow.uplink, FlowAction::Reselect);
+        }
         tables.touch_flow(slot, now_s);
         // At most once a second, to keep known flows cheap.
         if flow.sticky_class < INBOUND {
@@ -252,9 +250,9 @@ fn known<T: Tables>(
 /// kernel still tracks the former one, its mark prevails. A peer that came in by an uplink expects answers
 /// by the same one.
 #[inline(always)]
-fn is_begun_anew(key: &FlowKey, flow: &Flow, tcp: &Tcp) -> bool {
-    let begins = key.protocol != IpProto::Tcp as u8 || tcp.is_connect();
-    begins && !tcp.is_quoted() && flow.sticky_class != INBOUND
+fn is_begun_anew(flow: &Flow, tcp: &Tcp) -> bool {
+    // Without flags it is no TCP.
+    (tcp.flags == 0 || tcp.is_connect()) && flow.sticky_class != INBOUND
 }
 
 /// Decides about a packet whose flow ended with its uplink. A connection that is not established

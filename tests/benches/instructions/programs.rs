@@ -47,8 +47,6 @@ pub(crate) struct Programs {
     pub(crate) table: Shared<Frame>,
     pub(crate) records: Shared<Record>,
     pub(crate) generator: Program,
-    /// A generator whose frames end with it.
-    pub(crate) dropping: Program,
     pub(crate) sink: Program,
     /// The same two for gateways that work at the driver: after the generator comes the program in
     /// `next`, and the sink runs at the far end of each interface.
@@ -62,13 +60,11 @@ impl Programs {
         let state = Shared::new(1)?;
         let (table, records) = (Shared::new(MAX_FLOWS)?, Shared::new(MAX_FLOWS)?);
         let passing = generator(&state, &table, &[set(R0, XDP_PASS)]);
-        let dropping = generator(&state, &table, &[set(R0, XDP_DROP)]);
         let next = Next::new()?;
         let going_on = generator(&state, &table, &go_on(&next));
         let sink = |hook| sink(&state, &records, hook);
         Ok(Self {
             generator: Program::load(BPF_PROG_TYPE_XDP, &passing)?,
-            dropping: Program::load(BPF_PROG_TYPE_XDP, &dropping)?,
             sink: Program::load(BPF_PROG_TYPE_SCHED_CLS, &sink(&TC))?,
             driver_generator: Program::load(BPF_PROG_TYPE_XDP, &going_on)?,
             driver_sink: Program::load(BPF_PROG_TYPE_XDP, &sink(&XDP))?,
