@@ -160,7 +160,9 @@ mod tests {
         let error = judge(&down, needed(1, Families::Auto)).expect_err("unhealthy");
         assert!(error.to_string().contains("no carrier on wan-a"), "{error}");
         let standby = with(|status| all(status, &BOTH, "down", true));
-        assert!(judge(&standby, needed(1, Families::Auto)).expect("healthy").contains("on standby"));
+        assert!(
+            judge(&standby, needed(1, Families::Auto)).expect("healthy").contains("on standby")
+        );
         let error = judge(&up, needed(99, Families::Auto)).expect_err("unhealthy").to_string();
         assert!(error.ends_with("99 needed"), "{error}");
     }
