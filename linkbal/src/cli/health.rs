@@ -39,7 +39,7 @@ impl Families {
     }
 }
 
-/// What a healthy gateway has.
+/// Conditions that a healthy gateway meets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needed {
     /// Number of uplinks.

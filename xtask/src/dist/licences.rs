@@ -23,12 +23,12 @@ const NAMES: [&str; 6] = ["licen", "copying", "copyright", "notice", "unlicense"
 const C_LIBRARY: [&str; 2] =
     ["/usr/share/doc/libc6-dev/copyright", "/usr/share/common-licenses/LGPL-2.1"];
 
-/// What is linked in.
+/// Code of others that is linked in.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Part {
     /// Name and version.
     name: String,
-    /// Its licence as SPDX has it, or what its author calls it.
+    /// Licence, as SPDX has it or as its author calls it.
     licence: String,
     /// The texts in its files.
     texts: Vec<String>,

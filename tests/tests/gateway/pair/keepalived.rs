@@ -78,7 +78,7 @@ impl Keepalived {
         self.process.wait(LIMIT).unwrap();
     }
 
-    /// Does what the drop-in for the firewall's service does after a reload.
+    /// Runs what the drop-in for the firewall's service runs after a reload.
     pub(crate) fn refresh(&self, namespace: &Namespace) {
         let script = self.folder.path().join("notify.sh").display().to_string();
         namespace.run(&script, &["INSTANCE", "gateway", "REFRESH"]).unwrap();
