@@ -12,7 +12,8 @@ trap 'tell ""; exit 0' TERM INT
 
 failed=0
 while :; do
-    if /usr/sbin/linkbal health >/dev/null 2>&1; then
+    # A daemon that hangs does not answer.
+    if timeout 3 /usr/sbin/linkbal health >/dev/null 2>&1; then
         failed=0
         tell no
     else

@@ -6,34 +6,42 @@
 lan=eth0
 router=192.168.1.1
 
-# keepalived does not wait for the script of an earlier state.
+complain() {
+    logger -t keepalived "$*: connections may not survive the next handover"
+}
+
+# keepalived does not wait for the script of an earlier state, which ends in time.
 exec 9>/run/linkbal-notify.lock
-flock 9
+flock -w 10 9 || complain "an earlier script still runs"
 
 is_master() {
     [ -n "$(ip -oneline address show dev "$lan" to "$router/32")" ]
 }
 
-run() {
-    "$@" || logger -t keepalived "$* failed: connections may not survive the next handover"
+# Nothing waits for ever for conntrackd: the LAN is cut off meanwhile.
+hanging=
+sync() {
+    [ -z "$hanging" ] || return 0
+    timeout 5 /usr/sbin/conntrackd -C /etc/conntrackd/conntrackd.conf "$1" && return 0
+    [ $? -ne 124 ] || hanging=yes
+    complain "conntrackd $1 failed"
 }
 
-sync() {
-    run /usr/sbin/conntrackd -C /etc/conntrackd/conntrackd.conf "$1"
+let_pass() {
+    timeout 5 /usr/sbin/nft flush set inet high_availability standby || complain "nft failed"
 }
 
 stand_by() {
     # It may be the master again.
-    is_master || run /usr/sbin/nft add element inet high_availability standby "{ $lan }"
-    # Entries of the time as a master expire soon.
-    sync -t
+    is_master || timeout 5 /usr/sbin/nft add element inet high_availability standby "{ $lan }" ||
+        complain "nft failed"
 }
 
 case "$3" in
 MASTER)
     # What the partner told goes into the kernel: packets of the LAN wait for it.
     sync -c
-    run /usr/sbin/nft flush set inet high_availability standby
+    let_pass
     # The caches begin anew: the partner's, and that of what is in the kernel now.
     sync -f
     sync -R
@@ -42,14 +50,21 @@ MASTER)
     ;;
 BACKUP)
     stand_by
+    # Entries of the time as a master expire soon.
+    sync -t
     # The partner is asked for all of its own.
     sync -n
     ;;
 FAULT | STOP)
     stand_by
+    sync -t
+    ;;
+REFRESH)
+    # The firewall was loaded anew, with an empty set.
+    stand_by
     ;;
 *)
-    echo "usage: $0 INSTANCE NAME MASTER|BACKUP|FAULT|STOP" >&2
+    echo "usage: $0 INSTANCE NAME MASTER|BACKUP|FAULT|STOP|REFRESH" >&2
     exit 2
     ;;
 esac

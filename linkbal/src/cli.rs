@@ -98,7 +98,10 @@ fn execute(command: Command) -> Result<ExitCode> {
         Command::Check { explain: Some(key), .. } => return explain_key::print_key(&key),
         Command::Check { config, machine, .. } => return check(config, machine),
         Command::Doctor { config, json } => return doctor(&config_or_daemons(config).0, json),
-        Command::Health { uplinks, family } => show_health(uplinks.into(), family),
+        Command::Health { uplinks, family: families, address } => {
+            let master_of = address.filter(|address| health::is_own(*address));
+            show_health(health::Needed { uplinks: uplinks.into(), families, master_of })
+        }
         Command::Status { wide, watch: Some(seconds), .. } => {
             let pause = Duration::from_secs(seconds);
             runtime()?.block_on(status::watch::watch(&instance::socket()?, wide, pause))
@@ -285,10 +288,10 @@ fn show_status(wide: bool, json: bool) -> Result<()> {
 }
 
 /// Prints whether this gateway can carry packets; an error if it cannot.
-fn show_health(needed: usize, families: health::Families) -> Result<()> {
+fn show_health(needed: health::Needed) -> Result<()> {
     // Who asks does so every second.
     let text = request_within(Method::GET, "/v1/status", FILE_TIMEOUT)?;
-    print(&health::judge(&client::read(&text)?, needed, families)?)
+    print(&health::judge(&client::read(&text)?, needed)?)
 }
 
 /// Shows the gateway live.

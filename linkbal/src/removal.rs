@@ -4,6 +4,9 @@
 // Input from outside must not stop the program.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+/// The command that stops mwan3, for good. It is OpenWrt's, which has no systemd.
+pub const STOP_MWAN3: &str = "service mwan3 stop; service mwan3 disable";
+
 /// A part of the removal. Earlier ones come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -66,8 +69,9 @@ impl Stage {
     }
 
     /// Returns the commands that belong to every removal.
-    const fn always(self) -> &'static [&'static str] {
+    const fn always(self, on_openwrt: bool) -> &'static [&'static str] {
         match self {
+            Stage::Start if on_openwrt => &["service linkbal enable; service linkbal start"],
             Stage::Check => &["linkbal check --machine", "linkbal plan"],
             Stage::Start => &["systemctl enable --now linkbal"],
             Stage::Look => &["linkbal doctor"],
@@ -101,10 +105,11 @@ pub fn script(steps: &[Step], options: &str) -> String {
     if steps.is_empty() {
         return text;
     }
+    let on_openwrt = steps.iter().any(|step| step.command == STOP_MWAN3);
     let mut number = 0_u32;
     for stage in Stage::ALL {
         let options = if stage == Stage::Check { options } else { "" };
-        let always = stage.always().iter().map(|command| format!("{command}{options}"));
+        let always = stage.always(on_openwrt).iter().map(|command| format!("{command}{options}"));
         let own = steps.iter().filter(|step| step.stage == stage).map(line);
         let lines: Vec<String> = always.chain(own).collect();
         if lines.is_empty() {
@@ -163,6 +168,9 @@ linkbal doctor
 ";
         assert_eq!(script(&steps, ""), text);
         assert_eq!(script(&[], ""), "");
+        let openwrt = script(&[Step::new(Stage::Stop, "mwan3", STOP_MWAN3)], "");
+        assert!(openwrt.contains("\nservice linkbal enable; service linkbal start\n"), "{openwrt}");
+        assert!(!openwrt.contains("systemctl"), "{openwrt}");
         let other = script(&steps, " --config x.toml");
         assert!(
             other.contains(

@@ -1,7 +1,9 @@
 //! `cargo xtask dist`: packages for gateways, which have no Rust: a .deb and a static tarball for each
-//! architecture, their sums, and a list of what is in them.
+//! architecture, their sums, a list of what is in them, and the licences of that.
 
+mod crates;
 mod debian;
+mod licences;
 mod sbom;
 mod share;
 mod tarball;
@@ -56,6 +58,7 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
     let epoch = epoch()?;
     for architecture in architectures {
         let program = build(*architecture)?;
+        licences::write(*architecture, &share::folder()?)?;
         debian::pack(*architecture, &folder, epoch)?;
         tarball::pack(*architecture, &program, &folder, epoch)?;
         sbom::write(*architecture, &folder, epoch)?;

@@ -1,6 +1,6 @@
 //! The verbs, with their arguments and help.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
@@ -104,6 +104,10 @@ pub(super) enum Command {
         /// Families of which they must be
         #[arg(long, value_enum, default_value = "auto")]
         family: health::Families,
+        /// Address of the LAN that moves between two gateways: where it is here, the virtual addresses of the
+        /// uplinks must be, too
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<IpAddr>,
     },
     /// Show the gateway live on the whole terminal: uplinks, the busiest flows and clients, and events;
     /// keys drain, disable, enable and drill an uplink, and explain a flow. `?` shows the keys

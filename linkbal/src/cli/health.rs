@@ -1,8 +1,11 @@
 //! `linkbal health`: whether this gateway can carry packets, for keepalived, FRR and load balancers.
 
+use std::net::IpAddr;
+
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use linkbal_common::uplink::Family;
+use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
 use crate::{
     api::status::{FamilyStatus, Status, Uplink},
@@ -36,21 +39,43 @@ impl Families {
     }
 }
 
+/// Conditions that a healthy gateway meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needed {
+    /// Number of uplinks.
+    pub uplinks: usize,
+    /// Families of which they must be up.
+    pub families: Families,
+    /// The LAN's virtual address, if it is here: then those of the uplinks must be, too.
+    pub master_of: Option<IpAddr>,
+}
+
+/// Returns whether an address is one of this machine, in the network namespace of the calling thread.
+pub(super) fn is_own(address: IpAddr) -> bool {
+    let mut own = getifaddrs().into_iter().flatten().filter_map(|it| ip_of(&it.address?));
+    own.any(|own| own == address)
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let ipv4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+    ipv4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+}
+
 /// Returns why this gateway can carry packets. An uplink on standby counts: only the virtual addresses
-/// are missing, which the master has.
+/// are missing, which the master has; but not if this gateway is the master.
 ///
 /// # Errors
 ///
-/// If fewer than `needed` uplinks can, in one of `families`; the error names the others, and why.
-pub(super) fn judge(status: &Status, needed: usize, families: Families) -> Result<String> {
+/// If fewer uplinks than needed can, in one of the families; the error names the others, and why.
+pub(super) fn judge(status: &Status, needed: Needed) -> Result<String> {
     ensure!(status.installed, "unhealthy: linkbal is still setting up its routes and programs");
-    let decisive = families.decisive(status).iter();
+    let decisive = needed.families.decisive(status).iter();
     let judged: Result<Vec<String>> =
         decisive.map(|family| judge_family(status, needed, *family)).collect();
     Ok(format!("healthy: {}\n", judged?.join("; ")))
 }
 
-fn judge_family(status: &Status, needed: usize, family: Family) -> Result<String> {
+fn judge_family(status: &Status, needed: Needed, family: Family) -> Result<String> {
     let of = |uplink| health_of(uplink, family);
     let states = || status.uplinks.iter().filter_map(of);
     let up = states().filter(|health| is_up(health)).count();
@@ -58,11 +83,16 @@ fn judge_family(status: &Status, needed: usize, family: Family) -> Result<String
     let on_standby = if waiting == 0 { String::new() } else { format!(", {waiting} on standby") };
     let (name, uplinks) = (family.name(), count(status.uplinks.len(), "uplink"));
     let counted = format!("{up} of {uplinks} up for {name}{on_standby}");
-    if up.saturating_add(waiting) >= needed {
+    let Needed { uplinks: needed, master_of, .. } = needed;
+    let excused = if master_of.is_some() { 0 } else { waiting };
+    if up.saturating_add(excused) >= needed {
         return Ok(counted);
     }
     let each = status.uplinks.iter();
-    let reasons: Vec<String> = each.filter_map(|uplink| failing(uplink, family)).collect();
+    let mut reasons: Vec<String> = each.filter_map(|uplink| failing(uplink, family)).collect();
+    if let Some(address) = master_of.filter(|_| waiting > 0) {
+        reasons.push(format!("{address} is here, but not the virtual addresses of the uplinks"));
+    }
     let reasons =
         if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) };
     bail!("unhealthy: {counted}, {needed} needed{reasons}")
@@ -115,20 +145,50 @@ mod tests {
         }
     }
 
+    const fn needed(uplinks: usize, families: Families) -> Needed {
+        Needed { uplinks, families, master_of: None }
+    }
+
     const BOTH: [&str; 2] = ["ipv4", "ipv6"];
 
     #[test]
     fn so_many_uplinks_must_be_up_or_wait_for_their_addresses() {
         let up = with(|status| all(status, &BOTH, "up", false));
-        let said = judge(&up, 1, Families::Both).expect("healthy");
+        let said = judge(&up, needed(1, Families::Both)).expect("healthy");
         assert!(said.starts_with("healthy: ") && said.contains("up for ipv6"), "{said}");
         let down = with(|status| all(status, &BOTH, "down", false));
-        let error = judge(&down, 1, Families::Auto).expect_err("unhealthy");
+        let error = judge(&down, needed(1, Families::Auto)).expect_err("unhealthy");
         assert!(error.to_string().contains("no carrier on wan-a"), "{error}");
         let standby = with(|status| all(status, &BOTH, "down", true));
-        assert!(judge(&standby, 1, Families::Auto).expect("healthy").contains("on standby"));
-        let error = judge(&up, 99, Families::Auto).expect_err("unhealthy").to_string();
+        assert!(
+            judge(&standby, needed(1, Families::Auto)).expect("healthy").contains("on standby")
+        );
+        let error = judge(&up, needed(99, Families::Auto)).expect_err("unhealthy").to_string();
         assert!(error.ends_with("99 needed"), "{error}");
+    }
+
+    #[test]
+    fn a_master_waits_for_no_addresses() {
+        let lan = "192.168.1.1".parse().expect("an address");
+        let master = Needed { master_of: Some(lan), ..needed(1, Families::Auto) };
+        let standby = with(|status| all(status, &BOTH, "down", true));
+        let error = judge(&standby, master).expect_err("unhealthy").to_string();
+        assert!(error.contains("192.168.1.1 is here, but not the virtual addresses"), "{error}");
+        let up = with(|status| all(status, &BOTH, "up", false));
+        judge(&up, master).expect("healthy");
+        // One uplink that works is enough, as for any other fault.
+        let one = with(|status| {
+            all(status, &BOTH, "up", false);
+            status["uplinks"][0]["ipv4"]["state"] = json!("down");
+            status["uplinks"][0]["ipv4"]["standby"] = json!(true);
+        });
+        judge(&one, master).expect("healthy");
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_known() {
+        assert!(is_own("127.0.0.1".parse().expect("an address")));
+        assert!(!is_own("192.0.2.77".parse().expect("an address")));
     }
 
     #[test]
@@ -137,28 +197,28 @@ mod tests {
             all(status, &["ipv6"], "up", false);
             all(status, &["ipv4"], "down", false);
         });
-        assert!(judge(&only_ipv6, 1, Families::Auto).is_err());
-        assert!(judge(&only_ipv6, 1, Families::Both).is_err());
-        judge(&only_ipv6, 1, Families::Ipv6).expect("healthy");
+        assert!(judge(&only_ipv6, needed(1, Families::Auto)).is_err());
+        assert!(judge(&only_ipv6, needed(1, Families::Both)).is_err());
+        judge(&only_ipv6, needed(1, Families::Ipv6)).expect("healthy");
         // Most networks can live without IPv6, and many have none.
         let only_ipv4 = with(|status| {
             all(status, &["ipv4"], "up", false);
             all(status, &["ipv6"], "down", false);
         });
-        judge(&only_ipv4, 1, Families::Auto).expect("healthy");
-        assert!(judge(&only_ipv4, 1, Families::Both).is_err());
+        judge(&only_ipv4, needed(1, Families::Auto)).expect("healthy");
+        assert!(judge(&only_ipv4, needed(1, Families::Both)).is_err());
         let without_ipv4 = with(|status| {
             all(status, &["ipv6"], "up", false);
             for uplink in status["uplinks"].as_array_mut().expect("uplinks") {
                 uplink["ipv4"] = json!(null);
             }
         });
-        judge(&without_ipv4, 1, Families::Auto).expect("healthy");
+        judge(&without_ipv4, needed(1, Families::Auto)).expect("healthy");
     }
 
     #[test]
     fn a_gateway_that_is_not_set_up_yet_is_unhealthy() {
         let status = with(|status| status["installed"] = json!(false));
-        assert!(judge(&status, 1, Families::Auto).is_err());
+        assert!(judge(&status, needed(1, Families::Auto)).is_err());
     }
 }

@@ -41,8 +41,17 @@ pub(super) const HEALTH: &str = "\
 Examples:
   linkbal health                           Exit code 0, and why; 1 if no packet can leave
   linkbal health --family both             The same, where IPv6 must not be missing, either
-  vrrp_script linkbal { script \"/usr/sbin/linkbal health\" interval 1 fall 2 rise 2 }
-                                           In keepalived.conf, for track_script";
+  linkbal health --address 192.168.1.1     The same, where keepalived moves that address of the LAN
+
+In keepalived.conf, for track_script:
+  vrrp_script linkbal {
+      script \"/usr/sbin/linkbal health --address 192.168.1.1\"
+      interval 1
+      timeout 3
+      fall 2
+      rise 30
+      weight -50
+  }";
 
 /// Examples of `linkbal top`.
 pub(super) const TOP: &str = "\

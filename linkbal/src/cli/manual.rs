@@ -17,8 +17,12 @@ const FILES: [(&str, &str); 5] = [
     ("/etc/linkbal/linkbal.toml", "The configuration; `linkbal example` prints a commented one."),
     ("/run/linkbal/linkbal.sock", "The socket of the API, for root and the group of the service."),
     ("/var/lib/linkbal/", "What outlives a reboot: events, history, the last good configuration."),
-    ("/run/linkbal/netns-COOKIE/", "All of these for a gateway in another network namespace."),
     ("/sys/fs/bpf/linkbal/", "The pinned maps and links of the datapath."),
+    (
+        "/run/linkbal/netns-COOKIE/",
+        "Socket and state of a gateway in another network namespace, whose pins are in \
+         /sys/fs/bpf/linkbal/netns-COOKIE/.",
+    ),
 ];
 
 /// Returns the completions for a shell.

@@ -10,6 +10,7 @@ mod line;
 mod machine;
 mod missing;
 mod own_fault;
+mod pair;
 #[cfg(test)]
 mod tests;
 pub mod uplinks;
@@ -180,6 +181,7 @@ pub fn find(
     let mut found: Vec<Complaint> = untold.flat_map(of_line).collect();
     found.extend(uplinks::down(machine, trials, known));
     found.extend(uplinks::taken_out(known));
+    found.extend(pair::find(config, snapshot));
     found.extend(machine::find(config, snapshot, machine));
     found.extend(leftovers::find(machine));
     found.sort();

@@ -4,7 +4,7 @@ use super::{
     kind::Kind,
     shell::{self, Command, UNKNOWN},
 };
-use crate::removal::{Stage, Step, shell_word};
+use crate::removal::{STOP_MWAN3, Stage, Step, shell_word};
 
 /// Places where scripts are started.
 const STARTERS: &str =
@@ -13,11 +13,9 @@ const STARTERS: &str =
 /// Returns the steps; `name` is the name of the file.
 pub(super) fn steps(kind: Kind, text: &str, name: &str) -> Vec<Step> {
     match kind {
-        Kind::Mwan3 => vec![Step::new(
-            Stage::Stop,
-            "with its rules, marks and tables",
-            "service mwan3 stop; service mwan3 disable",
-        )],
+        Kind::Mwan3 => {
+            vec![Step::new(Stage::Stop, "with its rules, marks and tables", STOP_MWAN3)]
+        }
         Kind::Vyos => in_configuration("load-balancing wan"),
         Kind::Edgeos => in_configuration("load-balance"),
         Kind::Script => of_script(text, name),
@@ -31,8 +29,15 @@ fn in_configuration(node: &str) -> Vec<Step> {
 
 fn of_script(text: &str, name: &str) -> Vec<Step> {
     let what = "where it is started: take those lines out";
-    let mut steps =
-        vec![Step::new(Stage::Stop, what, format!("grep -rsn {} {STARTERS}", shell_word(name)))];
+    let word = shell_word(name);
+    let mut steps = vec![
+        Step::new(Stage::Stop, what, format!("grep -rsn {word} {STARTERS}")),
+        Step::new(
+            Stage::Stop,
+            "what runs still, as a loop does: kill PID",
+            format!("pgrep -af {word}"),
+        ),
+    ];
     let script = shell::read(text);
     let done = script.commands.iter().filter(|command| !command.undoing && !command.control);
     for step in done.flat_map(undone) {
@@ -146,7 +151,7 @@ mod tests {
     fn commands(text: &str) -> Vec<String> {
         of_script(text, "wan.sh")
             .into_iter()
-            .skip(1)
+            .skip(2)
             .map(|step| step.command + &step.what)
             .collect()
     }

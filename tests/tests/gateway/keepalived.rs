@@ -224,6 +224,51 @@ fn connections_survive_a_cut_uplink_cable_of_the_master() {
     });
 }
 
+/// Checks that a master without the addresses of its uplinks, which keepalived would set up again only at
+/// its next handover, is no gateway on standby.
+#[test]
+fn connections_survive_uplinks_that_lose_their_addresses() {
+    let _turn = turn::alone();
+    let mut cluster = Cluster::start();
+    cluster.hand_over("addresses", 1, |cluster| {
+        let lab = &cluster.pair.gateway.lab;
+        for uplink in &lab.uplinks {
+            let device = uplink.spec.interface.as_str();
+            let flush = ["address", "flush", "dev", device, "scope", "global"];
+            lab.gateway.run("ip", &flush).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_firewall_that_is_loaded_anew_knows_who_is_the_master() {
+    let _turn = turn::alone();
+    let cluster = Cluster::start();
+    for (number, is_master) in [(0, true), (1, false)] {
+        let passes = || Ok((cluster.pair.lets_lan_pass(number) == is_master).then_some(()));
+        wait::until("the firewall", LIMIT, passes).unwrap();
+        cluster.pair.reload_firewall(number);
+        assert!(cluster.pair.lets_lan_pass(number), "the set is empty at first");
+        let namespace = cluster.pair.namespaces()[number];
+        cluster.keepalived[number].as_ref().unwrap().refresh(namespace);
+        assert_eq!(cluster.pair.lets_lan_pass(number), is_master);
+    }
+}
+
+#[test]
+fn a_new_master_whose_conntrackd_hangs_lets_packets_pass() {
+    let _turn = turn::alone();
+    let mut cluster = Cluster::start();
+    cluster.pair.sync[1].signal(Signal::SIGSTOP);
+    cluster.keepalived[0].as_mut().unwrap().stop();
+    let passes = || Ok(cluster.pair.lets_lan_pass(1).then_some(()));
+    wait::until("the LAN passes", LIMIT, passes)
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.logs()));
+    cluster.pair.sync[1].signal(Signal::SIGCONT);
+    cluster.pair.wait_until_up(1);
+    cluster.pair.gateway.assert_uplinks(20, &[0, 1]);
+}
+
 #[test]
 fn connections_survive_a_master_that_freezes_and_thaws() {
     let _turn = turn::alone();

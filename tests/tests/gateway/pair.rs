@@ -9,7 +9,7 @@ use std::fs;
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::topology::{self, Lab, StandbyGateway, UplinkSpec};
+use linkbal_lab::topology::{self, LAN_INTERFACE, Lab, StandbyGateway, UplinkSpec};
 use linkbal_lab::traffic::{FlowReport, LongFlows};
 use linkbal_lab::wait;
 use serde_json::Value;
@@ -57,13 +57,11 @@ impl Pair {
         prepare(&lab, &partner);
         let seed = TempDir::with_prefix("linkbal-lab-").unwrap();
         fs::write(seed.path().join("seed"), "00112233445566778899aabbccddeeff\n").unwrap();
-        let replacements = files::replacements(&lab);
-        let firewall = replacements.apply(files::FIREWALL, &["eth1", "eth2"]);
         let config = configuration(&lab, &seed);
         let sync = [&lab.gateway, &partner.gateway];
         for gateway in sync {
             gateway.run("ip", &["route", "flush", "default"]).unwrap();
-            gateway.load_nft(&firewall).unwrap();
+            load_firewall(&lab, gateway);
         }
         let sync = [0, 1].map(|number| Conntrackd::start(&lab, sync[number], number));
         let second_daemon = Daemon::start_in(&partner.gateway, &config).unwrap();
@@ -86,6 +84,17 @@ impl Pair {
         next.wait_for("an answer", LIMIT, |status| status["installed"] == true).unwrap();
         // The former one is dropped while its successor runs, so it cannot tear anything down.
         *self.daemon(number) = next;
+    }
+
+    /// Loads the firewall of a gateway once more.
+    pub(crate) fn reload_firewall(&self, number: usize) {
+        load_firewall(&self.gateway.lab, self.namespaces()[number]);
+    }
+
+    /// Returns whether the firewall of a gateway lets packets of the LAN pass, as that of the master does.
+    pub(crate) fn lets_lan_pass(&self, number: usize) -> bool {
+        let set = ["list", "set", "inet", "high_availability", "standby"];
+        !self.namespaces()[number].run("nft", &set).unwrap().contains(LAN_INTERFACE)
     }
 
     /// Starts keepalived on a gateway.
@@ -122,6 +131,12 @@ impl Pair {
     pub(crate) fn logs(&self) -> String {
         format!("{}\n--- partner ---\n{}", self.gateway.daemon.log(), self.second_daemon.log())
     }
+}
+
+/// Loads the shipped part of the firewall, for the lab.
+fn load_firewall(lab: &Lab, gateway: &Namespace) {
+    let replacements = files::replacements(lab);
+    gateway.load_nft(&replacements.apply(files::FIREWALL, &["eth1", "eth2"])).unwrap();
 }
 
 /// Returns the shipped configuration, for the lab.

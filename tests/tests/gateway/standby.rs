@@ -1,7 +1,9 @@
 //! Two gateways, one of which has the addresses: connections outlive the move of these to the
 //! other.
 
+use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{LAN_INTERFACE, StandbyGateway};
+use linkbal_lab::traffic::{FlowSpec, HTTP, Protocol, open_flows};
 use linkbal_lab::turn;
 
 use crate::fixture::{is_udp, wait_for_answers};
@@ -71,6 +73,32 @@ fn connections_survive_a_power_loss_of_the_active_gateway() {
     pair.wait_until_up(1);
     pair.gateway.assert_uplinks(20, &[0, 1]);
     assert_alive(&pair, &flows, &before, FLOWS, |_| true);
+}
+
+/// Checks the default route that the guide has for a gateway on standby.
+#[test]
+fn a_gateway_on_standby_reaches_the_internet_by_its_partner() {
+    let _turn = turn::alone();
+    let mut pair = Pair::start_without_addresses();
+    let lab = &pair.gateway.lab;
+    lab.assign_addresses(&lab.gateway).unwrap();
+    pair.wait_until_up(0);
+    let standby = &pair.partner.gateway;
+    let flows = Family::ALL.map(|family| {
+        let partner = plan::own_lan_address(family, 0).to_string();
+        let route = [family.flag(), "route", "add", "default", "via", &partner, "metric", "1000"];
+        standby.run("ip", &route).unwrap();
+        [Protocol::Tcp, Protocol::Udp].map(|protocol| FlowSpec {
+            source: plan::own_lan_address(family, 1),
+            ..FlowSpec::new(family, protocol, 0, 0, HTTP)
+        })
+    });
+    let seen = open_flows(standby, flows.as_flattened()).unwrap();
+    assert!(seen.iter().all(|seen| seen.uplink().is_some()), "{seen:?}\n{}", pair.logs());
+    // Without an address of its own choice, too: it must not take one of an uplink's.
+    let server = plan::server(Family::V4, 0).to_string();
+    let way = standby.run("ip", &["route", "get", &server]).unwrap();
+    assert!(way.contains(LAN_INTERFACE), "{way}");
 }
 
 #[test]

@@ -24,7 +24,10 @@ pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
             continue;
         }
         let Some(link) = interface::existing(config, facts, name, &place, found) else { continue };
-        found.extend(leads_out(&facts.snapshot, link, &place));
+        // A gateway on standby reaches the internet by its partner in the LAN.
+        if config.uplinks.iter().all(|uplink| uplink.virtual_addresses.is_empty()) {
+            found.extend(leads_out(&facts.snapshot, link, &place));
+        }
         if facts.networks(link).next().is_none() && link.up {
             let message = format!("interface {name} has no address: no host of the LAN can use it");
             let help = format!(

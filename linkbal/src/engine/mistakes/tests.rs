@@ -272,6 +272,14 @@ fn a_lan_that_is_not_named_or_leads_out() {
 }
 
 #[test]
+fn the_way_of_a_gateway_on_standby_leads_by_its_partner() {
+    let mut facts = machine();
+    facts.snapshot.routes.push(default_route(2, "192.168.1.3"));
+    let config = with("a", "virtual_addresses = [\"192.0.2.2\"]");
+    assert_eq!(found(&config, &facts), [""; 0]);
+}
+
+#[test]
 fn networks_that_overlap_and_addresses_that_are_there_twice() {
     let mut facts = machine();
     own_address(&mut facts, 2, "192.0.2.129/25");

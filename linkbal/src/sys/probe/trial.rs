@@ -173,7 +173,7 @@ async fn try_datagrams(path: Path, targets: &[Target], servers: &[IpAddr]) -> (A
         match target {
             Target::Dns { server, name } => queries.extend([(*server, name.clone())]),
             Target::Ntp(server) => times.extend([*server]),
-            _ => {}
+            Target::Echo(_) | Target::Tcp(_) | Target::Http(_) | Target::Gateway => {}
         }
     }
     queries.extend(servers.iter().map(|server| ((*server, DNS_PORT).into(), NAME.to_owned())));

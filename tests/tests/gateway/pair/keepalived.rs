@@ -78,6 +78,12 @@ impl Keepalived {
         self.process.wait(LIMIT).unwrap();
     }
 
+    /// Runs what the drop-in for the firewall's service runs after a reload.
+    pub(crate) fn refresh(&self, namespace: &Namespace) {
+        let script = self.folder.path().join("notify.sh").display().to_string();
+        namespace.run(&script, &["INSTANCE", "gateway", "REFRESH"]).unwrap();
+    }
+
     /// Sends a signal to all its processes.
     pub(crate) fn signal_all(&self, signal: Signal) {
         self.try_signal_all(signal).unwrap();

@@ -18,7 +18,7 @@ use crate::{
     engine::kernel::network::{
         IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN, table_name,
     },
-    removal::{Stage, Step, shell_word},
+    removal::{STOP_MWAN3, Stage, Step, shell_word},
 };
 
 /// Protocol numbers of what a script or a person has set: none, `ip` without a protocol, static.
@@ -33,10 +33,8 @@ pub fn steps(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Step>
     let rules: Vec<&IpRule> =
         snapshot.rules.iter().filter(|rule| is_old(config, snapshot, &tables, rule)).collect();
     let mwan3 = snapshot.rules.iter().any(|rule| rule.protocol != PROTOCOL && is_mwan3(rule));
-    let service = mwan3.then(|| {
-        let command = "service mwan3 stop; service mwan3 disable";
-        Step::new(Stage::Stop, "mwan3, with its rules and tables", command)
-    });
+    let service =
+        mwan3.then(|| Step::new(Stage::Stop, "mwan3, with its rules and tables", STOP_MWAN3));
     let deleted = rules.iter().map(|rule| Step::new(Stage::Rules, "", reach::delete(rule)));
     let each = service.into_iter().chain(deleted);
     let each = each.chain(marks(survey, &rules)).chain(masquerading(config, survey));
