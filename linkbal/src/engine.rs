@@ -629,7 +629,7 @@ impl Engine {
     fn end_moved(&mut self) {
         // Flows that begin anew are to find the new routes in place.
         if !self.reconciler.is_pending() {
-            self.leases.end_moved(&self.context, &mut self.output);
+            self.leases.end_moved(&self.context, &self.datapath, &mut self.output);
         }
     }
 

@@ -20,7 +20,10 @@ use crate::{
     },
     events::{self, severity::Severity},
     replay,
-    sys::{conntrack, datapath::flush, host::descriptors, probe::Path, resolve::resolve, survey},
+    sys::{
+        conntrack, datapath::flush, host::descriptors, probe::Path, reset::LocalConnections,
+        resolve::resolve, survey,
+    },
 };
 
 impl Daemon {
@@ -35,7 +38,9 @@ impl Daemon {
     fn execute(&mut self, command: Command) {
         match command {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
-            Command::EndFlows { uplink, family, own: local } => {
+            Command::EndFlows { uplink, family, own: addresses, fwmark, unmarked } => {
+                let mask = MarkMask(self.config.kernel.fwmark_mask).number();
+                let local = LocalConnections { addresses, fwmark, mask, unmarked };
                 let resets = self.resets.0.clone();
                 let report = move |summary| {
                     // The receiver is gone when the daemon ends.

@@ -409,7 +409,7 @@ fn a_lost_carrier_counts_at_once_and_in_the_right_order() {
     let commands = world.heard();
     assert_eq!(commands[0], Command::SetUpMask(UpMask(0x0001_0001)));
     for (family, at) in [(Family::Ipv4, 1), (Family::Ipv6, 3)] {
-        assert!(matches!(&commands[at], Command::EndFlows { uplink: B, family: of, own }
+        assert!(matches!(&commands[at], Command::EndFlows { uplink: B, family: of, own, .. }
                 if *of == family && own.iter().all(|own| own.is_ipv4() == (family == Family::Ipv4))));
         assert_eq!(forgotten(&commands[at + 1..at + 2]), [(family, FWMARK[1])]);
     }
