@@ -82,16 +82,17 @@ impl Daemon {
                 ifindex,
                 fwmark,
                 gateway,
+                own,
                 round,
                 targets,
                 timeout,
             } => {
-                let path = Path { uplink, family, ifindex, fwmark, gateway };
+                let path = Path { uplink, family, ifindex, fwmark, gateway, own };
                 self.prober.send(path, round, targets, timeout);
             }
-            Command::AskGateway { uplink, family, ifindex, fwmark, gateway } => {
+            Command::AskGateway { uplink, family, ifindex, fwmark, gateway, own } => {
                 let gateway = Some(gateway);
-                self.prober.ask_gateway(Path { uplink, family, ifindex, fwmark, gateway });
+                self.prober.ask_gateway(Path { uplink, family, ifindex, fwmark, gateway, own });
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),

@@ -326,8 +326,9 @@ impl Daemon {
             });
             let fwmark = mask.encode(uplink.index);
             up.filter_map(move |family| {
-                let (index, ifindex, gateway) = (uplink.index, ifindex?, None);
-                let path = Path { uplink: index, family, ifindex, fwmark, gateway };
+                let (index, ifindex) = (uplink.index, ifindex?);
+                let (gateway, own) = (None, None);
+                let path = Path { uplink: index, family, ifindex, fwmark, gateway, own };
                 Some(Way { uplink: uplink.config.name.clone(), path })
             })
         });

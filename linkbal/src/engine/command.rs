@@ -102,6 +102,8 @@ pub enum Command {
         fwmark: u32,
         /// Gateway of the uplink; `None` on a point-to-point link.
         gateway: Option<IpAddr>,
+        /// The uplink's own address; `None` if it has none.
+        own: Option<IpAddr>,
         /// The round; answers must name it.
         round: u64,
         /// The targets to ask.
@@ -122,6 +124,8 @@ pub enum Command {
         fwmark: u32,
         /// The gateway.
         gateway: IpAddr,
+        /// The uplink's own address; `None` if it has none.
+        own: Option<IpAddr>,
     },
     /// Restores missing parts of the datapath.
     Restore(Vec<Part>),

@@ -61,6 +61,15 @@ pub struct Path {
     pub fwmark: u32,
     /// The uplink's gateway; `None` on a point-to-point link.
     pub gateway: Option<IpAddr>,
+    /// The uplink's own address; `None`: the kernel chooses one.
+    pub own: Option<IpAddr>,
+}
+
+impl Path {
+    /// Returns the path of what is reached without an uplink.
+    const fn without_uplink(self) -> Path {
+        Path { ifindex: 0, fwmark: 0, gateway: None, own: None, ..self }
+    }
 }
 
 /// The result of a probe that did not fail.
