@@ -30,7 +30,7 @@ pub type UplinkMtu = BTreeMap<(u32, Family), u32>;
 pub enum Unmarked {
     /// None: they wait for the uplink, or are another one's.
     None,
-    /// Those that this machine made.
+    /// Connections that this machine made.
     Outgoing,
     /// All: the address is gone.
     All,
@@ -52,7 +52,7 @@ pub enum Command {
         own: Vec<IpAddr>,
         /// The fwmark of the uplink: local connections whose sockets carry it end.
         fwmark: u32,
-        /// Those that end although their sockets carry the fwmark of no uplink.
+        /// Connections that end although their sockets carry the fwmark of no uplink.
         unmarked: Unmarked,
     },
     /// Sets the mask of the uplinks that new flows avoid as long as others are usable.

@@ -20,7 +20,7 @@ pub struct LocalConnections {
     pub fwmark: u32,
     /// The bits of a fwmark that hold the uplink.
     pub mask: u32,
-    /// Those that end although their sockets carry no uplink.
+    /// Connections that end although their sockets carry no uplink.
     pub unmarked: Unmarked,
 }
 
