@@ -173,6 +173,7 @@ fn read(root: &Section, files: &Files) -> Config {
     bond::check_members(&bonds, &lan_interfaces, &uplinks, root);
     check::interfaces(&lan_interfaces, &uplinks, root);
     check::tiers(&uplinks, root);
+    check::reclaims(&uplinks, root);
     tunnel::check(&uplinks, root);
     check::prefixes(&uplinks, root);
     let rules = resolvers::with_rules(rules, &uplinks, root);

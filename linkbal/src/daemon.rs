@@ -26,6 +26,7 @@ pub(crate) mod state;
 mod teardown;
 mod traffic;
 mod trial;
+mod wall_clock;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,6 +54,7 @@ use self::{
     shutdown::Signals,
     traffic::TrafficPoller,
     trial::Trial,
+    wall_clock::WallClock,
 };
 pub use self::{
     last_good::{Fallback, instead_of},
@@ -200,12 +202,17 @@ struct Daemon {
     timer: Timer,
     second_due: Duration,
     epoch: Instant,
-    started: SystemTime,
+    wall_clock: WallClock,
 }
 
 impl Daemon {
     fn now(&self) -> Duration {
         self.epoch.elapsed()
+    }
+
+    /// Returns the time of the start, by the clock as it is set now.
+    fn started(&self) -> SystemTime {
+        self.wall_clock.began(SystemTime::now(), self.now())
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> OnExit {
@@ -339,7 +346,8 @@ impl Daemon {
         let _lent = descriptors::lend();
         let uplink_counters = self.datapath.uplink_counters()?;
         let begun = uplink_counters.map(|counters| counters.flows_new);
-        let wall_clock = |at: Duration| rfc3339(self.started + at);
+        let started = self.started();
+        let wall_clock = |at| started.checked_add(at).map_or_else(String::new, rfc3339);
         Ok(Status::new(&status::Sources {
             engine: &self.engine,
             now: self.now(),
@@ -358,7 +366,7 @@ impl Daemon {
             trial: self.trial.as_ref().map(Trial::left),
             events_not_hooked: self.hook.as_ref().map(Hook::dropped),
             receivers: self.notifications.status(),
-            started: rfc3339(self.started),
+            started: rfc3339(started),
             wall_clock: &wall_clock,
         }))
     }

@@ -255,8 +255,8 @@ impl Engine {
         let verdicts = self.context.uplinks.handle_all(&HealthEvent::Tick, now);
         self.apply_verdicts(verdicts);
         suspicion::suspect(&mut self.context.uplinks, now);
-        verdicts::start_rounds(&mut self.context, &mut self.output);
-        verdicts::ask_gateways(&mut self.context, &mut self.output);
+        verdicts::start_rounds(&mut self.context, &self.datapath, &mut self.output);
+        verdicts::ask_gateways(&mut self.context, &self.datapath, &mut self.output);
         if self.can_resolve() {
             self.domains.start_lookups(now, &mut self.output);
         }
@@ -382,7 +382,7 @@ impl Engine {
             Event::Traffic { counters, networks } => {
                 suspicion::count(&counters, &networks, &mut self.context.uplinks, now);
                 suspicion::suspect(&mut self.context.uplinks, now);
-                verdicts::start_rounds(&mut self.context, &mut self.output);
+                verdicts::start_rounds(&mut self.context, &self.datapath, &mut self.output);
             }
             Event::Resolved { name, addresses } => {
                 self.domains.resolved(name, &addresses, now, &mut self.output);
@@ -403,7 +403,7 @@ impl Engine {
             NetworkEvent::NeighbourFailed { ifindex, address } => {
                 let verdicts = verdicts::neighbour_failed(&mut self.context, ifindex, address);
                 self.apply_verdicts(verdicts);
-                verdicts::start_rounds(&mut self.context, &mut self.output);
+                verdicts::start_rounds(&mut self.context, &self.datapath, &mut self.output);
                 return;
             }
             NetworkEvent::OtherTables { by } => return self.conflicts.tables_changed(by, now),
@@ -537,14 +537,14 @@ impl Engine {
     }
 
     fn check_readiness(&mut self) {
-        if !self.reconciler.is_installed() || self.context.snapshot.is_none() {
-            return;
-        }
         let verdicts =
             verdicts::check_readiness(&mut self.context, &mut self.reconciler, &self.bonds);
         self.apply_verdicts(verdicts);
+        if !self.reconciler.is_installed() || self.context.snapshot.is_none() {
+            return;
+        }
         self.datapath.update_usable(standby::usable(&self.context), &mut self.output);
-        verdicts::start_rounds(&mut self.context, &mut self.output);
+        verdicts::start_rounds(&mut self.context, &self.datapath, &mut self.output);
     }
 
     /// Turns verdicts into commands: what the datapath uses comes first, the reports last.
@@ -557,7 +557,7 @@ impl Engine {
         self.set_usable();
         self.reconcile(None);
         verdicts::report(&self.context, &verdicts, &mut self.output);
-        verdicts::ask_gateways(&mut self.context, &mut self.output);
+        verdicts::ask_gateways(&mut self.context, &self.datapath, &mut self.output);
         // The last uplink that is not full may be among them.
         self.update_known_avoided();
     }
@@ -629,7 +629,7 @@ impl Engine {
     fn end_moved(&mut self) {
         // Flows that begin anew are to find the new routes in place.
         if !self.reconciler.is_pending() {
-            self.leases.end_moved(&self.context, &mut self.output);
+            self.leases.end_moved(&self.context, &self.datapath, &mut self.output);
         }
     }
 

@@ -159,6 +159,20 @@ pub mod reason {
     /// The connection came in by the uplink.
     pub const INBOUND: u8 = 7;
 
+    /// Returns the name of a reason, as it is told.
+    pub const fn name(reason: u8) -> &'static str {
+        match reason {
+            SOURCE => "source",
+            BUCKET => "bucket",
+            SESSION_NEW => "session-new",
+            SESSION => "session",
+            RELATED => "related",
+            CONNECTION => "connection",
+            INBOUND => "inbound",
+            _ => "unknown",
+        }
+    }
+
     /// Value in place of a rule: none was looked for, or it is gone.
     pub const NO_LOOKUP: u8 = u8::MAX;
 }

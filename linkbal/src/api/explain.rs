@@ -109,7 +109,7 @@ pub struct Decision {
     pub outcome: Outcome,
     /// The uplink.
     pub uplink: Option<String>,
-    /// The reason: `source`, `bucket`, `session_new`, `session`, `related`, `connection`, `inbound`,
+    /// The reason: `source`, `bucket`, `session-new`, `session`, `related`, `connection`, `inbound`,
     /// `unknown`, or null without a choice.
     pub reason: Option<String>,
     /// The rule; null for none.

@@ -27,6 +27,7 @@ use crate::{
         indexed::{self, Indexed},
         kernel::{
             conflict::Conflict,
+            desired::uplink_addresses,
             network::Snapshot,
             nexthop::{link_mtu, nexthop},
         },
@@ -188,6 +189,7 @@ fn lossy(uplink: &Uplink, family: &str, health: &FamilyStatus) -> Option<Complai
 async fn try_all(config: &Config, indexed: &[Indexed], snapshot: &Snapshot) -> Vec<Trial> {
     let resolvers = Resolvers::of(config, indexed);
     let mask = MarkMask(config.kernel.fwmark_mask);
+    let addresses = uplink_addresses(indexed, snapshot);
     let each = indexed.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
     let trials = each.filter_map(|(Indexed { index, config: uplink }, family)| {
         let link = snapshot.link(&uplink.interface)?;
@@ -199,6 +201,7 @@ async fn try_all(config: &Config, indexed: &[Indexed], snapshot: &Snapshot) -> V
             ifindex: link.ifindex,
             fwmark: mask.encode(*index),
             gateway: nexthop.gateway.filter(|_| neighbours),
+            own: addresses.get(&(*index, family)).copied(),
         };
         let targets = uplink.probe.targets.clone();
         let mtu = link_mtu(link, family).unwrap_or_default();

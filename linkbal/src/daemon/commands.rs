@@ -20,7 +20,10 @@ use crate::{
     },
     events::{self, severity::Severity},
     replay,
-    sys::{conntrack, datapath::flush, host::descriptors, probe::Path, resolve::resolve, survey},
+    sys::{
+        conntrack, datapath::flush, host::descriptors, probe::Path, reset::LocalConnections,
+        resolve::resolve, survey,
+    },
 };
 
 impl Daemon {
@@ -35,7 +38,9 @@ impl Daemon {
     fn execute(&mut self, command: Command) {
         match command {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
-            Command::EndFlows { uplink, family, own: local } => {
+            Command::EndFlows { uplink, family, own: addresses, fwmark, unmarked } => {
+                let mask = MarkMask(self.config.kernel.fwmark_mask).number();
+                let local = LocalConnections { addresses, fwmark, mask, unmarked };
                 let resets = self.resets.0.clone();
                 let report = move |summary| {
                     // The receiver is gone when the daemon ends.
@@ -77,16 +82,17 @@ impl Daemon {
                 ifindex,
                 fwmark,
                 gateway,
+                own,
                 round,
                 targets,
                 timeout,
             } => {
-                let path = Path { uplink, family, ifindex, fwmark, gateway };
+                let path = Path { uplink, family, ifindex, fwmark, gateway, own };
                 self.prober.send(path, round, targets, timeout);
             }
-            Command::AskGateway { uplink, family, ifindex, fwmark, gateway } => {
+            Command::AskGateway { uplink, family, ifindex, fwmark, gateway, own } => {
                 let gateway = Some(gateway);
-                self.prober.ask_gateway(Path { uplink, family, ifindex, fwmark, gateway });
+                self.prober.ask_gateway(Path { uplink, family, ifindex, fwmark, gateway, own });
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),

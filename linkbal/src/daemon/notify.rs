@@ -280,7 +280,7 @@ impl Daemon {
     /// Returns a function that converts times of the engine to those of the clock here. It knows the
     /// zone of the message before.
     fn wall_clock(&self) -> impl Fn(Duration) -> String + use<> {
-        let (started, zone) = (self.started, self.notifications.zone.get());
+        let (started, zone) = (self.started(), self.notifications.zone.get());
         self.notifications.zone.refresh();
         move |at| {
             let time = started.checked_add(at).and_then(|time| Timestamp::try_from(time).ok());
@@ -326,8 +326,9 @@ impl Daemon {
             });
             let fwmark = mask.encode(uplink.index);
             up.filter_map(move |family| {
-                let (index, ifindex, gateway) = (uplink.index, ifindex?, None);
-                let path = Path { uplink: index, family, ifindex, fwmark, gateway };
+                let (index, ifindex) = (uplink.index, ifindex?);
+                let (gateway, own) = (None, None);
+                let path = Path { uplink: index, family, ifindex, fwmark, gateway, own };
                 Some(Way { uplink: uplink.config.name.clone(), path })
             })
         });

@@ -204,5 +204,5 @@ fn resolvers(config: &Config) -> BTreeSet<IpAddr> {
     let configured = config.dns.resolvers.as_ref();
     let by_uplink = config.uplinks.iter().flat_map(|uplink| uplink.resolvers.iter().copied());
     let any = configured.map_or_else(system_resolvers, |list| list.iter().copied().collect());
-    by_uplink.chain(any).collect()
+    by_uplink.chain(any.into_iter().filter(|address| !address.is_loopback())).collect()
 }

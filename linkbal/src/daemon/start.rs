@@ -27,6 +27,7 @@ use super::{
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
     trial,
+    wall_clock::WallClock,
 };
 use crate::{
     api::{self, status::RefusedConfiguration},
@@ -170,7 +171,7 @@ impl Daemon {
             timer: Timer::new()?,
             second_due: Duration::ZERO,
             epoch: Instant::now(),
-            started: SystemTime::now(),
+            wall_clock: WallClock::new(),
         })
     }
 }

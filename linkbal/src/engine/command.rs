@@ -24,6 +24,18 @@ pub type UplinkAddresses = BTreeMap<(u32, Family), IpAddr>;
 /// The MTU of the uplinks in bytes, by index and family.
 pub type UplinkMtu = BTreeMap<(u32, Family), u32>;
 
+/// The local connections from an address that end with its uplink, of those whose sockets carry the
+/// fwmark of no uplink: somebody else chose their way, or they came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmarked {
+    /// None: they wait for the uplink, or are another one's.
+    None,
+    /// Connections that this machine made.
+    Outgoing,
+    /// All: the address is gone.
+    All,
+}
+
 /// A task for the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -38,6 +50,10 @@ pub enum Command {
         family: Family,
         /// Source addresses of local connections by the uplink.
         own: Vec<IpAddr>,
+        /// The fwmark of the uplink: local connections whose sockets carry it end.
+        fwmark: u32,
+        /// Connections that end although their sockets carry the fwmark of no uplink.
+        unmarked: Unmarked,
     },
     /// Sets the mask of the uplinks that new flows avoid as long as others are usable.
     SetAvoidMask(UpMask),
@@ -86,6 +102,8 @@ pub enum Command {
         fwmark: u32,
         /// Gateway of the uplink; `None` on a point-to-point link.
         gateway: Option<IpAddr>,
+        /// The uplink's own address; `None` if it has none.
+        own: Option<IpAddr>,
         /// The round; answers must name it.
         round: u64,
         /// The targets to ask.
@@ -106,6 +124,8 @@ pub enum Command {
         fwmark: u32,
         /// The gateway.
         gateway: IpAddr,
+        /// The uplink's own address; `None` if it has none.
+        own: Option<IpAddr>,
     },
     /// Restores missing parts of the datapath.
     Restore(Vec<Part>),

@@ -38,6 +38,11 @@ impl Datapath {
         self.addresses.get(&(uplink, family)).copied()
     }
 
+    /// Returns whether an uplink other than `uplink` has an address.
+    pub(super) fn is_of_another(&self, uplink: u32, address: std::net::IpAddr) -> bool {
+        self.addresses.iter().any(|((of, _), known)| *of != uplink && *known == address)
+    }
+
     /// Tells everything that changed in the network, and then where to run: on every LAN interface
     /// that exists, also on a new one of the same name or pattern, and on the uplinks. A program
     /// that begins to run knows the network already.

@@ -1,12 +1,12 @@
 //! The end of the flows of uplinks that are no longer usable, or no longer there.
 
-use std::mem;
+use std::{mem, net::IpAddr};
 
 use linkbal_common::uplink::{Family, MAX_UPLINKS, UpMask};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    command::Command,
+    command::{Command, Unmarked},
     context::{Context, Output},
     datapath::Datapath,
     indexed::Indexed,
@@ -131,12 +131,19 @@ pub(super) fn end(
     on_down: OnDown,
     output: &mut Output,
 ) {
+    let fwmark = context.fwmark(uplink);
     if on_down == OnDown::Reset {
-        let own = datapath.address(uplink, family).into_iter().collect();
-        output.push(Command::EndFlows { uplink, family, own });
+        let own: Vec<IpAddr> = datapath.address(uplink, family).into_iter().collect();
+        let shared = own.iter().any(|own| datapath.is_of_another(uplink, *own));
+        // Where local traffic is balanced, linkbal marks what this machine connects: all else came in,
+        // or somebody chose its way.
+        let unmarked = match context.config.local_balance || shared {
+            true => Unmarked::None,
+            false => Unmarked::Outgoing,
+        };
+        output.push(Command::EndFlows { uplink, family, own, fwmark, unmarked });
     }
     if on_down != OnDown::Keep {
-        let fwmark = context.fwmark(uplink);
         output.push(Command::ForgetConnections { family, fwmark });
     }
 }

@@ -458,6 +458,13 @@ impl Health {
         Some(start)
     }
 
+    /// Lets a round that is due pass, since nothing can be sent.
+    pub(in crate::engine) fn skip_round(&mut self, now: Duration) {
+        if self.next_round_at <= now {
+            self.next_round_at = now + self.pace();
+        }
+    }
+
     /// Takes in an answer of a target. Unknown rounds and targets and repeated answers do not
     /// count.
     fn answer(&mut self, target: &Target, number: u64, now: Duration) -> Option<Transition> {

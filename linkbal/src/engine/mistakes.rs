@@ -68,6 +68,8 @@ pub struct Facts {
     pub asked: BTreeMap<(u32, IpAddr), bool>,
     /// Own addresses, and whether another host answered for them, by interface.
     pub claimed: BTreeMap<(u32, IpAddr), bool>,
+    /// DNS servers of the system.
+    pub resolvers: BTreeSet<IpAddr>,
 }
 
 /// Returns what is wrong with a configuration on a machine.

@@ -31,6 +31,11 @@ impl<T> PerFamily<T> {
         [(Family::Ipv4, &mut self.ipv4), (Family::Ipv6, &mut self.ipv6)].into_iter()
     }
 
+    /// Returns the values, IPv4 first.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        [&mut self.ipv4, &mut self.ipv6].into_iter()
+    }
+
     /// Returns both values as a function changes them.
     pub fn map<U>(&self, mut change: impl FnMut(&T) -> U) -> PerFamily<U> {
         PerFamily { ipv4: change(&self.ipv4), ipv6: change(&self.ipv6) }

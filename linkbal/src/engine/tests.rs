@@ -410,7 +410,7 @@ fn a_lost_carrier_counts_at_once_and_in_the_right_order() {
     let commands = world.heard();
     assert_eq!(commands[0], Command::SetUpMask(UpMask(0x0001_0001)));
     for (family, at) in [(Family::Ipv4, 1), (Family::Ipv6, 3)] {
-        assert!(matches!(&commands[at], Command::EndFlows { uplink: B, family: of, own }
+        assert!(matches!(&commands[at], Command::EndFlows { uplink: B, family: of, own, .. }
                 if *of == family && own.iter().all(|own| own.is_ipv4() == (family == Family::Ipv4))));
         assert_eq!(forgotten(&commands[at + 1..at + 2]), [(family, FWMARK[1])]);
     }
@@ -769,4 +769,30 @@ fn with_domains_the_datapath_reads_what_this_machine_hears_of_dns_servers() {
     let outside = outside.map(|link| (Role::WanDns, link));
     let lan = (Role::Lan, link(2, "lan0", true));
     assert!(commands.contains(&Command::Attach([vec![lan], outside.into()].concat())));
+}
+
+/// Checks two providers at one card: each gateway is asked in the name of the address in its network.
+#[test]
+fn uplinks_of_one_interface_ask_by_their_own_addresses() {
+    let text = CONFIG
+        .replace("interface = \"wan-a\"", "interface = \"wan-a\"\ngateway = \"203.0.113.1\"")
+        .replace("interface = \"wan-b\"", "interface = \"wan-a\"\ngateway = \"192.0.2.1\"");
+    let mut kernel = machine();
+    kernel.addresses[2].ifindex = IFINDEX[0];
+    let mut world = World::with_config(&text, kernel, UpMask::default());
+    let mut asked: BTreeMap<u32, Option<IpAddr>> = BTreeMap::new();
+    for _ in 0..50 {
+        while let Some(command) = world.engine.next_command() {
+            if let Command::SendProbes { uplink, family: Family::Ipv4, own, .. } = command {
+                asked.insert(uplink, own);
+            } else {
+                world.perform(command);
+            }
+        }
+        let Some(due) = world.engine.poll_timeout() else { break };
+        world.now = world.now.max(due);
+        world.engine.handle_timeout(world.now);
+    }
+    let own = ["203.0.113.2", "192.0.2.2"].map(|text| Some(address(text)));
+    assert_eq!(asked, BTreeMap::from([(A, own[0]), (B, own[1])]));
 }

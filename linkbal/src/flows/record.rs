@@ -153,7 +153,7 @@ impl<'a> FlowRecord<'a> {
             age_s: situation.age_s(flow),
             // Both are rounded.
             idle_s: situation.idle_s(flow).min(situation.age_s(flow)),
-            reason: Cow::Borrowed(reason_name(flow.reason.kind)),
+            reason: Cow::Borrowed(reason::name(flow.reason.kind)),
             rule: rule_number(flow),
             moved_from: flow
                 .moved_from
@@ -162,19 +162,6 @@ impl<'a> FlowRecord<'a> {
             bytes_up: bytes.map(|bytes| bytes.up),
             bytes_down: bytes.map(|bytes| bytes.down),
         }
-    }
-}
-
-const fn reason_name(kind: u8) -> &'static str {
-    match kind {
-        reason::SOURCE => "source",
-        reason::BUCKET => "bucket",
-        reason::SESSION_NEW => "session-new",
-        reason::SESSION => "session",
-        reason::RELATED => "related",
-        reason::CONNECTION => "connection",
-        reason::INBOUND => "inbound",
-        _ => "unknown",
     }
 }
 

@@ -30,7 +30,6 @@ mod xdp;
 use std::{
     collections::BTreeMap,
     fs,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -64,7 +63,7 @@ use self::{
 };
 use super::{
     host::instance::Instance,
-    reset::{self, EndedFlows, ResetSummary},
+    reset::{self, EndedFlows, LocalConnections, ResetSummary},
 };
 use crate::engine::{
     kernel::network::{Link, Role},
@@ -232,13 +231,13 @@ impl Datapath {
     }
 
     /// Ends all flows of an uplink in one family: their next packets find another epoch. TCP
-    /// connections of clients are reset in the background, and so are local ones from the addresses
-    /// `local`; `report` gets the outcome.
+    /// connections of clients are reset in the background, and so are the local ones `local`;
+    /// `report` gets the outcome.
     pub fn end_flows(
         &mut self,
         uplink: u32,
         family: Family,
-        local: Vec<IpAddr>,
+        local: LocalConnections,
         report: impl FnOnce(ResetSummary) + Send + 'static,
     ) -> Result<()> {
         let mut epochs = self.array_mut(maps::EPOCHS)?;

@@ -12,7 +12,9 @@ use tokio::time::timeout;
 
 use super::{
     Kernel,
+    host::thread,
     probe::{Mac, neighbour_answers},
+    resolve::system_resolvers,
 };
 use crate::{
     config::Config,
@@ -47,8 +49,11 @@ impl Kernel {
         let asked = ask_all(mistakes::questions(config, &snapshot), &own);
         let claims = if thorough { mistakes::claims(config, &snapshot) } else { Vec::new() };
         let claimed = ask_all(claims, &own);
-        let (asked, claimed) = tokio::join!(asked, claimed);
-        Ok(Facts { snapshot, devices, asked, claimed })
+        // The file may be on a disk that hangs.
+        let resolvers = timeout(LIMIT, thread::run("resolvers", system_resolvers));
+        let (asked, claimed, resolvers) = tokio::join!(asked, claimed, resolvers);
+        let resolvers = resolvers.ok().and_then(Result::ok).unwrap_or_default();
+        Ok(Facts { snapshot, devices, asked, claimed, resolvers })
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     host::{descriptors, file, thread},
-    netlink::{Netlink, lookup::Lookup},
+    netlink::Netlink,
     probe::{Path, Resolvers, connect, look_up},
     resolve::resolve,
 };
@@ -220,9 +220,8 @@ impl Attempt<'_> {
     }
 
     async fn look_up(&self, path: Path, name: &str) -> Result<Vec<IpAddr>> {
-        let found = timeout(CONNECT_LIMIT, look_up(&self.ways.resolvers, path, name)).await;
         let failed = || format!("failed to resolve {name}");
-        match found.map_err(|_| anyhow!("no DNS server answers")).with_context(failed)? {
+        match look_up(&self.ways.resolvers, path, name, CONNECT_LIMIT).await {
             Ok(Some(addresses)) => Ok(addresses),
             // This machine has a server of its own.
             Ok(None) => system_addresses(name).await.with_context(failed),
@@ -275,17 +274,9 @@ impl Attempt<'_> {
     }
 
     async fn is_direct(&self, destination: IpAddr) -> Result<bool> {
-        let source = match destination {
-            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        };
         let Server { port, .. } = self.to.server();
-        let (ifindex, fwmark, dscp) = (0, 0, 0);
-        let ports = [None, Some(*port)];
-        let lookup = Lookup { source, destination, ifindex, fwmark, protocol: 6, ports, dscp };
-        let found = Netlink::connect()?.route_of(&lookup).await?;
-        let by_uplink = found.ifindex.is_none_or(|at| self.ways.interfaces.contains(&at));
-        Ok(found.is_local || !by_uplink)
+        let (tcp, uplinks) = (libc::IPPROTO_TCP as u8, &self.ways.interfaces);
+        Ok(Netlink::connect()?.is_beside(destination, tcp, *port, uplinks).await?)
     }
 
     /// Returns an error in words.

@@ -61,6 +61,15 @@ pub struct Path {
     pub fwmark: u32,
     /// The uplink's gateway; `None` on a point-to-point link.
     pub gateway: Option<IpAddr>,
+    /// The uplink's own address; `None`: the kernel chooses one.
+    pub own: Option<IpAddr>,
+}
+
+impl Path {
+    /// Returns the path of what is reached without an uplink.
+    const fn without_uplink(self) -> Path {
+        Path { ifindex: 0, fwmark: 0, gateway: None, own: None, ..self }
+    }
 }
 
 /// The result of a probe that did not fail.
@@ -184,8 +193,8 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
     Ok(stream)
 }
 
-/// Looks up the addresses of a name by an uplink, in the family of its path; `None` if no DNS server of
-/// this machine can be asked by an uplink.
+/// Looks up the addresses of a name by an uplink, in the family of its path, within `limit`; `None` if
+/// this machine cannot ask, or only servers that no uplink leads to, which do not know.
 ///
 /// # Errors
 ///
@@ -194,8 +203,9 @@ pub(super) async fn look_up(
     resolvers: &Resolvers,
     path: Path,
     name: &str,
+    limit: Duration,
 ) -> Result<Option<Vec<IpAddr>>> {
-    match resolvers.look_up(path, name).await {
+    match resolvers.look_up(path, name, limit).await {
         Ok((addresses, _)) => Ok(Some(addresses)),
         Err(error) if NotSent::is(&error) => Ok(None),
         Err(error) => Err(error),

@@ -13,16 +13,16 @@
 //! connection in its place. The others are tried again: a packet can be lost, and Linux answers a
 //! segment of the past only twice a second (`tcp_invalid_ratelimit`).
 
+mod local;
 mod segment;
 
 use std::{
-    net::IpAddr,
     path::{Path, PathBuf},
     thread::sleep,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use etherparse::EtherType;
 use linkbal_common::{
     flow::{Flow, FlowKey, INBOUND, tcp_state},
@@ -30,12 +30,10 @@ use linkbal_common::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub use self::local::LocalConnections;
 use super::{
     datapath::flows::{FlowEntries, FlowTable},
-    host::{
-        child::{self, Invocation},
-        descriptors, thread,
-    },
+    host::{descriptors, thread},
     packet_socket::link_address,
 };
 
@@ -83,19 +81,19 @@ pub struct ResetSummary {
     pub silent: usize,
 }
 
-/// Resets the connections in the background; the maps are pinned in `maps`, and `local` are the
-/// addresses that local connections come from. `report` gets the summary.
+/// Resets the connections in the background, and the local ones `local`; the maps are pinned in
+/// `maps`. `report` gets the summary.
 pub fn spawn(
     maps: PathBuf,
     ended: EndedFlows,
-    local: Vec<IpAddr>,
+    local: LocalConnections,
     report: impl FnOnce(ResetSummary) + Send + 'static,
 ) {
     let work = move || {
         let lent = descriptors::lend();
         let pending = PendingResets::send(&maps, ended);
         // The clients of the LAN come first: they are many.
-        if let Err(error) = abort_local_connections(&local) {
+        if let Err(error) = local.abort() {
             tracing::warn!("{error:#}");
         }
         drop(lent);
@@ -185,32 +183,4 @@ impl Clients {
             }
         }
     }
-}
-
-/// Ends local connections from `addresses` (sock_diag(7), `SOCK_DESTROY`); their programs see that
-/// they were aborted.
-///
-/// # Errors
-///
-/// If `ss` is missing, or the kernel cannot do that.
-fn abort_local_connections(addresses: &[IpAddr]) -> Result<()> {
-    for address in addresses {
-        let written = match address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
-        let invocation = Invocation::new(
-            "ss",
-            &["--kill", "--tcp", "--numeric", "--no-header", "src", &written],
-        );
-        let printed = child::run_blocking(invocation)
-            .context("failed to run ss (of the package iproute2)")?;
-        let stderr = String::from_utf8_lossy(&printed.stderr);
-        let stderr = stderr.trim();
-        ensure!(
-            printed.status.success() && stderr.is_empty(),
-            "failed to end local connections from {address}: {stderr}"
-        );
-    }
-    Ok(())
 }

@@ -96,12 +96,10 @@ pub async fn reverse(addresses: Vec<IpAddr>) -> anyhow::Result<Vec<(IpAddr, Stri
     Ok(join_all(each).await.into_iter().flatten().collect())
 }
 
-/// Returns the DNS servers of `/etc/resolv.conf` but those at loopback addresses; none if it cannot
-/// be read.
+/// Returns the DNS servers of `/etc/resolv.conf`; none if it cannot be read.
 pub fn system_resolvers() -> BTreeSet<IpAddr> {
     let servers = system_conf().map(|(config, _)| config.into_parts().2);
-    let addresses = servers.unwrap_or_default().into_iter().map(|server| server.ip);
-    addresses.filter(|address| !address.is_loopback()).collect()
+    servers.unwrap_or_default().into_iter().map(|server| server.ip).collect()
 }
 
 /// Looks up the addresses of a name; none if the name exists without any.

@@ -52,6 +52,7 @@ mod lifecycle;
 mod link_storm;
 mod load;
 mod local;
+mod local_failover;
 mod mistakes;
 mod mtu;
 mod no_nat;

@@ -171,6 +171,29 @@ fn an_http_target_by_name_follows_its_server() {
     gateway.lose_and_mend(FORWARDED, &format!("tcp dport {HTTP}"));
 }
 
+/// Checks DNS servers that no uplink leads to: a forwarder on the gateway, and one in the LAN. Without
+/// them, the uplinks are judged by what was known.
+#[test]
+fn names_are_looked_up_at_servers_beside_the_uplinks() {
+    let in_lan = plan::client(Family::V4, 0);
+    for address in [plan::lan_gateway(Family::V4), in_lan] {
+        let lab = lab();
+        let namespace = if address == in_lan { &lab.lan } else { &lab.gateway };
+        let [ipv4, ipv6] = Family::ALL.map(|family| plan::server(family, 0));
+        let lines = format!("host-record=portal.test,{ipv4},{ipv6}\nlocal=/test/\n");
+        let server = Dnsmasq::start(namespace, Some(address), &lines).unwrap();
+        let _page = nginx(&lab.net, HTTP);
+        let target = format!("\"http://portal.test:{HTTP}/\"");
+        let config = with_targets(&config(&lab), &target);
+        let config = config + &format!("\n[dns]\nresolvers = [\"{address}\"]\n");
+        let mut gateway = Probed { daemon: Daemon::start(&lab, &config).unwrap(), lab };
+        gateway.wait_until_up();
+        gateway.lose_and_mend(FORWARDED, &format!("tcp dport {HTTP}"));
+        drop(server);
+        gateway.lose_and_mend(FORWARDED, &format!("tcp dport {HTTP}"));
+    }
+}
+
 #[test]
 fn an_https_target_with_a_trusted_certificate_follows_its_server() {
     let lab = lab();

@@ -98,7 +98,9 @@ const PAIRS = [
   ["the name does not exist", "o nome não existe"],
   ["failed to resolve {0}", "falha ao resolver {0}"],
   ["no DNS server answers", "nenhum servidor DNS responde"],
-  ["an uplink can ask no DNS server of this machine", "um link não alcança nenhum servidor DNS desta máquina"],
+  ["no DNS server is known", "nenhum servidor DNS é conhecido"],
+  ["asked {0}, which no uplink leads to", "consultado {0}, ao qual nenhum link leva"],
+  ["the DNS servers of this machine cannot be read in time", "os servidores DNS desta máquina não puderam ser lidos a tempo"],
   ["write addresses as `resolvers` of [dns]", "escreva endereços em `resolvers` de [dns]"],
   [
     "the clock of this machine says {0}, and the certificate of the server is not valid yet",
@@ -120,7 +122,6 @@ const PAIRS = [
   ["failed to agree on TLS", "falha ao negociar TLS"],
   ["no answer by HTTP", "sem resposta por HTTP"],
   ["failed to read the body", "falha ao ler o conteúdo"],
-  ["the clock has no such time", "o relógio não tem essa hora"],
   ["failed to connect", "falha ao conectar"],
   ["failed to reach {0}", "falha ao alcançar {0}"],
   ["failed to open a socket", "falha ao abrir um socket"],

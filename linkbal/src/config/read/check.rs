@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::read_uplink::ReadUplink;
 use crate::config::{
-    Gateway, Uplink,
+    Gateway, OnUp, Uplink,
     diagnostics::problem::{Fault, Span},
     parse::reader::Section,
 };
@@ -77,6 +77,21 @@ pub(in crate::config) fn tiers(uplinks: &[ReadUplink], root: &Section) {
             let message = format!("no uplink of tier {tier} has a weight above 0");
             let help = format!("give a weight of 1 or more to one of: {}", names.join(", "));
             root.problems().report(members[0].1.clone(), Fault::new(message, help));
+        }
+    }
+}
+
+/// Warns of uplinks that are to give flows back, though no other is better.
+pub(in crate::config) fn reclaims(uplinks: &[ReadUplink], root: &Section) {
+    for ReadUplink { uplink, on_up_at, .. } in uplinks {
+        let mut others = uplinks.iter().map(|other| &other.uplink);
+        let reclaims = matches!(uplink.on_up, OnUp::Reclaim { .. });
+        if let Some(at) = on_up_at.clone().filter(|_| reclaims)
+            && !others.any(|other| other.is_better_than(uplink))
+        {
+            let message = "nothing is reclaimed, for no uplink is better";
+            let help = "give this one a higher tier than those that it stands in for, or remove it";
+            root.warn(format!("uplink.{}.on_up", uplink.name), at, Fault::new(message, help));
         }
     }
 }

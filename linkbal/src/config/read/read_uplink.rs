@@ -20,6 +20,8 @@ pub(in crate::config) struct ReadUplink {
     pub(in crate::config) resolvers: Vec<Spanned<IpAddr>>,
     /// Place of the weight, or of the uplink's header; `None` if the tier is refused.
     pub(in crate::config) weight_at: Option<Span>,
+    /// Place of `on_up`, if it is there and accepted.
+    pub(in crate::config) on_up_at: Option<Span>,
     /// The keys of a tunnel.
     pub(in crate::config) tunnel: ReadTunnel,
 }

@@ -11,7 +11,7 @@ use toml::{
 use super::{ipv6, load, nat, probe, read_uplink::ReadUplink, resolvers, tunnel};
 use crate::config::{
     Gateway, Ipv6, OnDown, OnUp, Probe, Uplink,
-    diagnostics::problem::Fault,
+    diagnostics::problem::{Fault, Span},
     keys,
     parse::{reader::Section, value},
 };
@@ -29,6 +29,15 @@ const HELP: &str = "write a section [uplink.fiber] (the name is yours) and in it
                     interface = \"eth0\"";
 
 const GATEWAY_HELP: &str = "write the address of the provider's router, like \"192.0.2.1\"";
+
+impl Uplink {
+    /// Returns whether flows prefer this uplink to `other` whenever both are usable: by its tier, or in
+    /// one tier since the other one has no weight.
+    pub fn is_better_than(&self, other: &Uplink) -> bool {
+        let rank = |uplink: &Uplink| (uplink.tier, uplink.weight == 0);
+        rank(self) < rank(other)
+    }
+}
 
 /// Reads the uplinks, in the order of the file; `base` has the defaults of their probes.
 pub(in crate::config) fn read(root: &Section, base: &Probe) -> Vec<ReadUplink> {
@@ -117,6 +126,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let (capacity, spillover) = load::read(section);
     let resolvers = resolvers::read(section);
     let help = "write it in braces, like probe = { interval = \"500ms\" }";
+    let (on_up, on_up_at) = read_on_up(section);
     let uplink = Uplink {
         name: name.escape_debug().to_string(),
         interface: interface.map_or(String::new(), Spanned::into_inner),
@@ -136,14 +146,23 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
             .unwrap_or_default(),
         capacity,
         spillover,
-        on_up: read_on_up(section),
+        on_up,
         resolvers: resolvers.iter().map(|resolver| *resolver.get_ref()).collect(),
         mtu: mtu.map(Spanned::into_inner),
         accelerate: section.value(&keys::uplink::ACCELERATE).is_none_or(Spanned::into_inner),
         probe: probe::read(section, help, base),
     };
     let gateways_valid = gateways.is_some();
-    ReadUplink { uplink, interface_at, gateways_valid, ipv6, resolvers, weight_at, tunnel }
+    ReadUplink {
+        uplink,
+        interface_at,
+        gateways_valid,
+        ipv6,
+        resolvers,
+        weight_at,
+        on_up_at,
+        tunnel,
+    }
 }
 
 /// Checks that an MTU suits IPv6, and warns if packets of that size do not pass the interface.
@@ -192,7 +211,8 @@ fn on_down(value: &DeValue<'_>) -> Result<OnDown, Fault> {
     }
 }
 
-fn read_on_up(section: &Section) -> OnUp {
+/// Reads what becomes of flows when a better uplink is back, with its place.
+fn read_on_up(section: &Section) -> (OnUp, Option<Span>) {
     let help = "write \"drain\" (flows stay until they end) or \"reclaim\" (they are moved back to \
                 an uplink of a better tier)";
     let reclaim = section.get(&keys::uplink::ON_UP, |value| match value::word(value, help)? {
@@ -201,6 +221,7 @@ fn read_on_up(section: &Section) -> OnUp {
         other => Err(Fault::new(format!("{other:?} is unknown"), help)),
     });
     let after = section.value(&keys::uplink::RECLAIM_AFTER);
+    let at = reclaim.as_ref().map(Spanned::span);
     let reclaim = reclaim.map(Spanned::into_inner);
     if let (Some(after), Some(false)) =
         (&after, reclaim.or((!section.has(&keys::uplink::ON_UP)).then_some(false)))
@@ -212,10 +233,11 @@ fn read_on_up(section: &Section) -> OnUp {
             Fault::new("nothing is reclaimed", help),
         );
     }
-    match reclaim {
+    let on_up = match reclaim {
         Some(true) => OnUp::Reclaim { after: after.map_or(RECLAIM_AFTER, Spanned::into_inner) },
         Some(false) | None => OnUp::Drain,
-    }
+    };
+    (on_up, at)
 }
 
 /// Reads the gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None`

@@ -7,10 +7,11 @@ fn limits_are_read_and_overridden_one_by_one() {
     let config = parse(
         "[lan]\ninterfaces = [\"br0\"]\n[uplink.a]\ninterface = \"eth0\"\ntier = 2\n\
          on_up = \"reclaim\"\nprobe = { limits = { loss = \"0.5 %\" }, on_degraded = \"ignore\" }\n\
-         [uplink.b]\ninterface = \"eth1\"\non_up = \"reclaim\"\nreclaim_after = \"1m\"\n\
+         [uplink.b]\ninterface = \"eth1\"\ntier = 2\non_up = \"reclaim\"\nreclaim_after = \"1m\"\n\
+         [uplink.c]\ninterface = \"eth2\"\n\
          [probe]\nhold = \"20m\"\nlimits = { loss = \"5%\", latency = \"300ms\", jitter = \"50ms\" }\n",
     );
-    let [a, b] = &config.uplinks[..] else { panic!("{:?}", config.uplinks) };
+    let [a, b, _] = &config.uplinks[..] else { panic!("{:?}", config.uplinks) };
     let ms = Duration::from_millis;
     let limits = |loss| Limits { loss, latency: Some(ms(300)), jitter: Some(ms(50)) };
     assert_eq!((a.probe.limits, a.probe.on_degraded), (limits(Some(Loss(5))), OnDegraded::Ignore));

@@ -128,3 +128,19 @@ fn a_bond_that_nothing_uses() {
            uplink, or remove the bond)"],
     );
 }
+
+#[test]
+fn nothing_to_reclaim_for() {
+    let warning = |line: usize| {
+        format!(
+            "test.toml:{line}:9: `uplink.lte.on_up`: nothing is reclaimed, for no uplink is better \
+             (give this one a higher tier than those that it stands in for, or remove it)"
+        )
+    };
+    let lte = "[uplink.lte]\ninterface = \"wwan0\"\non_up = \"reclaim\"\n";
+    expect(lte, &[&warning(9)]);
+    for better in ["tier = 2\n", "weight = 0\n"] {
+        expect(&format!("{lte}{better}"), &[]);
+    }
+    expect(&lte.replace("reclaim", "drain"), &[]);
+}

@@ -51,20 +51,6 @@ pub(super) fn undecided(text: &str) -> Decision {
     }
 }
 
-/// Returns the name of a kind of reason.
-fn name_of(kind: u8) -> &'static str {
-    match kind {
-        reason::SOURCE => "source",
-        reason::BUCKET => "bucket",
-        reason::SESSION_NEW => "session_new",
-        reason::SESSION => "session",
-        reason::RELATED => "related",
-        reason::CONNECTION => "connection",
-        reason::INBOUND => "inbound",
-        _ => "unknown",
-    }
-}
-
 impl Words {
     /// Returns the name of an uplink.
     pub(super) fn name(&self, index: u32) -> String {
@@ -180,7 +166,7 @@ impl Words {
         Decision {
             outcome: Outcome::Uplink,
             uplink: Some(name.clone()),
-            reason: Some(name_of(why.kind).into()),
+            reason: Some(reason::name(why.kind).into()),
             rule: self.rule(why),
             bucket: findings.bucket,
             session_idle_s: session.map(|session| self.now.0.saturating_sub(session.last_seen_s)),
@@ -214,7 +200,7 @@ impl Words {
         );
         Decision {
             outcome: Outcome::ByPort,
-            reason: Some(name_of(why.kind).into()),
+            reason: Some(reason::name(why.kind).into()),
             rule: self.rule(why),
             shares,
             ..undecided(&text)
@@ -228,7 +214,7 @@ impl Words {
         Decision {
             outcome: Outcome::Uplink,
             uplink: Some(name.clone()),
-            reason: Some(name_of(reason::CONNECTION).into()),
+            reason: Some(reason::name(reason::CONNECTION).into()),
             ..undecided(&format!("{name}: its connection has that uplink already"))
         }
     }
@@ -314,7 +300,7 @@ impl Words {
         LiveFlow {
             source_port: u16::from_be(key.source_port),
             uplink: self.name(flow.uplink),
-            reason: name_of(flow.reason.kind).into(),
+            reason: reason::name(flow.reason.kind).into(),
             rule: self.rule(flow.reason).map(|rule| rule.name),
             moved_from: former.map(|index| self.name(index)),
             age_s: now_ms.wrapping_sub(flow.first_seen_ms) / 1000,

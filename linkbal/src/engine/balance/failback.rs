@@ -1,8 +1,9 @@
 //! Failback: flows that an uplink took over are moved back, if the configuration wants it.
 //!
-//! An uplink with `on_up = "reclaim"` gives its flows back once every uplink of a better tier was
-//! down. When one of those has been usable, and not to be avoided, for `reclaim_after` without a
-//! break, the flows of the backup are ended, and begin anew where new flows go.
+//! An uplink with `on_up = "reclaim"` gives its flows back once every better uplink was down: those of
+//! better tiers, and for one without weight also those of its tier that have some. When one of them
+//! has been usable, and not to be avoided, for `reclaim_after` without a break, the flows of the backup
+//! are ended, and begin anew where new flows go.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -90,7 +91,7 @@ impl Failback {
     }
 }
 
-/// The state of the uplinks of better tiers.
+/// The state of the better uplinks.
 enum PreferredTier {
     /// One of them is usable.
     Usable,
@@ -106,7 +107,7 @@ fn preferred_tier(
     family: Family,
     avoided: UpMask,
 ) -> PreferredTier {
-    let better = context.uplinks.iter().filter(|other| other.config.tier < uplink.config.tier);
+    let better = context.uplinks.iter().filter(|other| other.config.is_better_than(&uplink.config));
     let state =
         |other: &UplinkState| (other.health[family].state(), avoided.contains(other.index, family));
     let states: Vec<_> = better.map(state).collect();

@@ -83,8 +83,8 @@ fn is_guessed(config: &Config, uplink: &str) -> bool {
 
 fn unreached(who: &str) -> Complaint {
     let what = format!("{who}: the DNS servers of /etc/resolv.conf do not answer by it");
-    let advice = "they may be another provider's, or in the LAN: name those for all uplinks in [dns], \
-                  and a provider's as `resolvers` of its uplink";
+    let advice = "they may be another provider's: name those for all uplinks in [dns], and a provider's as \
+                  `resolvers` of its uplink";
     Complaint::new(Severity::Hint, what, advice, "")
 }
 

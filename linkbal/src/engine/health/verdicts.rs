@@ -8,6 +8,7 @@ use super::{HealthEvent, State};
 use crate::engine::{
     command::Command,
     context::{Context, Output},
+    datapath::Datapath,
     kernel::{
         bond,
         nexthop::{self, Nexthop, nexthop},
@@ -19,11 +20,19 @@ use crate::engine::{
 };
 
 /// Starts the rounds of probes that are due.
-pub(in crate::engine) fn start_rounds(context: &mut Context, output: &mut Output) {
+pub(in crate::engine) fn start_rounds(
+    context: &mut Context,
+    datapath: &Datapath,
+    output: &mut Output,
+) {
     let Some(snapshot) = &context.snapshot else { return };
     let mask = linkbal_common::mark::MarkMask(context.config.kernel.fwmark_mask);
     for uplink in context.uplinks.iter_mut() {
-        let Some(link) = snapshot.link(&uplink.config.interface) else { continue };
+        let Some(link) = snapshot.link(&uplink.config.interface) else {
+            // Until it is seen not to be ready, which may have to wait.
+            uplink.health.values_mut().for_each(|health| health.skip_round(context.now));
+            continue;
+        };
         for (family, health) in uplink.health.iter_mut() {
             let Some(start) = health.start_round(context.now) else { continue };
             let nexthop = nexthop(snapshot, &uplink.config, family).ok();
@@ -33,6 +42,7 @@ pub(in crate::engine) fn start_rounds(context: &mut Context, output: &mut Output
                 ifindex: link.ifindex,
                 fwmark: mask.encode(uplink.index),
                 gateway: nexthop.and_then(|nexthop| nexthop.gateway),
+                own: datapath.address(uplink.index, family),
                 round: start.round,
                 targets: start.targets,
                 timeout: start.timeout,
@@ -42,7 +52,11 @@ pub(in crate::engine) fn start_rounds(context: &mut Context, output: &mut Output
 }
 
 /// Asks the gateways of uplinks that are down, to say more about that.
-pub(in crate::engine) fn ask_gateways(context: &mut Context, output: &mut Output) {
+pub(in crate::engine) fn ask_gateways(
+    context: &mut Context,
+    datapath: &Datapath,
+    output: &mut Output,
+) {
     let Some(snapshot) = &context.snapshot else { return };
     let mask = linkbal_common::mark::MarkMask(context.config.kernel.fwmark_mask);
     for uplink in context.uplinks.iter_mut() {
@@ -61,6 +75,7 @@ pub(in crate::engine) fn ask_gateways(context: &mut Context, output: &mut Output
                     ifindex: link.ifindex,
                     fwmark: mask.encode(uplink.index),
                     gateway,
+                    own: datapath.address(uplink.index, family),
                 });
             }
         }
@@ -111,18 +126,17 @@ pub(in crate::engine) fn neighbour_failed(
     uplinks.into_iter().flat_map(|uplink| handle(context, uplink, family, &event)).collect()
 }
 
-/// Checks which uplinks are ready. At the start this waits until everything is in place: a flow
-/// that an uplink got before its addresses are translated would be tracked without translation for
-/// as long as it lives.
+/// Checks which uplinks are ready. None becomes so before everything is in place: a flow that an
+/// uplink got before its addresses are translated would be tracked without translation for as long as
+/// it lives. One that no longer is does not wait for that.
 pub(in crate::engine) fn check_readiness(
     context: &mut Context,
     reconciler: &mut Reconciler,
     bonds: &bond::Watch,
 ) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
-    let Some(snapshot) = context.snapshot.as_ref().filter(|_| reconciler.is_installed()) else {
-        return verdicts;
-    };
+    let Some(snapshot) = &context.snapshot else { return verdicts };
+    let installed = reconciler.is_installed();
     let now = context.now;
     for uplink in context.uplinks.iter_mut() {
         let interface = &uplink.config.interface;
@@ -131,6 +145,11 @@ pub(in crate::engine) fn check_readiness(
             link.is_some_and(|link| nexthop::has_address(snapshot, link, Family::Ipv4));
         for family in Family::ALL {
             let nexthop = nexthop(snapshot, &uplink.config, family);
+            let health = &uplink.health[family];
+            let fails = nexthop.is_err() && (health.is_ready() || health.state().is_up());
+            if !installed && !fails {
+                continue;
+            }
             uplink.present[family] |= nexthop.is_ok();
             let bond_due = bonds.expected_until(&context.config.bonds, interface, now);
             if nexthop.is_err() && bond_due.is_some() && uplink.state() == State::Init {

@@ -35,8 +35,9 @@ use super::{
 use crate::{
     config::{Config, OnDown},
     engine::{
-        command::Command,
+        command::{Command, Unmarked},
         context::{Context, Output},
+        datapath::Datapath,
         health::{HealthEvent, Pause},
         indexed::Indexed,
         report::Report,
@@ -414,18 +415,26 @@ impl Leases {
 
     /// Forgets connections with a wrong translation, and ends the flows of addresses that are gone,
     /// once there is an uplink by which they can begin anew. The new routes must be in place.
-    pub(in crate::engine) fn end_moved(&mut self, context: &Context, output: &mut Output) {
+    pub(in crate::engine) fn end_moved(
+        &mut self,
+        context: &Context,
+        datapath: &Datapath,
+        output: &mut Output,
+    ) {
         let (ready, waiting): (BTreeMap<_, _>, _) = std::mem::take(&mut self.ended)
             .into_iter()
             .partition(|((_, family), _)| context.has_usable(*family));
         self.ended = waiting;
         for ((index, family), own) in ready {
             let Some(uplink) = context.uplinks.by_index(index) else { continue };
-            if uplink.config.on_down == OnDown::Reset && !own.is_empty() {
-                let own = own.into_iter().collect();
-                output.push(Command::EndFlows { uplink: index, family, own });
-            }
             let fwmark = context.fwmark(index);
+            if uplink.config.on_down == OnDown::Reset && !own.is_empty() {
+                // Without their address, those that came in are over, too.
+                let kept = own.iter().any(|own| datapath.is_of_another(index, *own));
+                let unmarked = if kept { Unmarked::None } else { Unmarked::All };
+                let own = own.into_iter().collect();
+                output.push(Command::EndFlows { uplink: index, family, own, fwmark, unmarked });
+            }
             output.push(Command::ForgetConnections { family, fwmark });
         }
     }

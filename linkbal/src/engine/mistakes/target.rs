@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Facts, of_uplink};
 use crate::{
-    config::{Config, Finding, Place, Severity, Target, Uplink},
+    config::{Config, Finding, Host, Place, Severity, Target, Uplink},
     engine::kernel::lan,
 };
 
@@ -37,6 +37,41 @@ pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
             }));
         }
     }
+    find_servers_beside(config, facts, found);
+}
+
+/// Finds DNS servers that no uplink leads to, if names of targets are looked up there.
+fn find_servers_beside(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+    let is_name = |target: &Target| matches!(target, Target::Http(page) if matches!(page.host, Host::Name(_)));
+    let asks =
+        |uplink: &&Uplink| uplink.resolvers.is_empty() && uplink.probe.targets.iter().any(is_name);
+    let Some(asking) = config.uplinks.iter().find(asks) else { return };
+    let place = Place::key(&["dns", "resolvers"]);
+    let place = place.or(&["uplink", &asking.name, "probe", "targets"]).or(&["probe", "targets"]);
+    let (source, servers) = match &config.dns.resolvers {
+        Some(servers) => ("", servers.iter().copied().collect()),
+        None => (" of /etc/resolv.conf", facts.resolvers.clone()),
+    };
+    for server in servers {
+        let Some(place_of_server) = beside(config, facts, server) else { continue };
+        let message =
+            format!("DNS server {server}{source} is {place_of_server}: no uplink leads there");
+        let help = "names of targets are looked up there all the same, but while it does not answer, \
+                    uplinks are not judged by them: name public servers as `resolvers` of [dns], or add a \
+                    target that is an address";
+        let place = if source.is_empty() { place.clone().of(&server) } else { place.clone() };
+        found.push(Finding::new(Severity::Hint, place, message, help));
+    }
+}
+
+/// Says where an address is that no uplink leads to.
+fn beside(config: &Config, facts: &Facts, address: IpAddr) -> Option<&'static str> {
+    if address.is_loopback() || facts.holder(address).is_some() {
+        return Some("on this machine");
+    }
+    let lan = lan::present(config, &facts.snapshot).into_iter();
+    let mut networks = lan.flat_map(|link| facts.on_link(link));
+    networks.any(|network| network.contains(&address)).then_some("in the LAN")
 }
 
 fn judge(

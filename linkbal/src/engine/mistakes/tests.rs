@@ -368,3 +368,26 @@ fn an_address_that_another_host_has() {
     own_address(&mut facts, 4, "192.0.2.3/24");
     assert_eq!(asked(&facts), ["192.168.1.1", "198.51.100.2"]);
 }
+
+#[test]
+fn dns_servers_that_no_uplink_leads_to_are_told_if_targets_have_names() {
+    let page = format!("{CONFIG}[probe]\ntargets = [\"https://www.example/\"]\n");
+    let mut facts = machine();
+    for (server, place) in [
+        ("127.0.0.1", "on this machine"),
+        ("192.168.1.1", "on this machine"),
+        ("192.168.1.9", "in the LAN"),
+    ] {
+        if !address(server).is_loopback() {
+            let listed = format!("{page}[dns]\nresolvers = [\"{server}\", \"203.0.113.53\"]\n");
+            only(&listed, &facts, &["Hint", &format!("DNS server {server} is {place}")]);
+        }
+        facts.resolvers = [address(server), address("203.0.113.53")].into();
+        let told = format!("DNS server {server} of /etc/resolv.conf is {place}");
+        only(&page, &facts, &["Hint", &told, "public servers"]);
+        assert_eq!(found(CONFIG, &facts), [""; 0], "no name is looked up");
+        let own = with("a", "resolvers = [\"192.0.2.53\"]")
+            .replace("[uplink.b]\n", "[uplink.b]\nresolvers = [\"198.51.100.53\"]\n");
+        assert_eq!(found(&page.replace(CONFIG, &own), &facts), [""; 0]);
+    }
+}

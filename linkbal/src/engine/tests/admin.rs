@@ -140,7 +140,7 @@ fn what_was_wanted_before_a_restart_holds_from_the_first_moment() {
     assert_eq!(world.engine.next_command(), Some(Command::SetUpMask(UpMask(0x0002_0002))));
     let commands = world.run_until(ms(20_000)).decisions();
     assert!(masks(&commands).is_empty());
-    assert_eq!(avoid_masks(&commands), [0x0002_0002]);
+    assert_eq!(avoid_masks(&commands), [0], "there is no other one");
     let states = world.engine.uplinks().iter().map(UplinkState::state).collect::<Vec<_>>();
     assert_eq!(states, [State::AdminDown, State::Up]);
 }

@@ -1,7 +1,7 @@
 //! Addresses and gateways that come and go.
 
 use super::*;
-use crate::engine::kernel::lease::GRACE;
+use crate::engine::{command::Unmarked, kernel::lease::GRACE};
 
 const V4: Family = Family::Ipv4;
 
@@ -53,7 +53,7 @@ fn lease(kernel: &mut Snapshot, own: &str, router: &str) {
 
 fn ended(commands: &[Command]) -> Vec<(u32, Family, Vec<IpAddr>)> {
     let each = commands.iter().filter_map(|command| match command {
-        Command::EndFlows { uplink, family, own } => Some((*uplink, *family, own.clone())),
+        Command::EndFlows { uplink, family, own, .. } => Some((*uplink, *family, own.clone())),
         _ => None,
     });
     each.collect()
@@ -489,4 +489,40 @@ fn an_address_that_is_gone_closes_no_other_uplink_of_the_interface() {
         .iter()
         .find(|route| route.table == 2602 && route.metric == 1 && route.family() == V4);
     assert_eq!(other.map(|route| route.kind), Some(RouteKind::Blackhole));
+}
+
+/// Returns which local connections without a mark end with an uplink.
+fn unmarked(commands: &[Command]) -> Vec<(u32, Unmarked)> {
+    let each = commands.iter().filter_map(|command| match command {
+        Command::EndFlows { fwmark, unmarked, .. } => Some((*fwmark, *unmarked)),
+        _ => None,
+    });
+    each.collect()
+}
+
+#[test]
+fn local_connections_end_by_their_mark_and_others_only_where_the_address_tells_them() {
+    let end = |text: &str, kernel: Snapshot| {
+        let mut world = World::with_config(text, kernel, UpMask::default());
+        let now = world.run_until(ms(1000)).now;
+        world.heard();
+        unmarked(&world.set_carrier(A, false).run_until(now).heard())
+    };
+    let alone = format!("local.balance = false\n{CONFIG}");
+    assert_eq!(end(CONFIG, machine()), [(FWMARK[0], Unmarked::None); 2]);
+    assert_eq!(end(&alone, machine()), [(FWMARK[0], Unmarked::Outgoing); 2]);
+    let mut twins = machine();
+    twins.addresses[2].address = twins.addresses[1].address;
+    let told = end(&alone, twins);
+    assert_eq!(told, [Unmarked::None, Unmarked::Outgoing].map(|of| (FWMARK[0], of)));
+}
+
+#[test]
+fn all_local_connections_from_an_address_that_is_gone_end() {
+    let mut world = both_up();
+    world.change(|kernel| {
+        flush(kernel, 3);
+        lease(kernel, "198.18.0.9", "198.18.0.1");
+    });
+    assert_eq!(unmarked(&world.after(ms(1000))), [(FWMARK[0], Unmarked::All)]);
 }

@@ -125,3 +125,65 @@ fn without_limits_an_uplink_is_degraded_no_longer() {
     assert_eq!(avoid_masks(&commands), [0]);
     assert!(world.engine.uplinks()[A as usize].health.ipv4.degraded().is_none());
 }
+
+/// Tells the engine the administrator's wish for an uplink, and returns what it decides.
+fn want(world: &mut World, uplink: u32, admin: AdminState) -> Vec<Command> {
+    let now = world.now;
+    world.engine.handle_event(Event::Admin { uplink, admin }, now);
+    world.run_until(now).decisions()
+}
+
+#[test]
+fn new_flows_prefer_a_degraded_uplink_to_one_that_is_drained() {
+    let mut world = half_lost("");
+    let commands = world.run_until(ms(30_000)).decisions();
+    assert_eq!(avoid_masks(&commands), [0x0000_0001], "the degraded one");
+    let commands = want(&mut world, B, AdminState::Drained);
+    assert_eq!(avoid_masks(&commands), [0x0002_0002], "the drained one alone");
+    let commands = want(&mut world, A, AdminState::Drained);
+    assert_eq!(avoid_masks(&commands), [0x0000_0001], "of two drained ones the degraded one, too");
+    let commands = want(&mut world, B, AdminState::Enabled);
+    assert_eq!(avoid_masks(&commands), [0x0001_0001]);
+}
+
+#[test]
+fn an_uplink_that_is_the_last_one_is_not_avoided_by_its_kind() {
+    let mut world = half_lost("");
+    world.run_until(ms(30_000)).decisions();
+    let cut = world.now;
+    world.set_carrier(B, false).run_until(cut);
+    assert_eq!(avoid_masks(&world.decisions()), [0]);
+    world.set_carrier(B, true).run_until(cut + ms(60_000));
+    assert_eq!(avoid_masks(&world.decisions()).last(), Some(&0x0000_0001));
+}
+
+#[test]
+fn a_degraded_uplink_that_dies_is_not_told_to_be_good() {
+    let mut world = half_lost("");
+    world.run_until(ms(30_000)).decisions();
+    let cut = world.now;
+    world.set_carrier(A, false).run_until(cut + ms(5000));
+    let told = |commands: &[Command]| {
+        let each = commands.iter().filter_map(|command| match command {
+            Command::Report(Report::Quality { degraded, .. }) => Some(degraded.is_some()),
+            _ => None,
+        });
+        each.collect::<Vec<bool>>()
+    };
+    assert!(told(&world.decisions()).is_empty());
+    // It is told anew when it is up again.
+    world.set_carrier(A, true).run_until(cut + ms(60_000));
+    assert_eq!(told(&world.decisions()), [true]);
+}
+
+#[test]
+fn an_uplink_without_weight_gives_its_flows_back_to_those_beside_it() {
+    let text = CONFIG.replace("weight = 70", "weight = 0\non_up = \"reclaim\"");
+    let mut world = World::with_config(&text, machine(), UpMask::default());
+    world.run_until(ms(1000)).heard();
+    world.answers[A as usize] = NONE_ANSWERS;
+    world.run_until(ms(5000)).heard();
+    world.answers[A as usize] = ALL_ANSWER;
+    let commands = world.run_until(ms(120_000)).heard();
+    assert_eq!(ended(&commands), [(B, Family::Ipv4), (B, Family::Ipv6)]);
+}

@@ -302,3 +302,47 @@ fn domains_of_rules_are_resolved_once() {
     commands.extend(world.run_until(ms(2000)).heard());
     assert_eq!(asked(commands), ["b.example"]);
 }
+
+/// Checks an interface that vanishes while the changes of another configuration are under way.
+#[test]
+fn a_vanished_interface_is_not_ignored_until_everything_is_in_place() {
+    let mut world = both_up();
+    world.late = Some(Vec::new());
+    let text = CONFIG.replace("[probe]", "[[rule]]\nmatch = { dport = 25 }\nuse = \"a\"\n[probe]");
+    reconfigure(&mut world, &text.replace("weight = 70", "weight = 70\nnat = \"off\""));
+    assert!(!world.engine.is_installed());
+    world.kernel.links.remove(&IFINDEX[1]);
+    let gone = NetworkEvent::LinkGone { ifindex: IFINDEX[1] };
+    world.engine.handle_event(Event::Network(gone), world.now);
+    let now = world.now;
+    assert_eq!(masks(&world.run_until(now).heard()), [0x0001_0001]);
+    // The uplink that is there goes on, and nothing is overdue for ever.
+    for _ in 0..100 {
+        let Some(due) = world.engine.poll_timeout() else { break };
+        world.now = world.now.max(due);
+        let now = world.now;
+        world.engine.handle_timeout(now);
+        while let Some(command) = world.engine.next_command() {
+            world.perform(command);
+        }
+    }
+    assert!(world.now > now + ms(1000), "{:?}", world.now - now);
+    assert_eq!(world.engine.uplinks()[A as usize].state(), State::Up);
+}
+
+#[test]
+fn rounds_of_an_uplink_without_an_interface_are_not_overdue() {
+    let mut world = both_up();
+    let ready = |world: &World| world.engine.uplinks()[B as usize].health.ipv4.is_ready();
+    assert!(ready(&world));
+    // Nobody has told the engine what it is to do about that.
+    if let Some(snapshot) = world.engine.context.snapshot.as_mut() {
+        snapshot.links.remove(&IFINDEX[1]);
+    }
+    for _ in 0..3 {
+        let due = verdicts::deadline(&world.engine.context).expect("rounds");
+        world.now = world.now.max(due);
+        world.engine.handle_timeout(world.now);
+        assert!(verdicts::deadline(&world.engine.context).is_some_and(|due| due > world.now));
+    }
+}

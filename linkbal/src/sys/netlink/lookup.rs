@@ -1,6 +1,10 @@
 //! The way that the kernel itself would send a packet.
 
-use std::{io, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use futures::StreamExt as _;
 use netlink_packet_core::NetlinkPayload;
@@ -42,6 +46,31 @@ pub struct Found {
 }
 
 impl Netlink {
+    /// Returns whether what this machine sends to a port of `destination` stays here, or leaves by none
+    /// of the interfaces with the indexes `uplinks`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::route_of`].
+    pub async fn is_beside(
+        &self,
+        destination: IpAddr,
+        protocol: u8,
+        port: u16,
+        uplinks: &BTreeSet<u32>,
+    ) -> io::Result<bool> {
+        let source = match destination {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let (ifindex, fwmark, dscp) = (0, 0, 0);
+        let ports = [None, Some(port)];
+        let lookup = Lookup { source, destination, ifindex, fwmark, protocol, ports, dscp };
+        let found = self.route_of(&lookup).await?;
+        let by_uplink = found.ifindex.is_none_or(|at| uplinks.contains(&at));
+        Ok(found.is_local || !by_uplink)
+    }
+
     /// Asks the kernel for the route of a packet.
     ///
     /// # Errors

@@ -56,7 +56,15 @@ pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
     if ethernet_address(&socket).map_err(opened)?.is_none() {
         return Ok(ProbeResult::Answered);
     }
-    exchange(socket, path.ifindex, gateway, socket::source(path, gateway)?, &BTreeSet::new()).await
+    exchange(socket, path.ifindex, gateway, source(path, gateway)?, &BTreeSet::new()).await
+}
+
+/// Returns the address to ask a gateway in the name of. Where uplinks share a device, the kernel would
+/// take that of any of them, and a gateway may answer its own neighbours alone.
+fn source(path: Path, gateway: IpAddr) -> Result<IpAddr> {
+    let is_link_local = matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local());
+    let own = path.own.filter(|own| !is_link_local && own.is_ipv4() == gateway.is_ipv4());
+    own.map_or_else(|| socket::source(path, gateway), Ok)
 }
 
 /// Asks a neighbour in the name of one of this machine's addresses, and waits for its answer

@@ -9,6 +9,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -23,9 +24,8 @@ use super::{
 };
 use crate::{config::Target, engine::Event};
 
-/// Maximum number of probes whose answers are still recognised: 5 s of rounds each 20 ms to 16
-/// targets.
-const MAX_OUTSTANDING: usize = 4096;
+/// Time for which answers to a probe are recognised: longer than any of them counts.
+const RECOGNISED: Duration = Duration::from_secs(6);
 
 /// A probe that awaits its answer.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +35,45 @@ struct Probe {
     round: u64,
 }
 
+/// The probes that await their answers, by token, for as long as they are recognised.
+#[derive(Debug, Default)]
+struct Outstanding {
+    probes: HashMap<u64, Probe>,
+    /// Tokens in the order in which they were sent, with the times.
+    order: VecDeque<(Instant, u64)>,
+}
+
+impl Outstanding {
+    /// Adds a probe that is sent `now`, and forgets those that are too old and those at the front that
+    /// were answered.
+    fn add(&mut self, token: u64, probe: Probe, now: Instant) {
+        while let Some((sent, oldest)) = self.order.front() {
+            let is_old = now.saturating_duration_since(*sent) > RECOGNISED;
+            if is_old {
+                self.probes.remove(oldest);
+            } else if self.probes.contains_key(oldest) {
+                break;
+            }
+            self.order.pop_front();
+        }
+        self.probes.insert(token, probe);
+        self.order.push_back((now, token));
+    }
+
+    /// Takes out the probe that `received` answers.
+    fn take(&mut self, received: &Received) -> Option<Probe> {
+        let probe = self.probes.get(&received.token)?;
+        if probe.target != received.source || probe.uplink != received.uplink {
+            return None;
+        }
+        self.probes.remove(&received.token)
+    }
+}
+
 /// A sender of echo requests, which also receives their replies.
 pub(super) struct Pinger {
     sockets: HashMap<(u32, Family), Bound>,
-    outstanding: HashMap<u64, Probe>,
-    order: VecDeque<u64>,
+    outstanding: Outstanding,
     first_id: u16,
     received: mpsc::UnboundedSender<Received>,
     answers: mpsc::UnboundedReceiver<Received>,
@@ -68,8 +102,7 @@ impl Default for Pinger {
         let (received, answers) = mpsc::unbounded_channel();
         Pinger {
             sockets: HashMap::new(),
-            outstanding: HashMap::new(),
-            order: VecDeque::new(),
+            outstanding: Outstanding::default(),
             first_id: random() as u16,
             received,
             answers,
@@ -110,7 +143,7 @@ impl Pinger {
             }
             return Err(classified(Call::Send, error, "failed to send a probe"));
         }
-        self.remember(token, probe);
+        self.outstanding.add(token, probe, Instant::now());
         Ok(())
     }
 
@@ -136,24 +169,9 @@ impl Pinger {
     }
 
     fn accept(&mut self, received: &Received) -> Option<Event> {
-        let probe = self.outstanding.get(&received.token)?;
-        if probe.target != received.source || probe.uplink != received.uplink {
-            return None;
-        }
-        let Probe { uplink, target, round } = *probe;
-        self.outstanding.remove(&received.token);
+        let Probe { uplink, target, round } = self.outstanding.take(received)?;
         let family = if target.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
         Some(Event::ProbeAnswer { uplink, family, target: Target::Echo(target), round })
-    }
-
-    fn remember(&mut self, token: u64, probe: Probe) {
-        self.outstanding.insert(token, probe);
-        self.order.push_back(token);
-        if self.order.len() > MAX_OUTSTANDING
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.outstanding.remove(&oldest);
-        }
     }
 
     /// Returns the identifier of an uplink's probes. With one for all, connection tracking could
@@ -207,5 +225,53 @@ async fn read_answers(
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn probe(round: u64) -> Probe {
+        Probe { uplink: 1, target: TARGET, round }
+    }
+
+    fn answer(token: u64) -> Received {
+        Received { uplink: 1, source: TARGET, token }
+    }
+
+    #[test]
+    fn many_uplinks_asked_often_push_out_no_probe_that_may_be_answered() {
+        let begin = Instant::now();
+        let mut outstanding = Outstanding::default();
+        // 16 uplinks, two families and four targets, each 20 ms.
+        let rounds = 150;
+        for round in 0..rounds {
+            let now = begin + Duration::from_millis(20) * round;
+            for probes in 0..128 {
+                outstanding.add(u64::from(round) << 8 | probes, probe(round.into()), now);
+            }
+        }
+        assert_eq!(outstanding.take(&answer(7)).map(|probe| probe.round), Some(0), "after 3 s");
+        assert!(outstanding.take(&answer(7)).is_none(), "once");
+        assert!(outstanding.take(&Received { uplink: 2, ..answer(8) }).is_none());
+    }
+
+    #[test]
+    fn answered_and_old_probes_are_forgotten() {
+        let begin = Instant::now();
+        let mut outstanding = Outstanding::default();
+        for token in 0..10_000 {
+            outstanding.add(token, probe(token), begin);
+            assert!(outstanding.take(&answer(token)).is_some());
+        }
+        assert!(outstanding.order.len() <= 1, "{}", outstanding.order.len());
+        (0..100).for_each(|token| outstanding.add(token, probe(token), begin));
+        let later = begin + RECOGNISED + Duration::from_millis(1);
+        outstanding.add(100, probe(100), later);
+        assert_eq!((outstanding.probes.len(), outstanding.order.len()), (1, 1));
+        assert!(outstanding.take(&answer(99)).is_none());
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::sys::host::descriptors;
 
-/// Opens a non-blocking socket of an IP family, bound to the device and marked.
+/// Opens a non-blocking socket of an IP family, bound to the device and marked, if the path has one.
 ///
 /// # Errors
 ///

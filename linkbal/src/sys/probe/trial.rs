@@ -58,7 +58,10 @@ pub async fn try_uplink(
 ) -> Tried {
     let servers = resolvers.servers(path.uplink, path.family).await;
     let of_family = |address: &IpAddr| address.is_ipv4() == (path.family == Family::Ipv4);
-    let servers: Vec<IpAddr> = servers.into_iter().filter(of_family).collect();
+    // Those are not the line's.
+    let beside = resolvers.beside(path.uplink, &servers).await;
+    let of_line = |server: &IpAddr| of_family(server) && !beside.contains(server);
+    let servers: Vec<IpAddr> = servers.into_iter().filter(of_line).collect();
     let hosts: BTreeSet<IpAddr> =
         targets.iter().filter_map(Target::address).filter(of_family).collect();
     let pinged: Vec<IpAddr> = targets
