@@ -20,7 +20,14 @@ use crate::{
     },
     events::{self, severity::Severity},
     replay,
-    sys::{conntrack, datapath::flush, host::descriptors, probe::Path, resolve::resolve, survey},
+    sys::{
+        conntrack,
+        datapath::{attach::Unattached, flush},
+        host::descriptors,
+        probe::Path,
+        resolve::resolve,
+        survey,
+    },
 };
 
 impl Daemon {
@@ -113,6 +120,11 @@ impl Daemon {
         let failures = self.datapath.attach(interfaces);
         self.datapath.watch_links(&self.monitor.watcher);
         self.monitor.look_soon();
+        let unattached = failures.iter().filter_map(|error| {
+            let Unattached(interface) = error.downcast_ref()?;
+            Some((interface.clone(), format!("{error:#}")))
+        });
+        self.monitor.unattached = unattached.collect();
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {
             tracing::warn!("{failure}");
