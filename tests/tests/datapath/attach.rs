@@ -233,6 +233,7 @@ fn a_qdisc_in_the_place_of_clsact_is_named_and_one_that_follows_it_stays() -> Re
         let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
         let [failure] = &failures[..] else { bail!("{failures:?}") };
         let text = format!("{failure:#}");
+        ensure!(text.contains("`tc qdisc del dev lan0 ingress`"), "{text}");
         ensure!(text.contains("`tc qdisc replace dev lan0 clsact`"), "{text}");
         namespace.run("tc", &["qdisc", "del", "dev", "lan0", "ingress"])?;
         namespace.run("tc", &["qdisc", "replace", "dev", "lan0", "clsact"])?;

@@ -120,9 +120,9 @@ fn qdisc_kind(name: &str) -> Result<Option<String>> {
 /// (`tc_modify_qdisc` in net/sched/sch_api.c).
 fn occupied(name: &str, kind: &str) -> String {
     format!(
-        "its qdisc {kind} is in the place of clsact, which a kernel before Linux 6.6 needs: let the \
-         program that adds it, most often a traffic shaper, use `tc qdisc replace dev {name} clsact`, \
-         and filters at ingress in place of parent ffff:, then `tc qdisc del dev {name} {kind}`"
+        "its qdisc {kind} is in the place of clsact, which a kernel before Linux 6.6 needs: delete it \
+         (`tc qdisc del dev {name} {kind}`), and let the program that adds it, most often a traffic \
+         shaper, use `tc qdisc replace dev {name} clsact`, and filters at ingress in place of parent ffff:"
     )
 }
 
