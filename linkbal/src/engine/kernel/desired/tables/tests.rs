@@ -66,8 +66,8 @@ fn the_link_local_network_of_an_uplink_is_its_own_interface_s() {
 }
 
 proptest! {
-    /// A second route with the table, destination and metric of another one would replace it, and be
-    /// replaced by it, for ever.
+    // A second route with the table, destination and metric of another one would replace it, and be
+    // replaced by it, for ever.
     #[test]
     fn no_two_routes_have_one_place(
         routes in proptest::collection::vec((0_usize..5, 0_u32..3, 3_u32..8, 0_u8..3), 0..12),
