@@ -348,6 +348,9 @@ impl Engine {
                 self.shortcuts.store(obstacles);
                 self.shortcuts.update(&self.context, &mut self.output);
             }
+            Event::NotAttached(reasons) => {
+                self.refusals.update_unattached(reasons, &mut self.output);
+            }
             Event::Damaged(parts) => self.drift.datapath_damaged(parts, now, &mut self.output),
             Event::ProbeAnswer { uplink, family, target, round } => {
                 self.health_event(uplink, family, &HealthEvent::ProbeAnswered(&target, round));

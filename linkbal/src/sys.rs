@@ -130,17 +130,19 @@ impl Kernel {
         Ok((kernel, events))
     }
 
-    /// Observes everything but bonds. Of `sysctls`, paths below `/proc/sys`, it reads those that
-    /// exist.
+    /// Observes everything but bonds. Of `sysctls`, paths below `/proc/sys`, and those that linkbal has
+    /// changed, it reads those that exist.
     pub async fn snapshot(&mut self, sysctls: &[String]) -> Result<Snapshot> {
+        let (sysctls_before, sysctls_set) = (self.sysctls.before(), self.sysctls.set_values());
+        let changed = sysctls_before.keys().filter(|path| !sysctls.contains(path));
+        let sysctls: Vec<String> = sysctls.iter().chain(changed).cloned().collect();
         // Before they are read, so that no change falls between the two.
-        self.files.sysctls(sysctls);
+        self.files.sysctls(&sysctls);
         // The program nft takes its time: longer than all else together.
         let (nft_current, flowtable_current, observed) =
             join!(self.nft.is_current(), self.flowtable.is_current(), self.netlink.snapshot());
         let flowtable_stale = !flowtable_current;
         let values = sysctls.iter().filter_map(|path| Some((path.clone(), sysctl::read(path)?)));
-        let sysctls_before = self.sysctls.before();
         let sysctls = values.collect();
         let mut unobserved = BTreeMap::new();
         let nft_current = nft_current.unwrap_or_else(|error| {
@@ -152,6 +154,7 @@ impl Kernel {
         Ok(Snapshot {
             sysctls,
             sysctls_before,
+            sysctls_set,
             nft_current,
             flowtable_stale,
             unobserved,

@@ -21,8 +21,13 @@ use crate::{
     events::{self, severity::Severity},
     replay,
     sys::{
-        conntrack, datapath::flush, host::descriptors, probe::Path, reset::LocalConnections,
-        resolve::resolve, survey,
+        conntrack,
+        datapath::{attach::Unattached, flush},
+        host::descriptors,
+        probe::Path,
+        reset::LocalConnections,
+        resolve::resolve,
+        survey,
     },
 };
 
@@ -119,6 +124,11 @@ impl Daemon {
         let failures = self.datapath.attach(interfaces);
         self.datapath.watch_links(&self.monitor.watcher);
         self.monitor.look_soon();
+        let unattached = failures.iter().filter_map(|error| {
+            let Unattached(interface) = error.downcast_ref()?;
+            Some((interface.clone(), format!("{error:#}")))
+        });
+        self.monitor.unattached = unattached.collect();
         let failures = failures.iter().map(|error| format!("{error:#}")).collect();
         for failure in BTreeSet::difference(&failures, &self.attach_failures) {
             tracing::warn!("{failure}");

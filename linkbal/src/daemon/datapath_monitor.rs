@@ -4,7 +4,11 @@
 //! Lost pins are reported by inotify. The kernel does not report a detached link: a thread polls
 //! the links, often enough that few packets go astray in between.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Result;
 
@@ -40,6 +44,10 @@ pub(super) struct DatapathMonitor {
     failures: BTreeSet<String>,
     reported: Vec<Part>,
     reported_at: Duration,
+    /// The interfaces that the programs could not be attached to at the last attempt, with the reason,
+    /// and those that the engine knows.
+    pub(super) unattached: BTreeMap<String, String>,
+    known_unattached: BTreeMap<String, String>,
     /// The obstacles to shortcuts that the engine knows.
     obstacles: Option<Obstacles>,
     /// False if the kernel has no IPsec, or why nothing is known of it.
@@ -65,6 +73,8 @@ impl DatapathMonitor {
             failures: BTreeSet::new(),
             reported: Vec::new(),
             reported_at: never,
+            unattached: BTreeMap::new(),
+            known_unattached: BTreeMap::new(),
             obstacles: None,
             ipsec: Ok(false),
             ipsec_due: Some(never),
@@ -97,7 +107,17 @@ impl Daemon {
             }
         }
         self.report_missing(missing, now);
+        self.report_unattached(now);
         self.look_for_obstacles(now);
+    }
+
+    fn report_unattached(&mut self, now: Duration) {
+        let DatapathMonitor { unattached, known_unattached, .. } = &mut self.monitor;
+        if unattached != known_unattached {
+            known_unattached.clone_from(unattached);
+            let unattached = unattached.clone();
+            self.feed(Some(Event::NotAttached(unattached)), now);
+        }
     }
 
     /// Asks the kernel what packets that take shortcuts would pass by, if there are any, and tells the

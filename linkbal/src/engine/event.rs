@@ -41,6 +41,8 @@ pub enum Event {
     Obstacles(Obstacles),
     /// Parts of the datapath are missing.
     Damaged(Vec<Part>),
+    /// The interfaces that the programs could not be attached to at the last attempt, with the reason.
+    NotAttached(BTreeMap<String, String>),
     /// The changes of one [`super::Command::Apply`] have been made, as far as possible.
     Applied,
     /// A target answered a probe.

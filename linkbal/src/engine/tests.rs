@@ -119,6 +119,7 @@ fn machine() -> Snapshot {
     Snapshot {
         tunnels: BTreeMap::new(),
         sysctls_before: BTreeMap::new(),
+        sysctls_set: BTreeMap::new(),
         filtered: Default::default(),
         links: links.map(|link| (link.ifindex, link)).into(),
         addresses: vec![

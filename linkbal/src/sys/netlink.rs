@@ -9,7 +9,7 @@ pub(super) mod tunnels;
 
 use std::{collections::BTreeMap, io};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use futures::{Stream, StreamExt as _};
 use linkbal_common::uplink::Family;
 use netlink_packet_core::{
@@ -152,13 +152,13 @@ impl Netlink {
             match reply.payload {
                 NetlinkPayload::InnerMessage(entry) => entries.push(entry),
                 NetlinkPayload::Done(done) => {
-                    ensure!(
-                        done.code >= 0,
-                        io::Error::from_raw_os_error(done.code.saturating_neg())
-                    );
+                    ended(done.code)?;
                     return Ok((!interrupted).then_some(entries));
                 }
-                NetlinkPayload::Error(error) => return Err(error.to_io().into()),
+                NetlinkPayload::Error(error) => {
+                    ended(error.raw_code())?;
+                    return Ok(Some(entries));
+                }
                 _ => bail!("the answer is incomplete"),
             }
         }
@@ -174,6 +174,15 @@ impl Netlink {
         message.header.flags = NLM_F_REQUEST | flags;
         self.handle.clone().request(message).map_err(|_| io::ErrorKind::NotConnected.into())
     }
+}
+
+/// Judges the code that a dump ended with. A family that the kernel lacks (`ipv6.disable=1`) has no
+/// entries, though the kernel calls it an error (`fib_nl_dumprule` in net/core/fib_rules.c).
+fn ended(code: i32) -> io::Result<()> {
+    if code >= 0 || code == -libc::EAFNOSUPPORT {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(code.saturating_neg()))
 }
 
 /// Returns the interface in a link message; `None` if that is about something else, such as a
@@ -276,5 +285,18 @@ pub(super) const fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::Ipv4 => AddressFamily::Inet,
         Family::Ipv6 => AddressFamily::Inet6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_the_kernel_lacks_has_no_entries() {
+        assert!(ended(0).is_ok() && ended(-libc::EAFNOSUPPORT).is_ok());
+        let refused = ended(-libc::EPERM).expect_err("a refusal");
+        assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        assert!(ended(i32::MIN).is_err());
     }
 }

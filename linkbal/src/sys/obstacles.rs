@@ -72,8 +72,10 @@ const TCA_BPF_NAME: u16 = 7;
 const TCMSG: usize = 20;
 const TCM_HANDLE: usize = 8;
 const TCM_INFO: usize = 16;
-/// `TC_H_CLSACT` and `TC_H_MIN_INGRESS`: the ingress of an interface, with either qdisc.
+/// `TC_H_CLSACT` with `TC_H_MIN_INGRESS` or `TC_H_MIN_EGRESS`: the ingress of an interface, with either
+/// qdisc, and its egress.
 const INGRESS: u32 = 0xffff_fff2;
+const EGRESS: u32 = 0xffff_fff3;
 /// Beginning of the names of linkbal's programs.
 const OWN: &[u8] = b"linkbal_";
 
@@ -84,7 +86,20 @@ const OWN: &[u8] = b"linkbal_";
 ///
 /// If the kernel does not list them.
 pub(super) fn filter(ifindex: u32, after: u16) -> io::Result<Option<String>> {
-    let words = [0, ifindex, 0, INGRESS, 0].map(u32::to_ne_bytes).concat();
+    filter_at(ifindex, INGRESS, after)
+}
+
+/// Returns whether others have filters at the ingress or egress of an interface.
+///
+/// # Errors
+///
+/// If the kernel does not list them.
+pub(super) fn has_filters(ifindex: u32) -> io::Result<bool> {
+    Ok(filter_at(ifindex, INGRESS, 0)?.or(filter_at(ifindex, EGRESS, 0)?).is_some())
+}
+
+fn filter_at(ifindex: u32, side: u32, after: u16) -> io::Result<Option<String>> {
+    let words = [0, ifindex, 0, side, 0].map(u32::to_ne_bytes).concat();
     let asked = request(RTM_GETTFILTER, NLM_F_DUMP, &words);
     ask(NETLINK_ROUTE, &asked, |message| foreign(message, after))
 }

@@ -66,12 +66,19 @@ impl SavedSysctls {
         Some(SavedSysctls { file: PathBuf::new(), values })
     }
 
-    /// Writes a sysctl, whose present value is saved before if this is the first time.
+    /// Writes a sysctl, whose present value is saved before if this is the first time. One that has
+    /// its former value again is forgotten: it is linkbal's no more.
     pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
         let known = match self.values.get(path) {
             Some(Saved::Changed { before, .. } | Saved::Before(before)) => Some(before.clone()),
             None => None,
         };
+        if known.as_deref() == Some(value) {
+            write(path, value)?;
+            self.values.remove(path);
+            store_json(&self.file, &self.values);
+            return Ok(());
+        }
         if let Some(before) = known.or_else(|| read(path)) {
             let saved = Saved::Changed { before, ours: value.to_owned() };
             self.values.insert(path.to_owned(), saved);
@@ -85,6 +92,15 @@ impl SavedSysctls {
     pub fn before(&self) -> BTreeMap<String, String> {
         let each = self.values.iter().map(|(path, saved)| match saved {
             Saved::Changed { before, .. } | Saved::Before(before) => (path.clone(), before.clone()),
+        });
+        each.collect()
+    }
+
+    /// Returns the values that linkbal gave to changed sysctls, as far as they are known.
+    pub fn set_values(&self) -> BTreeMap<String, String> {
+        let each = self.values.iter().filter_map(|(path, saved)| match saved {
+            Saved::Changed { ours, .. } => Some((path.clone(), ours.clone())),
+            Saved::Before(_) => None,
         });
         each.collect()
     }

@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use linkbal::{
     engine::kernel::network::{Link, Role},
     sys::{
@@ -188,6 +188,58 @@ fn a_foreign_clsact_qdisc_stays() -> Result<()> {
         ensure!(each_attached(&programs, 1)?);
         ensure!(detach_clsact(&instance.run_dir).is_empty());
         ensure!(each_attached(&programs, 0)?);
+        ensure!(output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}
+
+#[test]
+fn filters_of_others_keep_the_qdisc_that_was_added_for_linkbal() -> Result<()> {
+    let namespace = Namespace::new("shared")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    let instance = instance()?;
+    let result = (|| {
+        for side in ["ingress", "egress"] {
+            let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
+            let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+            ensure!(failures.is_empty(), "{failures:?}");
+            // A classic program that says yes.
+            let other = ["filter", "add", "dev", "lan0", side, "prio", "7", "bpf", "bytecode"];
+            let program = ["1,6 0 0 4294967295,", "classid", "1:1"];
+            namespace.run("tc", &[&other[..], &program].concat())?;
+            ensure!(detach_clsact(&instance.run_dir).is_empty());
+            let left = output("tc", &["filter", "show", "dev", "lan0", side])?;
+            ensure!(left.contains("pref 7 ") && !left.contains("linkbal"), "{side}: {left}");
+            namespace.run("tc", &["qdisc", "del", "dev", "lan0", "clsact"])?;
+        }
+        Ok(())
+    })();
+    remove(&instance);
+    result
+}
+
+#[test]
+fn a_qdisc_in_the_place_of_clsact_is_named_and_one_that_follows_it_stays() -> Result<()> {
+    let namespace = Namespace::new("occupied")?;
+    let _entered = namespace.enter()?;
+    namespace.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    namespace.run("tc", &["qdisc", "add", "dev", "lan0", "ingress"])?;
+    let instance = instance()?;
+    let result = (|| {
+        let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let [failure] = &failures[..] else { bail!("{failures:?}") };
+        let text = format!("{failure:#}");
+        ensure!(text.contains("`tc qdisc del dev lan0 ingress`"), "{text}");
+        ensure!(text.contains("`tc qdisc replace dev lan0 clsact`"), "{text}");
+        namespace.run("tc", &["qdisc", "del", "dev", "lan0", "ingress"])?;
+        namespace.run("tc", &["qdisc", "replace", "dev", "lan0", "clsact"])?;
+        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        ensure!(failures.is_empty(), "{failures:?}");
+        ensure!(detach_clsact(&instance.run_dir).is_empty());
         ensure!(output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
         Ok(())
     })();

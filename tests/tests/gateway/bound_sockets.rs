@@ -64,6 +64,17 @@ fn ping_and_curl_leave_by_the_device_that_they_are_bound_to() {
 }
 
 /// Sets `IP_UNICAST_IF` or `IPV6_UNICAST_IF`, ip(7) and ipv6(7): the index in network byte order.
+#[test]
+fn link_local_neighbours_of_an_uplink_are_on_its_link() {
+    let gateway = gateway();
+    for uplink in 0..2 {
+        let device = interface(&gateway, uplink);
+        let get = ["-6", "route", "get", "fe80::99", "oif", device];
+        let route = gateway.lab.gateway.run("ip", &get).unwrap();
+        assert!(!route.contains(" via ") && route.contains(device), "{route}");
+    }
+}
+
 fn set_unicast_interface(socket: &Socket, family: Family, ifindex: u32) {
     let (level, option) = match family {
         Family::V4 => (libc::IPPROTO_IP, 50),

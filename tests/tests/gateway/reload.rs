@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use linkbal_lab::daemon::Daemon;
+use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::Family;
 use linkbal_lab::topology::{Lab, UplinkSpec};
 use linkbal_lab::traffic::{FlowSpec, HTTPS, LongFlows, Protocol};
@@ -124,6 +125,15 @@ fn an_uplink_that_is_removed_loses_its_flows_and_may_come_back() {
     let flows = gateway.long_flows(25);
     let before = flows.reports();
     let both = configured(&gateway);
+    let validated = |namespace: &Namespace, by_nft| {
+        let key = "net.ipv4.conf.wan-b.accept_local";
+        let wanted = if by_nft { "1" } else { "0" };
+        wait::until("who validates sources", LIMIT, || {
+            Ok((namespace.sysctl(key)? == wanted).then_some(()))
+        })
+        .unwrap();
+    };
+    validated(&gateway.lab.gateway, true);
     reload(&gateway, |config| {
         let begin = config.find("[uplink.isp-b]").unwrap();
         let end = config.find("[probe]").unwrap();
@@ -135,12 +145,14 @@ fn an_uplink_that_is_removed_loses_its_flows_and_may_come_back() {
     gateway.assert_uplinks(20, &[0]);
     let rules = kernel::rules(&gateway.lab.gateway);
     assert!(!rules.to_string().contains("0x2000000"), "{rules}");
+    validated(&gateway.lab.gateway, false);
     assert!(kernel::tracked_by(&gateway.lab.gateway, Family::V4, kernel::fwmark(1)).is_empty());
 
     let before = flows.settle().unwrap();
     reload(&gateway, |_| both);
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
+    validated(&gateway.lab.gateway, true);
     assert_undisturbed(&flows, &before, 50, |report| !report.closed && on(0)(report));
 }
 

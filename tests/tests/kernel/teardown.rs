@@ -172,6 +172,27 @@ fn a_sysctl_that_others_have_changed_since_is_not_restored() {
 }
 
 #[test]
+fn a_sysctl_that_is_given_back_is_no_more_of_linkbal() {
+    namespace::run(|| async {
+        let directory = tempdir()?;
+        let (mut kernel, _events) = Kernel::connect(directory.path())?;
+        kernel.apply(&change(PROXY_ARP, "1")).await?;
+        // Whether anybody asks for it or not.
+        let seen = kernel.snapshot(&[]).await?;
+        assert_eq!(seen.sysctls.get(PROXY_ARP).map(String::as_str), Some("1"));
+        assert_eq!(seen.sysctls_set, seen.sysctls);
+        kernel.apply(&change(PROXY_ARP, "0")).await?;
+        let seen = kernel.snapshot(&[]).await?;
+        assert!(seen.sysctls_before.is_empty() && seen.sysctls_set.is_empty(), "{seen:?}");
+        fs::write(format!("/proc/sys/{PROXY_ARP}"), "1")?;
+        let (mut next, _events) = Kernel::connect(directory.path())?;
+        assert!(next.uninstall().await.is_empty());
+        assert_eq!(sysctl(PROXY_ARP)?, "1", "it is somebody else's");
+        Ok(())
+    });
+}
+
+#[test]
 fn damaged_files_do_not_stop_a_teardown() {
     namespace::run(|| async {
         let directory = tempdir()?;

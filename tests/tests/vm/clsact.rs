@@ -39,6 +39,9 @@ fn a_deleted_clsact_qdisc_is_restored_and_reported() {
         return;
     }
     assert_eq!(all.len(), 2, "{all:?}");
+    // A qdisc at the root, such as a shaper's, says nothing of them.
+    tc("qdisc replace dev lan0 root pfifo");
+    tc("qdisc del dev lan0 root");
     for undo in ["qdisc del dev lan0 clsact", "filter del dev lan0 ingress pref 26"] {
         tc(undo);
         wait::until(undo, LIMIT, || Ok((filters(&gateway) == all).then_some(())))

@@ -74,6 +74,8 @@ pub struct Desired {
     pub routes: BTreeSet<Route>,
     /// ip rules with linkbal's protocol number; exactly these.
     pub rules: BTreeSet<IpRule>,
+    /// Sysctls that linkbal has changed and no longer needs, with their values before.
+    pub given_back: Vec<(String, String)>,
     /// Values of sysctls, in the order of writing.
     pub sysctls: Vec<(String, String)>,
     /// The nft table.
@@ -95,6 +97,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
                 .extend(tables::default_routes(config, uplinks, indexed, snapshot, family));
             let known = known.iter().flatten().copied().collect::<Vec<_>>();
             desired.routes.extend(tables::repeated(config, uplinks, indexed, snapshot, &known));
+            desired.routes.extend(tables::link_local(config, indexed, snapshot, family));
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
             desired.rules.insert(fwmark_rule(config, indexed, family));
         }
@@ -113,7 +116,10 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             ..rule(config, family, PRIORITY_UNMARKED)
         });
     }
+    desired.given_back = sysctls::given_back(config, uplinks, snapshot);
     desired.sysctls = sysctls::wanted(config, uplinks, snapshot);
+    let given_back: BTreeSet<_> = desired.given_back.iter().map(|(path, _)| path).collect();
+    desired.sysctls.retain(|(path, _)| !given_back.contains(path));
     desired.nft = nft(config, uplinks, snapshot);
     desired.flowtable = flowtable(config, uplinks, snapshot);
     desired

@@ -8,8 +8,9 @@ use super::{
     network::{Change, IpRule, PROTOCOL, Route, Snapshot},
 };
 
-/// Computes the changes, in an order that never leaves a gap: bonds, the nft table, routes and ip
-/// rules that are added, sysctls, the flowtable, deletions. Forwarding begins when the translation of addresses is
+/// Computes the changes, in an order that never leaves a gap: bonds, sysctls that are given back, the
+/// nft table, routes and ip rules that are added, sysctls, the flowtable, deletions. The kernel
+/// validates sources again before the table no longer does. Forwarding begins when the translation of addresses is
 /// in place, or a first packet would be tracked without it for as long as its connection lives.
 /// Only routes and rules with linkbal's protocol number are ever deleted.
 pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
@@ -21,6 +22,8 @@ pub fn diff(desired: &Desired, observed: &Snapshot) -> Vec<Change> {
     let bonding = observed.bonding.as_ref();
     let bonds = bonding.map(|bonding| bond::plan(&desired.bonds, bonding)).unwrap_or_default();
     let mut changes: Vec<Change> = bonds.into_iter().map(Change::Bond).collect();
+    let given_back = desired.given_back.iter();
+    changes.extend(given_back.map(|(path, value)| Change::SetSysctl(path.clone(), value.clone())));
     if !observed.nft_current {
         changes.push(Change::ReplaceNft(desired.nft.clone()));
     }
@@ -67,10 +70,7 @@ pub fn assume(snapshot: &mut Snapshot, changes: &[Change]) {
                 snapshot.bonding.iter_mut().for_each(|bonding| bonding.apply(change));
             }
             Change::SetSysctl(path, value) => {
-                let before = snapshot.sysctls.insert(path.clone(), value.clone());
-                if let Some(before) = before {
-                    snapshot.sysctls_before.entry(path.clone()).or_insert(before);
-                }
+                set_sysctl(snapshot, path, value);
             }
             Change::ReplaceRoute(route) => {
                 let key = |route: &Route| (route.table, route.destination, route.metric);
@@ -83,5 +83,17 @@ pub fn assume(snapshot: &mut Snapshot, changes: &[Change]) {
             Change::DeleteRule(rule) => snapshot.rules.retain(|known| known != rule),
             Change::DeleteRoute(route) => snapshot.routes.retain(|known| known != route),
         }
+    }
+}
+
+fn set_sysctl(snapshot: &mut Snapshot, path: &str, value: &str) {
+    let Some(present) = snapshot.sysctls.insert(path.into(), value.into()) else { return };
+    let before = snapshot.sysctls_before.entry(path.into()).or_insert(present);
+    if before == value {
+        // It is linkbal's no more.
+        snapshot.sysctls_before.remove(path);
+        snapshot.sysctls_set.remove(path);
+    } else {
+        snapshot.sysctls_set.insert(path.into(), value.into());
     }
 }

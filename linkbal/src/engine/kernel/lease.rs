@@ -7,8 +7,8 @@
 //!   outage. An address without successor, or a default route, that is gone from an interface that
 //!   works is held for [`GRACE`]: nothing is ended, and new flows go elsewhere. An uplink without
 //!   its address is not probed, and sends nothing: the kernel would translate to the address of
-//!   another interface (`inet_select_addr` in net/ipv4/devinet.c). Then the uplink counts as not
-//!   ready.
+//!   another interface (`inet_select_addr` in net/ipv4/devinet.c), or another one of this interface,
+//!   such as that for the modem's page. Then the uplink counts as not ready.
 //! - **A route taken over.** A client that knows of one default route only, without a metric of its
 //!   own, replaces that of another interface. The gateway that was there is held as long as the
 //!   address is. Not so in IPv6, where a route that goes was withdrawn by its router.
@@ -76,6 +76,9 @@ struct UplinkLease {
     former: Option<Route>,
     /// The address that its flows have.
     address: Option<Kept<Address>>,
+    /// Addresses that the interface had beside it, and that are no successors of it: the gateway is in
+    /// its network and not in theirs.
+    beside: BTreeSet<IpAddr>,
     /// Set if something is held that may not come back.
     may_expire: bool,
 }
@@ -153,28 +156,33 @@ impl UplinkLease {
     fn update_address(
         &mut self,
         own: &[Address],
+        gateway: Option<IpAddr>,
         link: Option<&Link>,
         now: Duration,
     ) -> AddressChange {
-        let best = desired::preferred(own);
+        let best = desired::preferred(own, gateway);
         let Some(kept) = self.address.as_mut() else {
             self.address = best.map(Kept::new);
+            self.note_beside(own, gateway);
             return AddressChange::Unchanged;
         };
         let former = kept.value;
-        let Some(best) = best else {
-            let here = link.is_some_and(|link| link.ifindex == former.ifindex && link.carrier);
+        let here = link.is_some_and(|link| link.ifindex == former.ifindex && link.carrier);
+        if own.iter().all(|own| self.beside.contains(&own.address)) {
             let held = kept.held(now) && here;
-            return if held {
-                AddressChange::Held(Address { held, ..former })
-            } else {
-                AddressChange::Unchanged
-            };
+            if held {
+                return AddressChange::Held(Address { held, ..former });
+            }
+        }
+        let Some(best) = best.filter(|best| here || !self.beside.contains(&best.address)) else {
+            return AddressChange::Unchanged;
         };
         let present = own.iter().find(|address| address.address == former.address);
-        let same = present.filter(|present| desired::rank(present) == desired::rank(&best));
+        let rank = |address: &Address| desired::rank(address, gateway);
+        let same = present.filter(|present| rank(present) == rank(&best));
         let was_lost = kept.lost_at.is_some();
         *kept = Kept::new(*same.unwrap_or(&best));
+        self.note_beside(own, gateway);
         match same {
             Some(_) if was_lost => AddressChange::Returned,
             Some(_) => AddressChange::Unchanged,
@@ -184,6 +192,16 @@ impl UplinkLease {
                 gone: present.is_none(),
             },
         }
+    }
+}
+
+impl UplinkLease {
+    /// Notes the addresses beside that of the uplink. Without a gateway, nothing tells them apart.
+    fn note_beside(&mut self, own: &[Address], gateway: Option<IpAddr>) {
+        let far = |address: &Address| desired::rank(address, gateway).0;
+        let near = self.address.as_ref().is_some_and(|kept| gateway.is_some() && !far(&kept.value));
+        let beside = own.iter().filter(|address| near && far(address));
+        self.beside = beside.map(|address| address.address).collect();
     }
 }
 
@@ -321,7 +339,8 @@ impl Leases {
             lease.may_expire = lease.route.as_ref().and_then(Kept::deadline).is_some();
             return None;
         }
-        let change = lease.update_address(&own, link, now);
+        let gateway = nexthop::gateway(snapshot, uplink, family);
+        let change = lease.update_address(&own, gateway, link, now);
         let held = matches!(change, AddressChange::Held(_));
         if let AddressChange::Moved { to, .. } = change
             && let Some(former) = lease

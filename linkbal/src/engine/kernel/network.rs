@@ -274,11 +274,15 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// ip rules of both families.
     pub rules: Vec<IpRule>,
-    /// Values of the sysctls that were asked for, by path below `/proc/sys`, without line ends.
+    /// Values of the sysctls that were asked for or changed, by path below `/proc/sys`, without line
+    /// ends.
     pub sysctls: BTreeMap<String, String>,
     /// The sysctls among them that linkbal has changed, with their values before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls_before: BTreeMap<String, String>,
+    /// The values that linkbal gave to these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls_set: BTreeMap<String, String>,
     /// Families whose forwarded packets a firewall of others filters; the engine adds this.
     #[serde(skip)]
     pub filtered: BTreeSet<Family>,
@@ -325,7 +329,7 @@ pub const fn forwarding(family: Family) -> &'static str {
 pub enum Change {
     /// Changes a bond or one of its members.
     Bond(BondChange),
-    /// Writes a sysctl: path below `/proc/sys`, value.
+    /// Writes a sysctl: path below `/proc/sys`, value. With its value before linkbal, it is given back.
     SetSysctl(String, String),
     /// Adds a route, replacing the one with the same table, destination and metric.
     ReplaceRoute(Route),

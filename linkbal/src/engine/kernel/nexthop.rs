@@ -85,7 +85,17 @@ pub fn configured_gateway(uplink: &Uplink, family: Family) -> Option<IpAddr> {
     }
 }
 
-/// Returns the main table's best default route on the device, whoever installed it.
+/// Returns the gateway of an uplink, whether it can be reached now or not: the configured one, or that of
+/// the main table.
+pub fn gateway(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Option<IpAddr> {
+    configured_gateway(uplink, family).or_else(|| {
+        let link = snapshot.link(&uplink.interface)?;
+        main_default(snapshot, link, family)?.nexthop
+    })
+}
+
+/// Returns the main table's best default route on the device, whoever installed it: the first one with
+/// the lowest metric.
 pub fn main_default<'a>(snapshot: &'a Snapshot, link: &Link, family: Family) -> Option<&'a Route> {
     let on_link = |route: &&Route| {
         route.table == TABLE_MAIN

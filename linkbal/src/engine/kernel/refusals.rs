@@ -20,6 +20,8 @@ pub(in crate::engine) struct Refusals {
     outdated: BTreeSet<String>,
     /// Things that can no longer be observed, by name, with the reason.
     unobserved: BTreeMap<String, String>,
+    /// Programs of interfaces that cannot be attached, by name, with the reason.
+    unattached: BTreeMap<String, String>,
     /// Probes that this machine cannot send, with the reason, as reported.
     unsent_probes: BTreeMap<String, String>,
 }
@@ -36,7 +38,12 @@ impl Refusals {
     pub(in crate::engine) fn explained(&self) -> BTreeMap<String, String> {
         let refused = self.refused.iter().map(|(what, refusal)| (what, refusal.explain()));
         let unobserved = self.unobserved.iter().map(|(what, reason)| (what, unseen(reason)));
-        refused.chain(unobserved).map(|(what, problem)| (what.clone(), problem)).collect()
+        let unattached = self.unattached.iter().map(|(what, reason)| (what, idle(reason)));
+        refused
+            .chain(unobserved)
+            .chain(unattached)
+            .map(|(what, problem)| (what.clone(), problem))
+            .collect()
     }
 
     /// Returns the probes that this machine cannot send, with the reason.
@@ -92,12 +99,19 @@ impl Refusals {
         output: &mut Output,
     ) {
         let before = std::mem::replace(&mut self.unobserved, snapshot.unobserved.clone());
-        let news = self.unobserved.iter().filter(|(what, _)| !before.contains_key(*what));
-        let news = news.map(|(what, reason)| (what.clone(), Some(unseen(reason))));
-        let over = before.keys().filter(|what| !self.unobserved.contains_key(*what));
-        for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
-            output.report(Report::Trouble { what, problem });
-        }
+        report_news(&before, &self.unobserved, unseen, output);
+    }
+
+    /// Reports once each interface that the programs cannot be attached to, and when they can again.
+    pub(in crate::engine) fn update_unattached(
+        &mut self,
+        reasons: BTreeMap<String, String>,
+        output: &mut Output,
+    ) {
+        let named = |(interface, reason)| (format!("eBPF program of {interface}"), reason);
+        let now = reasons.into_iter().map(named).collect();
+        let before = std::mem::replace(&mut self.unattached, now);
+        report_news(&before, &self.unattached, idle, output);
     }
 
     /// Forgets and reports the refusals that are over: what is not asked for again is in force.
@@ -115,6 +129,26 @@ impl Refusals {
             output.report(Report::Trouble { what, problem: None });
         }
     }
+}
+
+/// Reports what is new, in the words that `explain` has for its reason, and what is over.
+fn report_news(
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+    explain: fn(&str) -> String,
+    output: &mut Output,
+) {
+    let news = now.iter().filter(|(what, _)| !before.contains_key(*what));
+    let news = news.map(|(what, reason)| (what.clone(), Some(explain(reason))));
+    let over = before.keys().filter(|what| !now.contains_key(*what));
+    for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
+        output.report(Report::Trouble { what, problem });
+    }
+}
+
+/// Explains that no program runs on an interface.
+fn idle(reason: &str) -> String {
+    format!("flows are not balanced by it, or not known: {reason}")
 }
 
 /// Explains that something cannot be observed.
@@ -169,6 +203,23 @@ mod tests {
         refused(&mut refusals);
         refusals.forget(&[], &mut Output::default());
         assert_eq!(refused(&mut refusals), [], "it was not asked for in between");
+    }
+
+    #[test]
+    fn an_interface_without_programs_is_told_once_and_when_it_has_them() {
+        let mut refusals = Refusals::default();
+        let mut tell = |reasons: &[(&str, &str)]| {
+            let mut output = Output::default();
+            let reasons = reasons.iter().map(|(name, why)| ((*name).into(), (*why).into()));
+            refusals.update_unattached(reasons.collect(), &mut output);
+            let told = std::iter::from_fn(|| output.pop()).count();
+            (told, refusals.explained())
+        };
+        let (told, explained) = tell(&[("wan0", "its qdisc ingress is in the place of clsact")]);
+        let text = &explained["eBPF program of wan0"];
+        assert!(told == 1 && text.contains("not balanced") && text.contains("clsact"), "{text}");
+        assert_eq!(tell(&[("wan0", "another reason")]).0, 0);
+        assert_eq!(tell(&[]), (1, BTreeMap::new()));
     }
 
     #[test]

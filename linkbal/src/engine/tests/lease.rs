@@ -77,6 +77,63 @@ fn addresses(commands: &[Command]) -> Vec<(String, String, bool)> {
     each.collect()
 }
 
+/// Returns two uplinks, the first of which has an address for the page of its modem, listed first.
+fn with_modem_page() -> World {
+    let mut world = both_up();
+    world.change(|kernel| {
+        let page = Address { address: address("192.168.100.2"), ..kernel.addresses[1] };
+        kernel.addresses.insert(0, Address { prefix_length: 24, ..page });
+    });
+    assert_eq!(addresses(&world.after(GRACE)), []);
+    world
+}
+
+/// Removes the lease of the first uplink, not the address for the page.
+fn lose_lease(kernel: &mut Snapshot) {
+    kernel.addresses.retain(|held| held.address != address("203.0.113.2"));
+    kernel.routes.retain(|route| !is_default_of(route, 3, Family::Ipv4));
+}
+
+#[test]
+fn a_lost_lease_is_held_beside_an_address_for_the_modem_s_page() {
+    let mut world = with_modem_page();
+    world.change(lose_lease);
+    let commands = world.after(GRACE - ms(100));
+    assert_eq!((masks(&commands), addresses(&commands)), (vec![], vec![]));
+    assert_eq!(world.table(), ["blackhole 0.0.0.0/0 table 2601 metric 1"]);
+    world.change(|kernel| lease(kernel, "203.0.113.2", "203.0.113.1"));
+    let commands = world.after(10 * GRACE);
+    assert_eq!(
+        (masks(&commands), addresses(&commands), ended(&commands)),
+        (vec![], vec![], vec![])
+    );
+}
+
+#[test]
+fn a_lease_that_stays_away_ends_with_its_own_flows() {
+    let mut world = with_modem_page();
+    world.change(lose_lease);
+    let commands = world.after(10 * GRACE);
+    assert_eq!(masks(&commands).last(), Some(&0x3_0002));
+    let moved = ("203.0.113.2".to_owned(), "192.168.100.2".to_owned(), true);
+    assert_eq!(addresses(&commands), [moved]);
+    let own: Vec<IpAddr> = ended(&commands).into_iter().flat_map(|(.., own)| own).collect();
+    assert!(own.contains(&address("203.0.113.2")), "{own:?}");
+}
+
+#[test]
+fn another_lease_beside_an_address_for_the_modem_s_page_is_followed() {
+    let mut world = with_modem_page();
+    world.change(|kernel| {
+        lose_lease(kernel);
+        lease(kernel, "198.51.100.7", "198.51.100.1");
+    });
+    let commands = world.after(GRACE);
+    let moved = ("203.0.113.2".to_owned(), "198.51.100.7".to_owned(), true);
+    assert_eq!(addresses(&commands), [moved]);
+    assert_eq!(ended(&commands), [(A, Family::Ipv4, vec![address("203.0.113.2")])]);
+}
+
 #[test]
 fn a_default_route_that_is_back_in_time_was_never_missed() {
     for family in Family::ALL {

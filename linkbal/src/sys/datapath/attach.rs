@@ -5,7 +5,7 @@ pub(super) mod clsact;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -86,6 +86,16 @@ pub struct Attachments {
     pub(super) drivers: Drivers,
 }
 
+/// The interface that the programs could not be attached to, as the context of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unattached(pub String);
+
+impl fmt::Display for Unattached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed to attach the datapath to {}", self.0)
+    }
+}
+
 /// The programs on an interface.
 pub(super) struct Attached {
     role: Role,
@@ -136,10 +146,7 @@ impl Attachments {
                     let attached = Attached { role: *role, link: link.clone(), links };
                     self.attached.insert(link.ifindex, attached);
                 }
-                Err(error) => {
-                    let name = &link.name;
-                    errors.push(error.context(format!("failed to attach the datapath to {name}")));
-                }
+                Err(error) => errors.push(error.context(Unattached(link.name.clone()))),
             }
         }
         self.drivers.set(ebpf, interfaces);

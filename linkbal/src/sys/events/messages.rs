@@ -26,10 +26,12 @@ const TCM_PARENT: usize = 12;
 /// The interface index in messages about blocks of filters that several interfaces share.
 const TCM_IFINDEX_MAGIC_BLOCK: u32 = 0xffff_ffff;
 
-/// The parent of the clsact qdisc, and of its filters but for the lowest bits
-/// (include/uapi/linux/pkt_sched.h).
+/// The parent of the clsact qdisc, and those of its filters at ingress and egress. That of a root qdisc
+/// (`TC_H_ROOT`) has the same upper bits (include/uapi/linux/pkt_sched.h).
 const TC_H_CLSACT: u32 = 0xffff_fff1;
-const TC_H_MAJOR: u32 = 0xffff_0000;
+const TC_H_FILTERS: [u32; 2] = [0xffff_fff2, 0xffff_fff3];
+/// The parent of filters of the qdisc ingress, as `tc filter add .. parent ffff:` names it.
+const TC_H_OLD_INGRESS: u32 = 0xffff_0000;
 
 /// The subsystem of nftables, the end of its transactions and the request for it, and length and
 /// family in the header (include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h).
@@ -158,12 +160,16 @@ fn route_event(message: &Message<'_>) -> Option<NetworkEvent> {
                 let bytes = message.payload[at..].first_chunk();
                 bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
             };
-            let of_clsact = word(TCM_PARENT) & TC_H_MAJOR == TC_H_CLSACT & TC_H_MAJOR;
-            let ifindex = word(TCM_IFINDEX);
+            let (parent, ifindex) = (word(TCM_PARENT), word(TCM_IFINDEX));
+            let of_clsact = match message.kind {
+                RTM_NEWQDISC | RTM_DELQDISC => parent == TC_H_CLSACT,
+                _ => TC_H_FILTERS.contains(&parent),
+            };
             let gone = matches!(message.kind, RTM_DELQDISC | RTM_DELTFILTER);
+            let of_others = ifindex == TCM_IFINDEX_MAGIC_BLOCK || parent == TC_H_OLD_INGRESS;
             match of_clsact {
                 true if gone => Some(NetworkEvent::Datapath { ifindex: Some(ifindex) }),
-                false if ifindex != TCM_IFINDEX_MAGIC_BLOCK => None,
+                false if !of_others => None,
                 _ => Some(NetworkEvent::Obstacle),
             }
         }
@@ -277,6 +283,12 @@ mod tests {
         assert_eq!(filter(RTM_DELTFILTER, u32::MAX, 1), [NetworkEvent::Obstacle], "a shared block");
         for kind in [RTM_NEWTFILTER, RTM_DELTFILTER] {
             assert_eq!(filter(kind, 7, 0x0001_0000), []);
+            assert_eq!(filter(kind, 7, 0xffff_0000), [NetworkEvent::Obstacle], "qdisc ingress");
+        }
+        let lost = NetworkEvent::Datapath { ifindex: Some(7) };
+        assert_eq!(filter(RTM_DELQDISC, 7, 0xffff_fff1), [lost]);
+        for kind in [RTM_NEWQDISC, RTM_DELQDISC] {
+            assert_eq!(filter(kind, 7, 0xffff_ffff), [], "a qdisc at the root");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Routes over rtnetlink.
 
 use std::{
+    cmp::Reverse,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -13,7 +14,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
-        RouteNextHopFlags, RouteScope, RouteType, RouteVia,
+        RouteNextHopFlags, RoutePreference, RouteScope, RouteType, RouteVia,
     },
 };
 
@@ -24,17 +25,18 @@ use crate::{
 };
 
 impl Netlink {
-    /// Lists the routes of all tables.
+    /// Lists the routes of all tables; of those with one metric, those by the preferred router come first.
     pub async fn routes(&self, family: Family) -> Result<Vec<Route>> {
+        let messages = self.route_messages(family).await?;
+        Ok(messages.iter().filter_map(parse).flatten().collect())
+    }
+
+    async fn route_messages(&self, family: Family) -> Result<Vec<RouteMessage>> {
         let mut request = RouteMessage::default();
         request.header.address_family = address_family(family);
         let messages = self.dump(RouteNetlinkMessage::GetRoute(request)).await;
         let messages = messages.with_context(|| format!("failed to list {} routes", family.name()));
-        let routes = messages?.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(message) => parse(&message),
-            _ => None,
-        });
-        Ok(routes.flatten().collect())
+        Ok(of_family(messages?, family))
     }
 
     /// Returns the weights of the default routes of the main table that have several next hops.
@@ -43,19 +45,12 @@ impl Netlink {
     ///
     /// If the kernel does not answer.
     pub async fn weights(&self, family: Family) -> Result<Vec<Weight>> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = address_family(family);
-        let messages = self.dump(RouteNetlinkMessage::GetRoute(request)).await;
-        let messages = messages.with_context(|| format!("failed to list {} routes", family.name()));
-        let of_main = |message: &RouteMessage| {
+        let messages = self.route_messages(family).await?;
+        let of_main = |message: &&RouteMessage| {
             let parsed = parse(message).unwrap_or_default();
             parsed.iter().all(|route| route.is_default() && route.table == TABLE_MAIN)
         };
-        let weights = messages?.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(message) if of_main(&message) => Some(weights(&message)),
-            _ => None,
-        });
-        Ok(weights.flatten().collect())
+        Ok(messages.iter().filter(of_main).flat_map(weights).collect())
     }
 
     /// Adds a unicast, unreachable or blackhole route in place of the one with the same table,
@@ -102,6 +97,34 @@ impl Netlink {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the routes in messages. Asked for a family that it lacks, the kernel tells the routes of all
+/// others (`rtnl_dump_all` in net/core/rtnetlink.c).
+fn of_family(messages: Vec<RouteNetlinkMessage>, family: Family) -> Vec<RouteMessage> {
+    let wanted = address_family(family);
+    let routes = messages.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewRoute(message) => Some(message),
+        _ => None,
+    });
+    let routes = routes.filter(|message| message.header.address_family == wanted);
+    let mut routes: Vec<RouteMessage> = routes.collect();
+    routes.sort_by_key(|message| Reverse(preference(message)));
+    routes
+}
+
+/// Ranks a route by what its router says of itself (RFC 4191 section 2.1): the kernel asks that after the
+/// metric (`find_rr_leaf` in net/ipv6/route.c).
+fn preference(message: &RouteMessage) -> i8 {
+    let told = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Preference(preference) => Some(*preference),
+        _ => None,
+    });
+    match told {
+        Some(RoutePreference::High) => 1,
+        Some(RoutePreference::Low) => -1,
+        _ => 0,
     }
 }
 
@@ -179,7 +202,10 @@ pub(in crate::sys) fn parse(message: &RouteMessage) -> Option<Vec<Route>> {
         _ => None,
     });
     Some(several.map_or(vec![route.clone()], |nexthops| {
-        nexthops.iter().map(|nexthop| by(route.clone(), nexthop)).collect()
+        // Nothing is sent by those whose device is down.
+        let alive =
+            nexthops.iter().filter(|nexthop| !nexthop.flags.contains(RouteNextHopFlags::Dead));
+        alive.map(|nexthop| by(route.clone(), nexthop)).collect()
     }))
 }
 
@@ -248,5 +274,57 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(address) => Some((*address).into()),
         RouteAddress::Inet6(address) => Some((*address).into()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(family: AddressFamily) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.kind = RouteType::Unicast;
+        message
+    }
+
+    #[test]
+    fn routes_of_another_family_than_asked_for_do_not_count() {
+        let all = [AddressFamily::Inet, AddressFamily::Mpls].map(message);
+        let all: Vec<_> = all.map(RouteNetlinkMessage::NewRoute).into();
+        assert_eq!(of_family(all.clone(), Family::Ipv4), [message(AddressFamily::Inet)]);
+        assert_eq!(of_family(all, Family::Ipv6), []);
+    }
+
+    #[test]
+    fn the_routes_of_a_preferred_router_come_first() {
+        let by = |ifindex, preference: Option<RoutePreference>| {
+            let mut message = message(AddressFamily::Inet6);
+            message.attributes.push(RouteAttribute::Oif(ifindex));
+            message.attributes.extend(preference.map(RouteAttribute::Preference));
+            RouteNetlinkMessage::NewRoute(message)
+        };
+        let low = by(1, Some(RoutePreference::Low));
+        let medium = [by(2, Some(RoutePreference::Medium)), by(3, None)];
+        let high = by(4, Some(RoutePreference::High));
+        let [second, third] = medium;
+        let sorted = of_family(vec![low, second, third, high], Family::Ipv6);
+        let routes = sorted.iter().filter_map(parse).flatten();
+        assert_eq!(routes.filter_map(|route| route.ifindex).collect::<Vec<_>>(), [4, 2, 3, 1]);
+    }
+
+    #[test]
+    fn a_next_hop_whose_device_is_down_is_none() {
+        let hop = |interface_index, flags| {
+            let mut hop = RouteNextHop::default();
+            (hop.interface_index, hop.flags) = (interface_index, flags);
+            hop
+        };
+        let hops = vec![hop(3, RouteNextHopFlags::Dead), hop(4, RouteNextHopFlags::empty())];
+        let mut message = message(AddressFamily::Inet);
+        message.attributes.push(RouteAttribute::MultiPath(hops));
+        let routes = parse(&message).expect("a route");
+        let interfaces: Vec<_> = routes.iter().map(|route| route.ifindex).collect();
+        assert_eq!(interfaces, [Some(4)]);
     }
 }

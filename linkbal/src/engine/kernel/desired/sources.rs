@@ -15,7 +15,7 @@ use crate::{
         command::{UplinkAddresses, UplinkMtu},
         kernel::{
             network::{Address, IpRule, Snapshot},
-            nexthop::{is_global, nexthop, uplink_mtu},
+            nexthop::{gateway, is_global, nexthop, uplink_mtu},
         },
     },
 };
@@ -100,7 +100,8 @@ pub(super) fn own_addresses(
 pub fn uplink_addresses(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkAddresses {
     let each = uplinks.iter().flat_map(|indexed| Family::ALL.map(|family| (indexed, family)));
     each.filter_map(|(indexed, family)| {
-        let best = preferred(&own(uplinks, indexed, snapshot, family))?;
+        let gateway = gateway(snapshot, &indexed.config, family);
+        let best = preferred(&own(uplinks, indexed, snapshot, family), gateway)?;
         Some(((indexed.index, family), best.address))
     })
     .collect()
@@ -118,13 +119,19 @@ pub fn uplinks_mtu(uplinks: &[Indexed], snapshot: &Snapshot) -> UplinkMtu {
 
 /// Returns the best of several addresses: the first one that the kernel lists (of IPv4 the primary
 /// one, of IPv6 the latest one) of the lowest [`rank`].
-pub fn preferred(addresses: &[Address]) -> Option<Address> {
-    addresses.iter().copied().min_by_key(rank)
+pub fn preferred(addresses: &[Address], gateway: Option<IpAddr>) -> Option<Address> {
+    addresses.iter().copied().min_by_key(|address| rank(address, gateway))
 }
 
-/// Ranks an address; lower is better: one for new connections, known to the internet, and lasting.
-pub fn rank(address: &Address) -> (bool, bool, bool) {
-    (address.deprecated, is_unique_local(&address.address), address.temporary)
+/// Ranks an address; lower is better: one in the IPv4 network of the gateway, for new connections, known
+/// to the internet, and lasting.
+///
+/// The kernel translates to the former, and sends from it (`inet_select_addr` in net/ipv4/devinet.c);
+/// another one is for a modem's page or the like. In IPv6 the gateway does not matter.
+pub fn rank(address: &Address, gateway: Option<IpAddr>) -> (bool, bool, bool, bool) {
+    let gateway = gateway.filter(IpAddr::is_ipv4);
+    let far = gateway.is_some_and(|gateway| !in_prefix(address, gateway));
+    (far, address.deprecated, is_unique_local(&address.address), address.temporary)
 }
 
 /// Returns whether an address is of an IPv6 network without routes on the internet (RFC 4193).

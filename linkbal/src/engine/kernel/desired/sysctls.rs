@@ -1,8 +1,8 @@
 //! The sysctls that linkbal needs, and the values that it gives them.
 
-use linkbal_common::uplink::Family;
-
 use std::collections::BTreeSet;
+
+use linkbal_common::uplink::Family;
 
 use super::{Indexed, segments, source_validation};
 use crate::{
@@ -29,6 +29,9 @@ const IDLE: u64 = 7440;
 const BRIDGES: [&str; 2] =
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
+/// End of the path of the sysctl by which an interface accepts router advertisements.
+const ACCEPT_RA: &str = "/accept_ra";
+
 /// Returns the sysctls that `desired` wants to see in a snapshot.
 pub fn watched(config: &Config) -> Vec<String> {
     let mut paths: Vec<String> = Family::ALL
@@ -41,12 +44,16 @@ pub fn watched(config: &Config) -> Vec<String> {
         .collect();
     paths.extend(source_validation::watched(config));
     for interface in interfaces(config) {
-        paths.push(format!("net/ipv6/conf/{interface}/accept_ra"));
+        paths.push(format!("net/ipv6/conf/{interface}{ACCEPT_RA}"));
     }
+    paths.extend(of_segments(config));
+    paths
+}
+
+fn of_segments(config: &Config) -> impl Iterator<Item = String> {
     let mut neighbours = interfaces(config);
     neighbours.extend(config.lan_interfaces.iter().map(String::as_str));
-    paths.extend(neighbours.into_iter().chain(["all"]).flat_map(segments::watched));
-    paths
+    neighbours.into_iter().chain(["all"]).flat_map(segments::watched)
 }
 
 fn interfaces(config: &Config) -> BTreeSet<&str> {
@@ -87,7 +94,7 @@ pub(super) fn wanted(
         if too_strict && !by_nft.contains(interface) {
             wanted.push((rp_filter, "2".into()));
         }
-        let accept_ra = format!("net/ipv6/conf/{interface}/accept_ra");
+        let accept_ra = format!("net/ipv6/conf/{interface}{ACCEPT_RA}");
         if has_lan && strict(&accept_ra) {
             wanted.push((accept_ra, "2".into()));
         }
@@ -106,3 +113,47 @@ pub(super) fn wanted(
     }
     wanted
 }
+
+/// Returns the sysctls that still have linkbal's value, and that nothing needs any more, with their
+/// values before: those of an interface that is no uplink and no LAN now, above all.
+///
+/// Some stay until linkbal goes:
+///
+/// - What connection tracking is told for shortcuts: it has not seen most packets of flows that took
+///   some, and would take the next ones for invalid.
+/// - What interfaces need that share a segment: an address that is away for a moment comes back.
+/// - That an interface accepts router advertisements: linkbal's forwarding would end it.
+pub(super) fn given_back(
+    config: &Config,
+    uplinks: &[Indexed],
+    snapshot: &Snapshot,
+) -> Vec<(String, String)> {
+    let mut as_before = Snapshot {
+        sysctls: snapshot.sysctls.clone(),
+        sysctls_before: snapshot.sysctls_before.clone(),
+        ..Snapshot::default()
+    };
+    as_before.sysctls.extend(snapshot.sysctls_before.clone());
+    let wanted: Vec<String> =
+        wanted(config, uplinks, &as_before).into_iter().map(|(path, _)| path).collect();
+    let forwards = wanted.iter().any(|path| path == forwarding(Family::Ipv6));
+    let segments: BTreeSet<String> = of_segments(config).collect();
+    let stays = |path: &String| {
+        wanted.contains(path)
+            || [LIBERAL, RESETS, UNACKNOWLEDGED].contains(&&**path)
+            || segments.contains(path)
+            || forwards && path.ends_with(ACCEPT_RA)
+    };
+    let ours = snapshot
+        .sysctls_set
+        .iter()
+        .filter(|(path, value)| snapshot.sysctls.get(*path) == Some(value) && !stays(path));
+    let before = ours.filter_map(|(path, value)| {
+        let before = snapshot.sysctls_before.get(path).filter(|before| *before != value)?;
+        Some((path.clone(), before.clone()))
+    });
+    before.collect()
+}
+
+#[cfg(test)]
+mod tests;

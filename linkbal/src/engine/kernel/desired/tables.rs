@@ -1,7 +1,7 @@
 //! The routing tables of the uplinks.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -88,7 +88,7 @@ pub(super) fn default_routes(
     open.into_iter().chain([refusal]).collect()
 }
 
-/// Returns whether an uplink has no address at the moment but one that is held.
+/// Returns whether the address of an uplink is gone and held, and no other took its place.
 pub(super) fn has_held_address_only(
     uplinks: &[Indexed],
     indexed: &Indexed,
@@ -154,6 +154,9 @@ pub(super) fn known_networks(snapshot: &Snapshot, family: Family) -> Option<Vec<
 
 /// Returns the routes that an uplink's table repeats: all but the networks of the other uplinks. A
 /// neighbour in one of those that asks an address of this uplink is answered by this uplink.
+///
+/// Of routes with one destination and metric, which are the next hops of one route or one network on
+/// two interfaces, the first counts, as it does in the main table: a table has room for one.
 pub(super) fn repeated(
     config: &Config,
     uplinks: &[Indexed],
@@ -169,12 +172,46 @@ pub(super) fn repeated(
         .collect();
     let table = table(config, indexed);
     let kept = known.iter().filter(|route| !route.ifindex.is_some_and(|on| others.contains(&on)));
-    kept.map(|route| Route { table, protocol: PROTOCOL, ..(*route).clone() }).collect()
+    let mut first = BTreeMap::new();
+    for route in kept {
+        first.entry((route.destination.trunc(), route.metric)).or_insert(*route);
+    }
+    first.into_values().map(|route| repeat(table, route)).collect()
 }
 
+fn repeat(table: u32, route: &Route) -> Route {
+    Route { table, protocol: PROTOCOL, ..route.clone() }
+}
+
+/// Returns the link-local networks of an uplink's interface, as its table repeats them: neighbours that
+/// a program reaches by the device (a modem, a router of OSPFv3) are no hosts behind the gateway.
+pub(super) fn link_local(
+    config: &Config,
+    indexed: &Indexed,
+    snapshot: &Snapshot,
+    family: Family,
+) -> Option<Route> {
+    let ifindex = snapshot.link(&indexed.config.interface)?.ifindex;
+    let mut routes = snapshot.routes.iter();
+    let route = routes.find(|route| {
+        let of_link = route.table == TABLE_MAIN && route.ifindex == Some(ifindex);
+        let direct = route.kind == RouteKind::Unicast && route.nexthop.is_none();
+        of_link && direct && route.family() == family && is_own_link_local(&route.destination)
+    })?;
+    Some(repeat(table(config, indexed), route))
+}
+
+/// Returns whether a destination is another network on each interface.
 fn is_link_local(destination: &IpNet) -> bool {
+    is_own_link_local(destination) || destination.addr().is_multicast()
+}
+
+fn is_own_link_local(destination: &IpNet) -> bool {
     match destination {
-        IpNet::V4(net) => net.addr().is_link_local() || net.addr().is_multicast(),
-        IpNet::V6(net) => net.addr().is_unicast_link_local() || net.addr().is_multicast(),
+        IpNet::V4(net) => net.addr().is_link_local(),
+        IpNet::V6(net) => net.addr().is_unicast_link_local(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,7 +39,7 @@ pub(super) fn held(ifindex: u32, text: &str) -> Address {
     }
 }
 
-fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
+pub(super) fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
     Route {
         table,
         destination: destination.parse().expect("a prefix"),
@@ -54,7 +54,7 @@ fn route(table: u32, destination: &str, kind: RouteKind) -> Route {
 }
 
 /// Creates a machine with one interface, and with a rule that shows that IPv4 exists.
-fn machine(addresses: Vec<Address>) -> Snapshot {
+pub(super) fn machine(addresses: Vec<Address>) -> Snapshot {
     Snapshot {
         links: [(3, Link::ethernet(3, "wan0"))].into(),
         addresses,
@@ -300,6 +300,26 @@ fn datagrams_come_from_the_first_address_that_the_internet_knows() {
     snapshot.addresses.insert(0, held(3, "fd00::2/64"));
     snapshot.addresses.insert(0, held(3, "fe80::2/64"));
     assert_eq!(addresses(&snapshot, &indexed[..1]), ["0 ipv4 203.0.113.2", "0 ipv6 2001:db8:a::2"]);
+}
+
+#[test]
+fn datagrams_come_from_the_address_in_the_network_of_the_gateway() {
+    let text = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.u]\ninterface = \"wan0\"\n";
+    let (_, indexed) = config(text);
+    let modem = held(3, "192.168.100.2/24");
+    let mut snapshot = machine(vec![modem, held(3, "203.0.113.5/24")]);
+    let address = |snapshot: &Snapshot, indexed: &[Indexed]| {
+        uplink_addresses(indexed, snapshot).values().next().map(ToString::to_string)
+    };
+    assert_eq!(address(&snapshot, &indexed).as_deref(), Some("192.168.100.2"), "no gateway");
+    let default = route(TABLE_MAIN, "0.0.0.0/0", RouteKind::Unicast);
+    let gateway = Some("203.0.113.1".parse().expect("an address"));
+    snapshot.routes.push(Route { nexthop: gateway, ..default });
+    assert_eq!(address(&snapshot, &indexed).as_deref(), Some("203.0.113.5"));
+    // A configured one counts more, and one in no network leaves the first address.
+    let with = |gateway: &str| config(&format!("{text}gateway = \"{gateway}\"\n")).1;
+    assert_eq!(address(&snapshot, &with("192.168.100.1")).as_deref(), Some("192.168.100.2"));
+    assert_eq!(address(&snapshot, &with("198.51.100.1")).as_deref(), Some("192.168.100.2"));
 }
 
 #[test]

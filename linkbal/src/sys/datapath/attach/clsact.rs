@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, bail};
 use aya::programs::{
     SchedClassifier, TcAttachType,
     tc::{
@@ -20,9 +20,12 @@ use linkbal_common::names;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
 use super::SIDES;
-use crate::sys::host::{
-    file::{load, remove_stored, store_json},
-    instance::CLSACT_RECORD,
+use crate::sys::{
+    host::{
+        file::{load, remove_stored, store_json},
+        instance::CLSACT_RECORD,
+    },
+    obstacles,
 };
 
 /// Priorities of linkbal's filters, the permanent ones and those of a drill at ingress and egress,
@@ -73,8 +76,8 @@ pub(super) fn detach(name: &str, side: TcAttachType) -> Result<()> {
     Ok(())
 }
 
-/// Removes linkbal's filters, and the qdiscs that it added for them. Goes on after failures and
-/// returns them. Pinned tcx links go with their folder.
+/// Removes linkbal's filters, and the qdiscs that it added for them and that nobody else uses. Goes on
+/// after failures and returns them. Pinned tcx links go with their folder.
 pub fn detach_clsact(run_dir: &Path) -> Vec<Error> {
     let record = Record::new(run_dir);
     let mut errors = record.remove_except(|_| false);
@@ -94,14 +97,33 @@ fn remove_filter(name: &str, qdisc_added: bool) -> Result<()> {
             drop(link);
         }
     }
+    let ifindex = if_nametoindex(name)?;
     if qdisc_added && has_clsact(name)? {
-        qdisc::delete(if_nametoindex(name)?).context("failed to remove the clsact qdisc")?;
+        // Others may have put theirs beside: they would go with it.
+        let used = obstacles::has_filters(ifindex).context("failed to list the filters")?;
+        if !used {
+            qdisc::delete(ifindex).context("failed to remove the clsact qdisc")?;
+        }
     }
     Ok(())
 }
 
 fn has_clsact(name: &str) -> Result<bool> {
-    qdisc::exists(if_nametoindex(name)?).context("failed to list the qdiscs")
+    Ok(qdisc_kind(name)?.as_deref() == Some(qdisc::KIND))
+}
+
+fn qdisc_kind(name: &str) -> Result<Option<String>> {
+    qdisc::kind(if_nametoindex(name)?).context("failed to list the qdiscs")
+}
+
+/// Says why there is no room for the qdisc, and what to do: `tc` replaces it by none of another kind
+/// (`tc_modify_qdisc` in net/sched/sch_api.c).
+fn occupied(name: &str, kind: &str) -> String {
+    format!(
+        "its qdisc {kind} is in the place of clsact, which a kernel before Linux 6.6 needs: delete it \
+         (`tc qdisc del dev {name} {kind}`), and let the program that adds it, most often a traffic \
+         shaper, use `tc qdisc replace dev {name} clsact`, and filters at ingress in place of parent ffff:"
+    )
 }
 
 /// Removes filters of linkbal's that are not in the record, by the names of their programs.
@@ -148,12 +170,27 @@ impl Record {
     /// Adds the qdisc if it is missing. It is recorded first, so that a kill in between does not
     /// leave it behind.
     pub(super) fn ensure_qdisc(&self, name: &str) -> Result<()> {
-        if has_clsact(name)? {
-            self.note(name, false);
-            return Ok(());
+        match qdisc_kind(name)? {
+            Some(kind) if kind == qdisc::KIND => {
+                self.note(name, false);
+                return Ok(());
+            }
+            Some(kind) => bail!(occupied(name, &kind)),
+            None => {}
         }
         self.note(name, true);
-        Ok(tc::qdisc_add_clsact(name)?)
+        let added = tc::qdisc_add_clsact(name);
+        if added.is_err() {
+            // One that comes in its place is somebody else's.
+            self.forget(name);
+        }
+        Ok(added?)
+    }
+
+    fn forget(&self, name: &str) {
+        let mut record = self.read();
+        record.remove(name);
+        store_json(&self.0, &record);
     }
 
     fn note(&self, name: &str, qdisc_added: bool) {

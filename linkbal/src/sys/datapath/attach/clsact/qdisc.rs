@@ -9,27 +9,32 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-const KIND: &str = "clsact";
+/// The kind of the qdisc.
+pub(super) const KIND: &str = "clsact";
 
-/// `TC_H_CLSACT` (include/uapi/linux/pkt_sched.h) as a parent.
+/// `TC_H_CLSACT` (include/uapi/linux/pkt_sched.h) as a parent: that of the qdisc ingress, too.
 const PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
 
 /// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
 const HEADER: usize = 16;
 
-/// Returns whether an interface has the qdisc.
+/// Returns the kind of the qdisc in its place at an interface; `None` without one.
 ///
 /// # Errors
 ///
 /// If the kernel does not list its qdiscs.
-pub(super) fn exists(ifindex: u32) -> io::Result<bool> {
-    let mut found = false;
+pub(super) fn kind(ifindex: u32) -> io::Result<Option<String>> {
+    let mut found = None;
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     exchange(request, NLM_F_DUMP, |message| {
-        if let RouteNetlinkMessage::NewQueueDiscipline(qdisc) = message {
-            let is_clsact = |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == KIND);
-            found |= u32::try_from(qdisc.header.index) == Ok(ifindex)
-                && qdisc.attributes.iter().any(is_clsact);
+        if let RouteNetlinkMessage::NewQueueDiscipline(qdisc) = message
+            && u32::try_from(qdisc.header.index) == Ok(ifindex)
+            && qdisc.header.parent == PARENT
+        {
+            found = qdisc.attributes.into_iter().find_map(|attribute| match attribute {
+                TcAttribute::Kind(kind) => Some(kind),
+                _ => None,
+            });
         }
     })?;
     Ok(found)
