@@ -86,7 +86,7 @@ use crate::{
     },
 };
 
-/// The fate of the datapath when the daemon ends.
+/// The treatment of the datapath when the daemon ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExit {
     /// The datapath goes on forwarding with its last state.

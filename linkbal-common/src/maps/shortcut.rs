@@ -187,11 +187,11 @@ impl ShortcutCounters {
 
 /// Ways of counting an answer.
 pub mod counted {
-    /// They are no answers: the connection came in by its uplink.
+    /// No answers: the connection came in by its uplink.
     pub const NOT: u32 = 0;
-    /// They are answers.
+    /// Answers.
     pub const ANSWER: u32 = 1;
-    /// They are answers to a flow that lasts for some time.
+    /// Answers to a flow that lasts for some time.
     pub const SETTLED: u32 = 2;
 }
 

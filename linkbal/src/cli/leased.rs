@@ -1,15 +1,15 @@
-//! Names of hosts in the lease files of this machine's DHCP servers.
+//! HostNames of hosts in the lease files of this machine's DHCP servers.
 
 use std::{net::IpAddr, path::Path};
 
 use crate::{
-    flows::leases::{self, Names},
+    flows::leases::{self, HostNames},
     sys::host::file,
 };
 
 /// Returns the names in all lease files that there are and that may be read.
-pub(super) fn leased_names() -> Names {
-    let mut names = Names::new();
+pub(super) fn leased_names() -> HostNames {
+    let mut names = HostNames::new();
     for (path, format) in leases::FILES {
         // Most of them are not there.
         if let Ok(bytes) = file::read(Path::new(path), file::LARGE) {
@@ -24,7 +24,7 @@ pub(super) fn leased_address(name: &str) -> Option<IpAddr> {
     named(&leased_names(), name)
 }
 
-fn named(names: &Names, name: &str) -> Option<IpAddr> {
+fn named(names: &HostNames, name: &str) -> Option<IpAddr> {
     let same = names.iter().filter(|(_, known)| known.eq_ignore_ascii_case(name));
     same.map(|(address, _)| *address).min()
 }

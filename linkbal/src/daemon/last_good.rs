@@ -104,8 +104,8 @@ impl Daemon {
     /// Reports that the last good configuration is in force, if it is.
     pub(super) fn report_fallback(&mut self) {
         let Some(Fallback { saved, reason }) = self.fallback.clone() else { return };
-        let fate = ReloadOutcome::LastGood { saved, reason };
-        self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
+        let outcome = ReloadOutcome::LastGood { saved, reason };
+        self.report(&Report::Configuration { path: self.path.display().to_string(), outcome });
     }
 }
 

@@ -376,8 +376,8 @@ impl Daemon {
         }
     }
 
-    fn report_configuration(&mut self, fate: ReloadOutcome) {
-        self.report(&Report::Configuration { path: self.path.display().to_string(), fate });
+    fn report_configuration(&mut self, outcome: ReloadOutcome) {
+        self.report(&Report::Configuration { path: self.path.display().to_string(), outcome });
     }
 
     /// Carries the administrative state of a renamed uplink over to its new name.

@@ -22,7 +22,7 @@ use crate::{
         reconfigure::renamed,
     },
     sys::{
-        datapath::{Datapath, Earlier, Sizes, attach::Method, memory, set_shares},
+        datapath::{Datapath, PinnedDatapath, Sizes, attach::Method, memory, set_shares},
         host::{
             instance::{Instance, netns_cookie},
             seed,
@@ -73,7 +73,7 @@ impl StagedConfig {
         sources: Sources,
         external: &ExternalData,
     ) -> Result<StagedConfig> {
-        let earlier = Earlier::find(&instance.bpf_dir)?;
+        let earlier = PinnedDatapath::find(&instance.bpf_dir)?;
         let former = state::configuration(instance, earlier.configuration);
         let before = former.as_ref().map(|former| running(instance, former)).unwrap_or_default();
         let (indexed, indexes) = assign_indexes(instance, &config, &before);
@@ -127,7 +127,7 @@ fn assign_indexes(
 /// Creates a datapath whose flow table has the configured size, or one that this machine has memory
 /// for; returns the size as well.
 fn open(
-    earlier: &Earlier,
+    earlier: &PinnedDatapath,
     instance: &Instance,
     config: &Config,
     renumbering: Option<Renumbering>,
@@ -168,7 +168,7 @@ fn fill(
     flow_table_size: u32,
     config: &Config,
     indexed: &[Indexed],
-    earlier: &Earlier,
+    earlier: &PinnedDatapath,
     number: u32,
     external: &ExternalData,
 ) -> Result<Policy> {

@@ -1,4 +1,4 @@
-//! What the parts of the engine decide upon, and where their decisions go.
+//! The state that the parts of the engine decide upon, and the place where their decisions go.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the datapath is told: where to run, and what it has to know of the uplinks. It is told
+//! Commands to the datapath: where to run, and all that it has to know of the uplinks. It is told
 //! only what changes.
 
 use std::collections::{BTreeMap, BTreeSet};

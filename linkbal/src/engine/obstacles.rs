@@ -22,9 +22,9 @@ pub struct Obstacles {
 pub enum Obstacle {
     /// The configuration leaves the uplink or the interface out.
     Configured(&'static str),
-    /// They would all pass by this.
+    /// Packets of all flows would pass by this.
     Everywhere(String),
-    /// They would pass by something at the ingress of an interface.
+    /// Packets would pass by something at the ingress of an interface.
     Ingress {
         /// Name of the interface.
         interface: String,

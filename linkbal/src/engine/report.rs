@@ -185,7 +185,7 @@ pub enum Report {
         /// File of the configuration.
         path: String,
         /// Result.
-        fate: ReloadOutcome,
+        outcome: ReloadOutcome,
     },
 }
 

@@ -1,4 +1,5 @@
-//! Which flows take shortcuts: none whose packets would pass by something that the kernel enforces.
+//! Permission for shortcuts: no flow takes one whose packets would pass by something that the kernel
+//! enforces.
 //!
 //! Anything that is not known yet is taken for an obstacle.
 

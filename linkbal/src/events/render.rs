@@ -69,8 +69,8 @@ pub(super) fn render(report: &Report) -> (Kind, EventBody) {
             let body = receiver(failure.as_deref());
             (Kind::Notify, EventBody { object: Some(name.clone()), ..body })
         }
-        Report::Configuration { path, fate } => {
-            let body = configuration(fate);
+        Report::Configuration { path, outcome } => {
+            let body = configuration(outcome);
             (Kind::Configuration, EventBody { object: Some(path.clone()), ..body })
         }
     }
@@ -170,8 +170,8 @@ fn receiver(failure: Option<&str>) -> EventBody {
     }
 }
 
-fn configuration(fate: &ReloadOutcome) -> EventBody {
-    match fate {
+fn configuration(outcome: &ReloadOutcome) -> EventBody {
+    match outcome {
         ReloadOutcome::InForce { uplinks, after, trial } => {
             let uplinks = count(*uplinks, "uplink");
             let in_force = format!("in force, with {uplinks}, after {} ms", after.as_millis());
@@ -209,14 +209,14 @@ mod tests {
     use super::super::{Event, severity::Severity};
     use super::*;
 
-    fn line(fate: ReloadOutcome) -> (String, bool) {
-        let report = Report::Configuration { path: "linkbal.toml".into(), fate };
+    fn line(outcome: ReloadOutcome) -> (String, bool) {
+        let report = Report::Configuration { path: "linkbal.toml".into(), outcome };
         let event = Event::new(1, SystemTime::UNIX_EPOCH, &report);
         (event.headline(), event.severity == Severity::Warning)
     }
 
     #[test]
-    fn the_fate_of_a_configuration_is_told() {
+    fn the_outcome_of_a_configuration_is_told() {
         let in_force =
             |trial| ReloadOutcome::InForce { uplinks: 2, after: Duration::from_millis(40), trial };
         let (text, bad) = line(in_force(None));

@@ -60,7 +60,7 @@ pub struct Clients {
 pub struct Others {
     /// Number of clients; one that fell out several times is counted as often.
     pub clients: u64,
-    /// Their totals.
+    /// Totals of the clients.
     pub totals: Totals,
 }
 

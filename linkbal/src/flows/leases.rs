@@ -5,7 +5,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 /// Names by address.
-pub type Names = HashMap<IpAddr, String>;
+pub type HostNames = HashMap<IpAddr, String>;
 
 /// Format of a lease file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub const FILES: [(&str, Format); 7] = [
 const MAX_NAME: usize = 253;
 
 /// Adds the names in a lease file to those that are known. Lines that are not understood are left out.
-pub fn read(format: Format, text: &str, names: &mut Names) {
+pub fn read(format: Format, text: &str, names: &mut HostNames) {
     match format {
         Format::Dnsmasq => text.lines().for_each(|line| dnsmasq(line, names)),
         Format::Dhcpd => dhcpd(text, names),
@@ -50,7 +50,7 @@ pub fn clean(name: &str) -> Option<String> {
 }
 
 /// Adds the lease of a line: `EXPIRY MAC ADDRESS NAME CLIENT-ID`, with `*` for no name.
-fn dnsmasq(line: &str, names: &mut Names) {
+fn dnsmasq(line: &str, names: &mut HostNames) {
     let fields: Vec<&str> = line.split_whitespace().take(4).collect();
     if let [_, _, address, name] = fields[..]
         && let Ok(address) = address.parse()
@@ -62,7 +62,7 @@ fn dnsmasq(line: &str, names: &mut Names) {
 
 /// Adds the leases of `lease ADDRESS { .. client-hostname "NAME"; .. }`: the last one of an address
 /// counts, and only if it is in use.
-fn dhcpd(text: &str, names: &mut Names) {
+fn dhcpd(text: &str, names: &mut HostNames) {
     let mut lease: Option<(IpAddr, Option<String>, bool)> = None;
     for line in text.lines().map(str::trim) {
         if let Some(rest) = line.strip_prefix("lease ") {
@@ -87,7 +87,7 @@ fn dhcpd(text: &str, names: &mut Names) {
 
 /// Adds the leases of a CSV file, whose first line names the columns: the last one of an address
 /// counts, and only if it is in use (state 0).
-fn kea(text: &str, names: &mut Names) {
+fn kea(text: &str, names: &mut HostNames) {
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
     let column = |name: &str| header.iter().position(|column| *column == name);
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn names(format: Format, text: &str) -> Vec<(String, String)> {
-        let mut names = Names::new();
+        let mut names = HostNames::new();
         read(format, text, &mut names);
         let mut names: Vec<_> =
             names.into_iter().map(|(address, name)| (address.to_string(), name)).collect();

@@ -61,7 +61,7 @@ pub struct Surroundings<'a> {
 
 /// Returns the message that tells some news.
 pub fn message(digest: &Digest, around: &Surroundings<'_>) -> Message {
-    let outages = told(digest.uplinks().collect());
+    let outages = headlines(digest.uplinks().collect());
     let lines: Vec<&Line> = digest.lines().collect();
     let mut text = String::new();
     for outage in &outages {
@@ -103,7 +103,7 @@ pub fn trial(receiver: &str, around: &Surroundings<'_>) -> Message {
     }
 }
 
-fn title(outages: &[Told<'_>], lines: &[&Line]) -> String {
+fn title(outages: &[Headline<'_>], lines: &[&Line]) -> String {
     let title = match (outages, lines) {
         ([only], []) => only.brief(true),
         ([], [only]) => only.text.clone(),
@@ -125,25 +125,25 @@ fn title(outages: &[Told<'_>], lines: &[&Line]) -> String {
 }
 
 /// The outages of an uplink, of one family or of both.
-struct Told<'a> {
+struct Headline<'a> {
     entry: &'a Entry,
     /// Set if they are those of both families.
     both: bool,
 }
 
 /// Returns the outages, those of both families of an uplink together where they are the same.
-fn told(entries: Vec<&Entry>) -> Vec<Told<'_>> {
-    let mut told: Vec<Told<'_>> = Vec::new();
+fn headlines(entries: Vec<&Entry>) -> Vec<Headline<'_>> {
+    let mut headlines: Vec<Headline<'_>> = Vec::new();
     for entry in entries {
-        match told.last_mut().filter(|last| is_same(last.entry, entry)) {
+        match headlines.last_mut().filter(|last| is_same(last.entry, entry)) {
             Some(last) => last.both = true,
-            None => told.push(Told { entry, both: false }),
+            None => headlines.push(Headline { entry, both: false }),
         }
     }
-    told
+    headlines
 }
 
-/// Returns whether the outages of two families are told as one.
+/// Returns whether the outages of two families have one headline.
 fn is_same(one: &Entry, other: &Entry) -> bool {
     let near = |a: Duration, b: Duration| a.abs_diff(b) <= TOGETHER;
     let ends = match (one.last.ended, other.last.ended) {
@@ -159,7 +159,7 @@ fn is_same(one: &Entry, other: &Entry) -> bool {
         && one.last.unwatched == other.last.unwatched
 }
 
-impl Told<'_> {
+impl Headline<'_> {
     fn name(&self) -> String {
         let last = &self.entry.last;
         if self.both || last.only {

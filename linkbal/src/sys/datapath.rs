@@ -74,7 +74,7 @@ use crate::engine::{
 pub use self::addresses::in_words;
 pub(super) use self::addresses::{key_prefix, prefix_key};
 pub(super) use self::takeover::remove_pin;
-pub use self::takeover::{Earlier, fwmark_mask};
+pub use self::takeover::{PinnedDatapath, fwmark_mask};
 
 /// The eBPF object, built by the build script.
 static OBJECT: &[u8] =
@@ -120,7 +120,7 @@ impl Datapath {
         flow_table_size: u32,
         method: Method,
     ) -> Result<Datapath> {
-        let earlier = Earlier::find(&instance.bpf_dir)?;
+        let earlier = PinnedDatapath::find(&instance.bpf_dir)?;
         let sizes =
             Sizes { flows: flow_table_size, shortcuts: true, drivers: false, recent: false };
         Datapath::open_after(&earlier, instance, sizes, method, None)
@@ -133,7 +133,7 @@ impl Datapath {
     ///
     /// As [`Self::open`].
     pub fn open_after(
-        earlier: &Earlier,
+        earlier: &PinnedDatapath,
         instance: &Instance,
         sizes: Sizes,
         method: Method,

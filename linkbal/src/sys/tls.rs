@@ -1,4 +1,4 @@
-//! Whom this machine trusts as a client by TLS.
+//! The authorities that this machine trusts as a client of TLS.
 
 use std::{env, path::PathBuf, sync::Arc};
 

@@ -1,9 +1,9 @@
-//! The beginnings of doc comments: a verb for functions, a noun for what is no function.
+//! The beginnings of doc comments, those of modules included: a verb for functions, a noun for the rest.
 
 use super::Violation;
 
 /// First words that say neither what a function does nor what a thing is.
-const VAGUE: [&str; 26] = [
+const VAGUE: [&str; 28] = [
     "As",
     "Everybody",
     "How",
@@ -15,8 +15,10 @@ const VAGUE: [&str; 26] = [
     "So",
     "Somebody",
     "That",
+    "Their",
     "There",
     "These",
+    "They",
     "This",
     "Those",
     "What",
@@ -47,7 +49,8 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Violation> {
     let begins = |&at: &usize| is_doc(lines[at]) && (at == 0 || !is_doc(lines[at - 1]));
     let violations = (0..lines.len()).filter(begins).filter_map(|at| {
         let word = first_word(lines[at]);
-        let what = fault(word, is_function(&lines[at..]))?;
+        let function = !lines[at].starts_with("//!") && is_function(&lines[at..]);
+        let what = fault(word, function)?;
         Some(Violation { file: file.into(), line: at + 1, what })
     });
     violations.collect()
@@ -65,11 +68,11 @@ fn fault(word: &str, function: bool) -> Option<String> {
 }
 
 fn is_doc(line: &str) -> bool {
-    line == "///" || line.starts_with("/// ")
+    line == "///" || line.starts_with("/// ") || line == "//!" || line.starts_with("//! ")
 }
 
 fn first_word(line: &str) -> &str {
-    let word = line.trim_start_matches('/').split_whitespace().next().unwrap_or_default();
+    let word = line.trim_start_matches(['/', '!']).split_whitespace().next().unwrap_or_default();
     word.trim_end_matches(['.', ',', ':', ';', '?'])
 }
 
@@ -113,6 +116,7 @@ mod tests {
         assert_eq!(lines("\n/// The name.\nstruct A {\n    /// Its owner.\n    b: u8,\n}\n"), [4]);
         assert_eq!(lines("/// What it is.\n///\n/// Whether.\nconst A: fn() = b;\n"), [1]);
         assert!(lines("/// The name.\nconst A: fn() = b;\n").is_empty());
+        assert_eq!(lines("//! What it is.\n//! Whether.\n\nfn a() {}\n"), [1]);
         assert!(check("README.md", "/// What").is_empty());
     }
 }

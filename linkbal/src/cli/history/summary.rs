@@ -1,4 +1,4 @@
-//! How the uplinks were of late, in tables of 80 columns.
+//! The states of the uplinks of late, in tables of 80 columns.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 

@@ -31,7 +31,7 @@ use crate::{
         leased::leased_names,
     },
     events::{Event, position::Position},
-    flows::{clients::ClientRecord, leases::Names, query::FlowQuery, sort},
+    flows::{clients::ClientRecord, leases::HostNames, query::FlowQuery, sort},
     history::record::Record,
     sys::host::thread,
 };
@@ -152,7 +152,7 @@ async fn largest(socket: &Path, names: &mut Leases) -> Result<Vec<ClientRecord<'
 /// The names of DHCP leases, which are read now and then.
 #[derive(Default)]
 struct Leases {
-    names: Names,
+    names: HostNames,
     read: Option<Instant>,
 }
 

@@ -57,9 +57,9 @@ pub(super) fn admin(status: &Status, uplink: &Uplink, admin: AdminState) -> Prom
 pub(super) fn drill(status: &Status, uplink: &Uplink) -> Prompt {
     let name = &uplink.name;
     let time = humantime::format_duration(DRILL_TIME);
-    let fate = fate(uplink, &alone(status, name));
+    let effect = effect(uplink, &alone(status, name));
     let text = format!(
-        "Nothing passes {name} for {time}: it is like a real outage for its users. {fate} The drill ends \
+        "Nothing passes {name} for {time}: it is like a real outage for its users. {effect} The drill ends \
          sooner by t, or when you leave."
     );
     let request = DrillRequest { uplink: name.clone(), time: DRILL_TIME, force: false };
@@ -86,11 +86,11 @@ fn drained(uplink: &Uplink, alone: &[&str]) -> String {
 
 fn disabled(uplink: &Uplink, alone: &[&str]) -> String {
     let name = &uplink.name;
-    format!("{name} is out of use until it is enabled. {}", fate(uplink, alone))
+    format!("{name} is out of use until it is enabled. {}", effect(uplink, alone))
 }
 
 /// Says what becomes of the flows of an uplink that ends.
-fn fate(uplink: &Uplink, alone: &[&str]) -> String {
+fn effect(uplink: &Uplink, alone: &[&str]) -> String {
     let flows = match uplink.live_flows {
         Some(0) => "It has no live flow.".to_owned(),
         Some(1) => format!("Its 1 live flow ends or moves to another uplink, {END}"),

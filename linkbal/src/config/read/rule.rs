@@ -37,7 +37,7 @@ const MAX_INTERFACES: usize = maps::RULES_INTERFACE::ENTRIES - 1;
 const HELP: &str = "write each rule as [[rule]], with two brackets on each side";
 
 /// Names that rules can refer to.
-struct Names<'a> {
+struct RuleScope<'a> {
     /// Interfaces of the LAN; empty if they are refused.
     lan: Vec<&'a str>,
     /// The uplinks; empty if they are refused.
@@ -59,7 +59,7 @@ pub(in crate::config) fn read(
         let help = "join rules with the same `use`: every key of `match` can be a list";
         root.report(&keys::root::RULE, extra.span(), Fault::new(message, help));
     }
-    let names = Names {
+    let names = RuleScope {
         lan: lan.iter().map(|name| name.get_ref().as_str()).collect(),
         uplinks: uplinks.iter().map(|read| read.uplink.name.as_str()).collect(),
     };
@@ -121,7 +121,7 @@ fn weighted_groups(rules: &[Rule]) -> usize {
         .len()
 }
 
-fn read_rule(section: &Section, names: &Names, files: &Files) -> Rule {
+fn read_rule(section: &Section, names: &RuleScope, files: &Files) -> Rule {
     Rule {
         matches: matches::read(section, names, files),
         members: members::read(section, names),
@@ -160,7 +160,7 @@ fn read_sticky(rule: &Section) -> Option<RuleSticky> {
 }
 
 /// Warns of rules that never decide, since an earlier one always does.
-fn warn_of_shadowed<T>(root: &Section, list: &List<T>, rules: &[Rule], names: &Names) {
+fn warn_of_shadowed<T>(root: &Section, list: &List<T>, rules: &[Rule], names: &RuleScope) {
     let matches: Vec<_> = rules.iter().map(|rule| &rule.matches).collect();
     for (later, earlier) in shadow::find(&matches, &names.lan) {
         let (later_number, earlier_number) = (later.saturating_add(1), earlier.saturating_add(1));

@@ -44,7 +44,7 @@ impl Daemon {
         undo: Option<Verdict>,
         outcome: Result<()>,
     ) {
-        let (fate, reason) = match undo {
+        let (reload, reason) = match undo {
             Some(_) => (ReloadOutcome::Undone, trial::UNDONE),
             None => (ReloadOutcome::Lost, trial::LOST),
         };
@@ -54,7 +54,7 @@ impl Daemon {
                     self.set_refused(reason.into());
                 }
                 trial.lost(&self.instance);
-                self.report_configuration(fate);
+                self.report_configuration(reload);
                 Ok(())
             }
             Err(error) => {

@@ -82,7 +82,7 @@ mod tests {
         *,
     };
 
-    /// The fate of a probe.
+    /// The outcome of a probe.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Fate {
         Answered,

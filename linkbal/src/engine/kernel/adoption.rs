@@ -1,4 +1,4 @@
-//! When connections without a mark are looked at, and what their owners are known by.
+//! The times at which connections without a mark are looked at, and the signs of their owners.
 
 use std::time::Duration;
 

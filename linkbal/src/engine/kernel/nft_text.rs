@@ -37,7 +37,7 @@ pub struct Nft {
     pub mask: MarkMask,
     /// Interfaces of the LAN.
     pub lan: Vec<String>,
-    /// Their indexes.
+    /// Indexes of the same interfaces.
     pub lan_indexes: Vec<u32>,
     /// Set if there are interfaces that are neither of the LAN nor uplinks.
     pub others: bool,

@@ -17,7 +17,7 @@ use super::super::netlink::Netlink;
 use crate::engine::kernel::bond::{Membership, Options, Port};
 
 /// Names of interfaces by index.
-pub(in crate::sys) type Names = BTreeMap<u32, String>;
+pub(in crate::sys) type LinkNames = BTreeMap<u32, String>;
 
 impl Netlink {
     /// Lists the Ethernet interfaces by name.
@@ -66,7 +66,7 @@ pub(in crate::sys) fn name(message: &LinkMessage) -> Option<String> {
     })
 }
 
-pub(in crate::sys) fn port(message: &LinkMessage, names: &Names) -> Option<Port> {
+pub(in crate::sys) fn port(message: &LinkMessage, names: &LinkNames) -> Option<Port> {
     let flags = message.header.flags;
     let mut port = Port {
         ifindex: message.header.index,
@@ -87,7 +87,7 @@ pub(in crate::sys) fn port(message: &LinkMessage, names: &Names) -> Option<Port>
     (message.header.link_layer_type == LinkLayerType::Ether).then_some(port)
 }
 
-fn read_info(port: &mut Port, info: &[LinkInfo], names: &Names) {
+fn read_info(port: &mut Port, info: &[LinkInfo], names: &LinkNames) {
     for info in info {
         match info {
             LinkInfo::Data(InfoData::Bond(options)) => {
@@ -110,7 +110,7 @@ fn read_info(port: &mut Port, info: &[LinkInfo], names: &Names) {
     }
 }
 
-fn read_option(options: &mut Options, option: &InfoBond, names: &Names) {
+fn read_option(options: &mut Options, option: &InfoBond, names: &LinkNames) {
     match option {
         InfoBond::Mode(mode) => options.mode = (*mode).into(),
         InfoBond::MiiMon(interval) => options.miimon = *interval,

@@ -33,7 +33,7 @@ use super::{
 
 /// The state of an earlier datapath, as its pins tell it.
 #[derive(Debug, Default)]
-pub struct Earlier {
+pub struct PinnedDatapath {
     pub(super) layout: Option<&'static Layout>,
     /// Secret of its bucket hash.
     pub seed: Option<Seed>,
@@ -61,24 +61,24 @@ pub fn fwmark_mask(dir: &Path) -> Option<u32> {
 /// Position of the seed in the settings of all known layouts.
 const SEED: std::ops::Range<usize> = 8..24;
 
-impl Earlier {
+impl PinnedDatapath {
     /// Reads the pins in `dir`. A datapath of an unknown layout yields nothing.
     ///
     /// # Errors
     ///
     /// If there is one that cannot be read.
-    pub fn find(dir: &Path) -> Result<Earlier> {
+    pub fn find(dir: &Path) -> Result<PinnedDatapath> {
         let path = dir.join(maps::SETTINGS::NAME);
         if !path.exists() {
-            return Ok(Earlier::default());
+            return Ok(PinnedDatapath::default());
         }
         let settings = first_value(&path)?;
-        let Some(layout) = layout_of(&settings) else { return Ok(Earlier::default()) };
+        let Some(layout) = layout_of(&settings) else { return Ok(PinnedDatapath::default()) };
         let present = from_bytes(&settings).filter(|_| layout.number >= SETTINGS_SINCE);
         let present: Settings = present.unwrap_or_default();
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
         let seed = settings.get(SEED).and_then(|seed| Some([word(&seed[..8])?, word(&seed[8..])?]));
-        Ok(Earlier {
+        Ok(PinnedDatapath {
             layout: Some(layout),
             seed,
             on_down: present.on_down,

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Names, domain, field, prefix};
+use super::{RuleScope, domain, field, prefix};
 use crate::config::{
     Files, Match,
     diagnostics::problem::{Fault, Span},
@@ -20,7 +20,7 @@ const HELP: &str = "write it in braces, like match = { protocol = \"tcp\", dport
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
 /// Reads the conditions of `rule`; without any, it matches everything.
-pub(super) fn read(rule: &Section, names: &Names, files: &Files) -> Match {
+pub(super) fn read(rule: &Section, names: &RuleScope, files: &Files) -> Match {
     let Some(section) = rule.section(&keys::rule::MATCH, HELP) else { return Match::default() };
     let section = section.knowing(&keys::matches::KEYS);
     let source = prefix::read(&section, &keys::matches::SOURCE, files);

@@ -5,7 +5,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::Names;
+use super::RuleScope;
 use crate::config::{
     Member,
     diagnostics::problem::Fault,
@@ -29,7 +29,7 @@ enum Form<'a> {
 }
 
 /// Reads the uplinks that `rule` names; none if it names none.
-pub(super) fn read(rule: &Section, names: &Names) -> Vec<Member> {
+pub(super) fn read(rule: &Section, names: &RuleScope) -> Vec<Member> {
     let Some(form) = rule.get(&keys::rule::USE, form) else { return Vec::new() };
     let span = form.span();
     match form.into_inner() {
@@ -62,7 +62,7 @@ fn member(uplink: &str, weight: u32, tier: u32) -> Member {
 }
 
 /// Reads a list: each uplink is a tier of its own.
-fn read_ordered(rule: &Section, names: &Names) -> Vec<Member> {
+fn read_ordered(rule: &Section, names: &RuleScope) -> Vec<Member> {
     let Some(list) = rule.list(&keys::rule::USE, HELP, value::text) else { return Vec::new() };
     list.items.iter().for_each(|name| check_name(rule, name, names));
     rule.report_repeated(&keys::rule::USE, &list.items);
@@ -70,7 +70,7 @@ fn read_ordered(rule: &Section, names: &Names) -> Vec<Member> {
 }
 
 /// Reads a table of weights.
-fn read_weighted(group: &Section, rule: &Section, names: &Names) -> Vec<Member> {
+fn read_weighted(group: &Section, rule: &Section, names: &RuleScope) -> Vec<Member> {
     let read_entry = |name: &str, value| {
         let weight = group.read(name, value, value::integer(1..=10_000))?;
         Some(member(name, weight.into_inner(), 1))
@@ -83,7 +83,7 @@ fn read_weighted(group: &Section, rule: &Section, names: &Names) -> Vec<Member> 
     members
 }
 
-fn check_name(rule: &Section, name: &Spanned<&str>, names: &Names) {
+fn check_name(rule: &Section, name: &Spanned<&str>, names: &RuleScope) {
     let text = *name.get_ref();
     if names.uplinks.is_empty() || names.uplinks.contains(&text) {
         return;

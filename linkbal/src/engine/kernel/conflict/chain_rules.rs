@@ -3,7 +3,7 @@
 use linkbal_common::uplink::Family;
 use serde_json::Value;
 
-use super::chains::{BaseChain, Chains, End, Hook, Names, Rule};
+use super::chains::{BaseChain, Chains, End, Hook, InterfaceSet, Rule};
 use crate::engine::per_family::PerFamily;
 
 /// Statements that neither match nor decide anything.
@@ -114,7 +114,8 @@ fn of_words(table: &str, words: &[&str]) -> Option<Rule> {
     let mut others = false;
     while let Some(word) = words.next() {
         let mut value = || words.next().copied().unwrap_or_default();
-        let names = |value: &str| Some(Names { names: vec![value.replace('+', "*")], others });
+        let names =
+            |value: &str| Some(InterfaceSet { names: vec![value.replace('+', "*")], others });
         match *word {
             "!" => {
                 others = true;
@@ -189,10 +190,10 @@ impl Rule {
         };
         match left["meta"]["key"].as_str() {
             Some("iif" | "iifname") if list.is_some() && self.iif.is_none() => {
-                self.iif = list.map(|names| Names { names, others });
+                self.iif = list.map(|names| InterfaceSet { names, others });
             }
             Some("oif" | "oifname") if list.is_some() && self.oif.is_none() => {
-                self.oif = list.map(|names| Names { names, others });
+                self.oif = list.map(|names| InterfaceSet { names, others });
             }
             Some("nfproto") if list.is_some() => {
                 self.add_families(&list.unwrap_or_default(), others);

@@ -2,7 +2,7 @@
 //! their rules tell.
 //!
 //! Only verdicts, interfaces, families and states of connections are read; any further condition of
-//! a rule makes what it does uncertain ([`Fate::Unknown`]).
+//! a rule makes what it does uncertain ([`ChainVerdict::Unknown`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,7 +53,7 @@ pub struct BaseChain {
 
 /// A list of interfaces that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Names {
+pub struct InterfaceSet {
     /// Names; one that ends with `*` is the beginning of many.
     pub names: Vec<String>,
     /// Set if it matches all others instead.
@@ -64,9 +64,9 @@ pub struct Names {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Rule {
     /// Interfaces that packets come in by.
-    pub iif: Option<Names>,
+    pub iif: Option<InterfaceSet>,
     /// Interfaces that packets leave by.
-    pub oif: Option<Names>,
+    pub oif: Option<InterfaceSet>,
     /// Families that it matches.
     pub families: PerFamily<bool>,
     /// Set if it matches packets that begin a connection.
@@ -114,7 +114,7 @@ pub struct Kind<'a> {
 
 /// Treatment of a kind of packet in a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fate {
+pub enum ChainVerdict {
     /// All are dropped.
     Drop,
     /// Unknown: what is not read here decides.
@@ -126,7 +126,7 @@ pub enum Fate {
 /// Treatment of a packet by a chain.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
-    Decided(Fate),
+    Decided(ChainVerdict),
     /// No rule decides for certain; set if one might have accepted it.
     Falls(bool),
 }
@@ -146,7 +146,7 @@ impl Default for Rule {
     }
 }
 
-impl Names {
+impl InterfaceSet {
     fn contain(&self, name: &str) -> bool {
         let is_it = |known: &String| match known.strip_suffix('*') {
             Some(beginning) => name.starts_with(beginning),
@@ -159,7 +159,7 @@ impl Names {
 impl Rule {
     /// Returns whether it matches such packets; `None` if only some of them.
     fn matches(&self, kind: Kind<'_>) -> Option<bool> {
-        let by = |names: &Option<Names>, name: Option<&str>| {
+        let by = |names: &Option<InterfaceSet>, name: Option<&str>| {
             names.as_ref().is_none_or(|names| name.is_some_and(|name| names.contain(name)))
         };
         let state = if kind.established { self.established } else { self.new };
@@ -231,41 +231,46 @@ impl Chains {
     }
 
     /// Returns what a base chain does to a kind of packet.
-    pub fn fate(&self, base: &BaseChain, kind: Kind<'_>) -> Fate {
+    pub fn verdict(&self, base: &BaseChain, kind: Kind<'_>) -> ChainVerdict {
         if !base.families[kind.family] {
-            return Fate::Accept;
+            return ChainVerdict::Accept;
         }
         let mut left = MOST_RULES;
         match self.ask(&base.chain, kind, DEPTH, &mut left) {
-            Outcome::Decided(fate) => fate,
-            Outcome::Falls(_) if !base.drops => Fate::Accept,
-            Outcome::Falls(true) => Fate::Unknown,
-            Outcome::Falls(false) => Fate::Drop,
+            Outcome::Decided(verdict) => verdict,
+            Outcome::Falls(_) if !base.drops => ChainVerdict::Accept,
+            Outcome::Falls(true) => ChainVerdict::Unknown,
+            Outcome::Falls(false) => ChainVerdict::Drop,
         }
     }
 
     fn ask(&self, chain: &str, kind: Kind<'_>, depth: usize, left: &mut usize) -> Outcome {
-        let Some(depth) = depth.checked_sub(1) else { return Outcome::Decided(Fate::Unknown) };
+        let Some(depth) = depth.checked_sub(1) else {
+            return Outcome::Decided(ChainVerdict::Unknown);
+        };
         let mut maybe = false;
         for rule in self.rules.get(chain).into_iter().flatten() {
-            let Some(rest) = left.checked_sub(1) else { return Outcome::Decided(Fate::Unknown) };
+            let Some(rest) = left.checked_sub(1) else {
+                return Outcome::Decided(ChainVerdict::Unknown);
+            };
             *left = rest;
             let matched = rule.matches(kind);
             if matched == Some(false) {
                 continue;
             }
             let (outcome, leaves) = match &rule.end {
-                End::Accept => (Outcome::Decided(Fate::Accept), true),
-                End::Drop => (Outcome::Decided(Fate::Drop), true),
+                End::Accept => (Outcome::Decided(ChainVerdict::Accept), true),
+                End::Drop => (Outcome::Decided(ChainVerdict::Drop), true),
                 End::Jump(to) => (self.ask(to, kind, depth, left), false),
                 End::Goto(to) => (self.ask(to, kind, depth, left), true),
                 End::Return => (Outcome::Falls(false), true),
                 End::Unknown => (Outcome::Falls(true), false),
             };
-            let accepts = !matches!(outcome, Outcome::Decided(Fate::Drop) | Outcome::Falls(false));
+            let accepts =
+                !matches!(outcome, Outcome::Decided(ChainVerdict::Drop) | Outcome::Falls(false));
             match outcome {
-                Outcome::Decided(Fate::Drop) if matched.is_some() && maybe => {
-                    return Outcome::Decided(Fate::Unknown);
+                Outcome::Decided(ChainVerdict::Drop) if matched.is_some() && maybe => {
+                    return Outcome::Decided(ChainVerdict::Unknown);
                 }
                 Outcome::Decided(_) if matched.is_some() => return outcome,
                 _ => maybe |= accepts,

@@ -7,7 +7,7 @@ use linkbal_common::uplink::Family;
 
 use super::{
     Conflict,
-    chains::{BaseChain, Fate, Hook, Kind},
+    chains::{BaseChain, ChainVerdict, Hook, Kind},
     products::owner,
     survey::Survey,
 };
@@ -42,7 +42,7 @@ pub fn own_traffic(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec
     let own = survey.closing.bases.iter().filter(|base| base.hook != Hook::Forward);
     let closed = own.filter(|base| {
         let all = ways(config, snapshot, base);
-        !all.is_empty() && all.iter().all(|way| fate(survey, base, *way) == Fate::Drop)
+        !all.is_empty() && all.iter().all(|way| verdict(survey, base, *way) == ChainVerdict::Drop)
     });
     closed.map(|base| base.chain.clone()).collect()
 }
@@ -72,11 +72,11 @@ fn ways<'a>(config: &'a Config, snapshot: &'a Snapshot, base: &BaseChain) -> Vec
 
 /// Returns what becomes of connections by a way: the worse of what their first packets and their
 /// answers meet.
-fn fate(survey: &Survey, base: &BaseChain, way: Way<'_>) -> Fate {
+fn verdict(survey: &Survey, base: &BaseChain, way: Way<'_>) -> ChainVerdict {
     let Way { family, lan, uplink } = way;
     let out = Kind { family, iif: lan, oif: Some(uplink), established: false };
     let back = Kind { family, iif: Some(uplink), oif: lan, established: true };
-    let ask = |kind| survey.closing.fate(base, kind);
+    let ask = |kind| survey.closing.verdict(base, kind);
     match base.hook {
         Hook::Forward => ask(out).min(ask(back)),
         Hook::Output => ask(out),
@@ -91,10 +91,10 @@ fn judge(
     base: &BaseChain,
 ) -> Option<Conflict> {
     let ways = ways(config, snapshot, base);
-    let with = |fate_of: Fate| -> Vec<Way<'_>> {
-        ways.iter().copied().filter(|way| fate(survey, base, *way) == fate_of).collect()
+    let with = |wanted: ChainVerdict| -> Vec<Way<'_>> {
+        ways.iter().copied().filter(|way| verdict(survey, base, *way) == wanted).collect()
     };
-    let (dropped, unknown) = (with(Fate::Drop), with(Fate::Unknown));
+    let (dropped, unknown) = (with(ChainVerdict::Drop), with(ChainVerdict::Unknown));
     let whole = Family::ALL.into_iter().find(|family| {
         let of_family = |ways: &[Way<'_>]| ways.iter().filter(|way| way.family == *family).count();
         of_family(&ways) > 0 && of_family(&dropped) == of_family(&ways)

@@ -64,7 +64,7 @@ pub(super) enum Taken {
 
 /// The action of a rule on the packets that it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate<'a> {
+pub(super) enum RuleEffect<'a> {
     /// The table routes them somewhere.
     Table,
     /// The table delivers them on this machine: a transparent proxy.
@@ -102,22 +102,23 @@ pub(super) fn takes<'a>(
     snapshot: &Snapshot,
     marks: &Marks<'_>,
     rule: &'a IpRule,
-) -> Option<(Taken, Fate<'a>)> {
+) -> Option<(Taken, RuleEffect<'a>)> {
     if rule.device.is_some() {
         // A forwarded packet has no output device yet.
         return None;
     }
     let asked = selectors(rule);
     let taken = selected(config, snapshot, marks, rule, &asked)?;
-    let fate = match (asked.goto, asked.refusal) {
-        (Some(to), _) => (to > config.kernel.rule_priority).then_some(Fate::Skips(to)),
-        (None, Some(refusal)) => Some(Fate::Refused(refusal)),
+    let effect = match (asked.goto, asked.refusal) {
+        (Some(to), _) => (to > config.kernel.rule_priority).then_some(RuleEffect::Skips(to)),
+        (None, Some(refusal)) => Some(RuleEffect::Refused(refusal)),
         (None, None) => leads(snapshot, rule, asked.to, taken == Taken::OfUplink),
     }?;
-    if taken == Taken::OfUplink && fate == Fate::Table && leads_home(config, snapshot, rule) {
+    if taken == Taken::OfUplink && effect == RuleEffect::Table && leads_home(config, snapshot, rule)
+    {
         return None;
     }
-    Some((taken, fate))
+    Some((taken, effect))
 }
 
 fn selected(
@@ -189,7 +190,12 @@ fn routes<'a>(snapshot: &'a Snapshot, rule: &'a IpRule) -> impl Iterator<Item = 
     })
 }
 
-fn leads<'a>(snapshot: &Snapshot, rule: &IpRule, to: Option<IpNet>, own: bool) -> Option<Fate<'a>> {
+fn leads<'a>(
+    snapshot: &Snapshot,
+    rule: &IpRule,
+    to: Option<IpNet>,
+    own: bool,
+) -> Option<RuleEffect<'a>> {
     if rule.table == 0 || rule.table == TABLE_LOCAL || own && rule.table == TABLE_MAIN {
         return None;
     }
@@ -203,9 +209,9 @@ fn leads<'a>(snapshot: &Snapshot, rule: &IpRule, to: Option<IpNet>, own: bool) -
         routes.map(|route| route.destination).collect()
     };
     if reaches(of(true)) {
-        return Some(Fate::Here);
+        return Some(RuleEffect::Here);
     }
-    reaches(of(false)).then_some(Fate::Table)
+    reaches(of(false)).then_some(RuleEffect::Table)
 }
 
 /// Returns whether routes to these networks take a good part of the internet: a default route, or

@@ -6,7 +6,7 @@ use super::{
     Conflict,
     possible_marks::Marks,
     products::is_known,
-    reach::{Fate, Taken, delete, takes},
+    reach::{RuleEffect, Taken, delete, takes},
     survey::Survey,
 };
 use crate::{
@@ -78,9 +78,9 @@ fn clash(
         );
     }
     if rule.priority < first
-        && let Some((taken, fate)) = takes(config, snapshot, marks, rule)
+        && let Some((taken, effect)) = takes(config, snapshot, marks, rule)
     {
-        return Some(taking(config, rule, taken, fate));
+        return Some(taking(config, rule, taken, effect));
     }
     if (first..first.saturating_add(PRIORITIES)).contains(&rule.priority) {
         return conflict(
@@ -104,22 +104,22 @@ fn clash(
 }
 
 /// Reports a rule that takes packets of the LAN before linkbal's rules do.
-fn taking(config: &Config, rule: &IpRule, taken: Taken, fate: Fate<'_>) -> Conflict {
+fn taking(config: &Config, rule: &IpRule, taken: Taken, effect: RuleEffect<'_>) -> Conflict {
     let first = config.kernel.rule_priority;
     let last = first.saturating_add(PRIORITIES - 1);
     let what = format!("ip rule {rule}");
     let who = installer(rule.protocol);
-    if fate == Fate::Here {
+    if effect == RuleEffect::Here {
         let meaning = "compatible: what it takes is delivered on this machine, to a transparent \
                        proxy, and needs no uplink";
         let (meaning, advice) = (meaning.into(), String::new());
         return Conflict { what, who, meaning, advice, compatible: true };
     }
     let before = format!("it comes before linkbal's rules ({first} to {last})");
-    let target = match fate {
-        Fate::Table | Fate::Here => format!("by table {}", table_name(rule.table)),
-        Fate::Refused(_) => "nowhere".into(),
-        Fate::Skips(to) => format!("to rule {to}"),
+    let target = match effect {
+        RuleEffect::Table | RuleEffect::Here => format!("by table {}", table_name(rule.table)),
+        RuleEffect::Refused(_) => "nowhere".into(),
+        RuleEffect::Skips(to) => format!("to rule {to}"),
     };
     let meaning = match taken {
         Taken::All => format!(

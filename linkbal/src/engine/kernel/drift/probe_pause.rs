@@ -16,9 +16,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// A change for probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum PauseChange {
-    /// They are paused, until a time at most.
+    /// Probes are paused, until a time at most.
     Begins(Duration),
-    /// They go on.
+    /// Probes go on.
     Ends,
 }
 

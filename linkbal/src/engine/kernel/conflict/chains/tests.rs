@@ -37,19 +37,19 @@ const BACK: Kind<'_> =
     Kind { family: Family::Ipv4, iif: Some("wan-a"), oif: Some("lan0"), established: true };
 
 /// Returns what becomes of new packets of the LAN, and of their answers, in the chain `f`.
-fn fates(objects: &[Value]) -> [Fate; 2] {
+fn verdicts(objects: &[Value]) -> [ChainVerdict; 2] {
     let survey = Survey::of(&json!({"nftables": objects}));
-    let Some(base) = survey.closing.bases.first() else { return [Fate::Accept; 2] };
-    [KIND, BACK].map(|kind| survey.closing.fate(base, kind))
+    let Some(base) = survey.closing.bases.first() else { return [ChainVerdict::Accept; 2] };
+    [KIND, BACK].map(|kind| survey.closing.verdict(base, kind))
 }
 
 #[test]
 fn a_policy_drops_what_no_rule_accepts() {
-    use Fate::{Accept, Drop, Unknown};
+    use ChainVerdict::{Accept, Drop, Unknown};
     let accept = json!({"accept": null});
-    let with = |expr: Value| fates(&[chain("f", "drop"), rule("f", &expr)]);
-    assert_eq!(fates(&[chain("f", "drop")]), [Drop; 2]);
-    assert_eq!(fates(&[chain("f", "accept")]), [Accept; 2]);
+    let with = |expr: Value| verdicts(&[chain("f", "drop"), rule("f", &expr)]);
+    assert_eq!(verdicts(&[chain("f", "drop")]), [Drop; 2]);
+    assert_eq!(verdicts(&[chain("f", "accept")]), [Accept; 2]);
     assert_eq!(with(json!([accept])), [Accept; 2]);
     assert_eq!(with(json!([by("iifname", "lan0"), {"counter": {}}, accept])), [Accept, Drop]);
     assert_eq!(with(json!([by("iifname", "lan*"), accept])), [Accept, Drop]);
@@ -79,7 +79,7 @@ fn a_policy_drops_what_no_rule_accepts() {
 
 #[test]
 fn jumps_and_maps_are_followed() {
-    use Fate::{Accept, Drop, Unknown};
+    use ChainVerdict::{Accept, Drop, Unknown};
     let accept = json!({"accept": null});
     let map = json!({"vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [
         ["established", {"accept": null}], ["related", {"accept": null}],
@@ -88,7 +88,7 @@ fn jumps_and_maps_are_followed() {
     let out = [plain("out"), rule("out", &json!([by("oifname", "wan-a"), accept]))];
     let all = |policy: &str, expr: &Value| {
         let base = [chain("f", policy), rule("f", expr)];
-        fates(&[&base[..], &out[..]].concat())
+        verdicts(&[&base[..], &out[..]].concat())
     };
     assert_eq!(all("drop", &json!([map])), [Accept; 2]);
     assert_eq!(all("drop", &json!([jump("out")])), [Accept, Drop]);
@@ -101,9 +101,9 @@ fn jumps_and_maps_are_followed() {
         rule("f", &json!([jump("out")])),
         rule("f", &json!([{"reject": {"type": "icmpx"}}])),
     ];
-    assert_eq!(fates(&[&last[..], &out[..]].concat()), [Accept, Drop]);
+    assert_eq!(verdicts(&[&last[..], &out[..]].concat()), [Accept, Drop]);
     let circle = [chain("f", "drop"), rule("f", &json!([jump("f")]))];
-    assert_eq!(fates(&circle), [Unknown; 2], "the kernel has no such");
+    assert_eq!(verdicts(&circle), [Unknown; 2], "the kernel has no such");
 }
 
 #[test]
@@ -114,30 +114,32 @@ fn chains_that_drop_nothing_are_not_kept() {
 
 #[test]
 fn rules_of_iptables_legacy() {
-    let fates = |text: &str| {
+    let verdicts = |text: &str| {
         let mut survey = Survey::default();
         survey.read_iptables("iptables-legacy-save", &format!("*filter\n{text}COMMIT\n"));
         let closing = survey.closing;
         let base = closing.bases.first().cloned();
-        [KIND, BACK].map(|kind| base.as_ref().map_or(Fate::Accept, |base| closing.fate(base, kind)))
+        [KIND, BACK].map(|kind| {
+            base.as_ref().map_or(ChainVerdict::Accept, |base| closing.verdict(base, kind))
+        })
     };
     let policy = ":FORWARD DROP [0:0]\n:MINE - [0:0]\n";
     let old = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n";
-    assert_eq!(fates(":FORWARD ACCEPT [0:0]\n"), [Fate::Accept; 2]);
-    assert_eq!(fates(policy), [Fate::Drop; 2]);
-    assert_eq!(fates(&format!("{policy}{old}")), [Fate::Drop, Fate::Accept]);
+    assert_eq!(verdicts(":FORWARD ACCEPT [0:0]\n"), [ChainVerdict::Accept; 2]);
+    assert_eq!(verdicts(policy), [ChainVerdict::Drop; 2]);
+    assert_eq!(verdicts(&format!("{policy}{old}")), [ChainVerdict::Drop, ChainVerdict::Accept]);
     let mine = "-A FORWARD -j MINE\n-A MINE -i lan+ -m comment --comment \"to all\" -j ACCEPT\n";
-    assert_eq!(fates(&format!("{policy}{old}{mine}")), [Fate::Accept; 2]);
+    assert_eq!(verdicts(&format!("{policy}{old}{mine}")), [ChainVerdict::Accept; 2]);
     let pings = "-A FORWARD -p icmp -j ACCEPT\n-A FORWARD ! -i lan0 -j ACCEPT\n";
-    assert_eq!(fates(&format!("{policy}{pings}")), [Fate::Drop, Fate::Accept]);
+    assert_eq!(verdicts(&format!("{policy}{pings}")), [ChainVerdict::Drop, ChainVerdict::Accept]);
     let host = "-A FORWARD -s 10.0.0.7/32 -j ACCEPT\n";
-    assert_eq!(fates(&format!("{policy}{host}")), [Fate::Unknown; 2]);
+    assert_eq!(verdicts(&format!("{policy}{host}")), [ChainVerdict::Unknown; 2]);
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
     let names = proptest::option::of(
         (proptest::sample::select(vec!["lan0", "wan-a", "wan*"]), any::<bool>())
-            .prop_map(|(name, others)| Names { names: vec![name.into()], others }),
+            .prop_map(|(name, others)| InterfaceSet { names: vec![name.into()], others }),
     );
     let end = prop_oneof![
         Just(End::Accept),
@@ -173,14 +175,14 @@ proptest! {
             families: PerFamily::from_fn(|_| true),
             drops,
         };
-        for (end, fate) in [(End::Accept, Fate::Accept), (End::Drop, Fate::Drop)] {
+        for (end, verdict) in [(End::Accept, ChainVerdict::Accept), (End::Drop, ChainVerdict::Drop)] {
             let mut chains = Chains { bases: vec![base.clone()], ..Chains::default() };
             chains.add("f", Rule { end, ..Rule::default() });
             for (first, rule) in &rules {
                 chains.add(if *first { "f" } else { "x" }, rule.clone());
             }
             chains.prune();
-            prop_assert!(chains.bases.is_empty() || chains.fate(&base, KIND) == fate);
+            prop_assert!(chains.bases.is_empty() || chains.verdict(&base, KIND) == verdict);
         }
     }
 }
