@@ -193,6 +193,19 @@ impl Draft {
         self.covered.push(lines.into());
     }
 
+    /// Adds an entry of `nat.exempt` once, up to the most that linkbal takes.
+    pub(super) fn add_exempt(&mut self, entry: Setting) {
+        const MAX_EXEMPT: usize = 64;
+        if self.exempt.iter().any(|known| known.value == entry.value) {
+            self.cover(entry.lines);
+        } else if self.exempt.len() >= MAX_EXEMPT {
+            let why = format!("nat.exempt has at most {MAX_EXEMPT} entries");
+            self.untranslated(entry.lines, why);
+        } else {
+            self.exempt.push(entry);
+        }
+    }
+
     /// Adds an interface of the LAN once.
     pub(super) fn add_lan(&mut self, name: &str, lines: impl Into<Lines>) {
         let lines = lines.into();

@@ -7,9 +7,13 @@ use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
 mod main_table;
 mod marks;
+mod nat;
+mod own;
 mod routers;
 mod shell;
+mod statistic;
 mod tree;
+mod uci;
 
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");
@@ -140,12 +144,18 @@ fn edgeos_becomes_uplinks_and_rules() {
 fn a_script_becomes_uplinks_and_rules() {
     let (translated, config) = imported(Kind::Script, SCRIPT, None);
     assert_eq!(config.lan_interfaces, ["eth2"]);
-    assert_eq!(shares(&config), [("eth0", 1, 30), ("eth1", 1, 70)]);
+    // An ip rule takes some of what has no mark by chance: the shares are to be filled in.
+    assert_eq!(shares(&config), [("eth0", 1, 1), ("eth1", 1, 1)]);
+    let without: String =
+        SCRIPT.split_inclusive('\n').filter(|line| !line.contains("10.9.")).collect();
+    // A half of 30 and of 70 goes to the second line.
+    let (_, other) = imported(Kind::Script, &without, None);
+    assert_eq!(shares(&other), [("eth0", 1, 3), ("eth1", 1, 17)]);
     let domains: Vec<_> =
         config.rules.iter().filter(|rule| !rule.matches.domain.is_empty()).collect();
     assert_eq!(domains[0].members[0].uplink, "eth1");
     let mail = config.rules.iter().find(|rule| rule.matches.destination_port.len() == 3);
-    assert_eq!(mail.expect("the mark of mail").members[0].uplink, "eth0");
+    assert_eq!(mail.expect("the mark of mail").members.len(), 2);
     let net = config
         .rules
         .iter()

@@ -2,13 +2,14 @@
 
 mod health;
 pub(super) mod main_table;
+pub(super) mod nat;
 pub(super) mod rule;
 
 use std::collections::BTreeSet;
 
 use super::{
     model::{Draft, Member, Policy, Setting},
-    note::{Lines, NoteKind},
+    note::{IPV4_ALONE, Lines, NoteKind},
     tree::{self, Node, Tree},
     values,
 };
@@ -40,6 +41,8 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         draft.local_off = Some(setting.remark("no enable-local-traffic"));
     }
     default(&mut draft, main.uplink);
+    nat::read(&mut draft, tree.root.at(&["nat", "source"]));
+    draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
     rest(&mut draft, &tree, "load-balancing");
     Ok(draft)
 }
@@ -124,6 +127,10 @@ pub(super) fn rest(draft: &mut Draft, tree: &Tree, own: &str) {
             }
         };
         draft.unneeded(lines, why);
+    }
+    if !tree.deleted.is_empty() {
+        let lines: Lines = tree.deleted.iter().copied().collect();
+        draft.unneeded(lines, "taken away by a `delete` behind it");
     }
     if !tree.odd.is_empty() {
         let lines: Lines = tree.odd.iter().copied().collect();

@@ -41,7 +41,7 @@ pub(super) fn rule(draft: &mut Draft, facts: &Facts, route: &HostRoute) {
 
 /// Returns the default route with the router of a route, or with its device. Another router on the
 /// device of an uplink is none of its.
-fn by<'a>(facts: &'a Facts, route: &HostRoute) -> Option<&'a DefaultRoute> {
+pub(super) fn by<'a>(facts: &'a Facts, route: &HostRoute) -> Option<&'a DefaultRoute> {
     let on_device = |one: &&DefaultRoute| {
         route.device.is_none() || one.device.is_none() || one.device == route.device
     };

@@ -102,3 +102,17 @@ fn a_branch_that_stops_undoes() {
         assert_eq!(of(pattern), 2, "{pattern}");
     }
 }
+
+#[test]
+fn a_text_over_several_lines_is_no_command() {
+    let text = format!(
+        "{TWO}echo \"\nip route add default via 203.0.113.1 dev eth7\n\"\n\
+         awk '{{\n  print \"ip rule add from 10.0.6.0/24 table 2\"\n}}' x\n\
+         # don't\nip rule add from 10.0.5.0/24 table 2\n"
+    );
+    let (_, config) = imported(Kind::Script, &text, None);
+    assert_eq!((config.uplinks.len(), config.rules.len()), (2, 1));
+    // Quotes without an end are those of one line.
+    let open = format!("{TWO}echo don't\nip rule add from 10.0.5.0/24 table 2\n");
+    assert_eq!(imported(Kind::Script, &open, None).1.rules.len(), 1);
+}

@@ -45,3 +45,47 @@ fn a_comment_within_quotes_is_none() {
     let (_, config) = imported(Kind::Vyos, text, None);
     assert_eq!(members(&config, 0), [("eth1", 1, 1)]);
 }
+
+#[test]
+fn what_is_deleted_is_gone() {
+    let text = HEALTH.to_owned()
+        + "set load-balancing wan rule 10 interface eth1\n\
+           set load-balancing wan rule 10 protocol tcp\n\
+           set load-balancing wan rule 20 interface eth0\n\
+           delete load-balancing wan rule 10\n";
+    let (translated, config) = imported(Kind::Vyos, &text, None);
+    assert!(config.rules.is_empty());
+    for line in [3, 4, 6] {
+        assert!(notes(&translated, NoteKind::Unneeded, line, "taken away"), "{translated:#?}");
+    }
+}
+
+#[test]
+fn any_interface_is_each_of_them() {
+    let text = HEALTH.to_owned()
+        + "set load-balancing wan rule 5 inbound-interface eth2\n\
+           set load-balancing wan rule 5 protocol tcp\n\
+           set load-balancing wan rule 5 interface eth1\n\
+           set load-balancing wan rule 10 inbound-interface any\n\
+           set load-balancing wan rule 10 interface eth0 weight 3\n\
+           set load-balancing wan rule 10 interface eth1\n";
+    let (_, config) = imported(Kind::Vyos, &text, None);
+    assert_eq!(shares(&config), [("eth0", 1, 3), ("eth1", 1, 1)]);
+    assert_eq!(config.rules.len(), 1);
+}
+
+#[test]
+fn what_is_not_said_of_ipv6_is_told() {
+    let (translated, _) = imported(Kind::Vyos, HEALTH, None);
+    assert!(translated.notes.iter().any(|note| note.why.contains("IPv6")), "{translated:#?}");
+    let edgeos = "set load-balance group G interface eth0\n";
+    let (translated, _) = imported(Kind::Edgeos, edgeos, None);
+    assert!(translated.notes.iter().any(|note| note.why.contains("IPv6")), "{translated:#?}");
+    let of_script = |text: &str| {
+        let (translated, _) = imported(Kind::Script, text, None);
+        translated.notes.iter().any(|note| note.why.contains("IPv6"))
+    };
+    let ipv4 = "ip route add default via 192.0.2.1 dev eth0\n";
+    assert!(of_script(ipv4));
+    assert!(!of_script(&(ipv4.to_owned() + "ip -6 route add default via fe80::1 dev eth0\n")));
+}
