@@ -128,10 +128,15 @@ pub(super) struct Rule {
 }
 
 impl Rule {
+    /// Returns its own lines, without those of its policy.
+    pub(super) fn own_lines(&self) -> Lines {
+        let settings = self.matches.iter().chain(&self.sticky);
+        settings.fold(self.lines.clone(), |lines, one| lines.and(&one.lines))
+    }
+
     /// Returns all lines that it is made of.
     pub(super) fn all_lines(&self) -> Lines {
-        let settings = self.matches.iter().chain(&self.sticky);
-        let lines = settings.fold(self.lines.clone(), |lines, one| lines.and(&one.lines));
+        let lines = self.own_lines();
         let Some(policy) = &self.policy else { return lines };
         let members = policy.members.iter();
         members.fold(lines.and(&policy.lines), |lines, member| lines.and(&member.lines))

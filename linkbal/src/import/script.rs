@@ -49,6 +49,7 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         let lines: Lines = script.beyond.iter().copied().collect();
         draft.untranslated(lines, "its loops have more turns than are read: the last are left out");
     }
+    facts.join_tables();
     routes::uplinks(&mut draft, &mut facts);
     if draft.uplinks.is_empty() {
         return Err(

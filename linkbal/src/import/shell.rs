@@ -4,8 +4,10 @@
 //! gives its commands once for each word.
 
 mod branch;
+mod calls;
 mod expand;
 mod guard;
+mod known;
 mod reader;
 mod tokens;
 
@@ -29,6 +31,8 @@ const MAX_QUOTED: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Command {
     pub(super) words: Vec<String>,
+    /// The lines of the text that follows it.
+    pub(super) text: Vec<String>,
     /// The file that its output goes to.
     pub(super) into: Option<String>,
     pub(super) line: usize,
@@ -87,14 +91,19 @@ pub(super) fn read(text: &str) -> Script {
         let before = reader.script.commands.len();
         let Some(end) = reader.line(&joined, line, last_line) else { continue };
         // The text that follows belongs to the commands of the line.
+        let mut following = Vec::new();
         for (number, content) in lines.by_ref() {
             last_line = number;
             if content.trim() == end {
                 break;
             }
+            following.push(content.trim().to_owned());
         }
         reader.script.significant.extend(line..=last_line);
-        reader.script.commands.iter_mut().skip(before).for_each(|one| one.last_line = last_line);
+        for command in reader.script.commands.iter_mut().skip(before) {
+            command.last_line = last_line;
+            command.text.clone_from(&following);
+        }
     }
     reader.finish()
 }
@@ -113,8 +122,8 @@ where
         let (number, content) = lines.next()?;
         whole.push('\n');
         whole.push_str(content);
-        // Only a line with quotes ends some.
-        if content.contains(['"', '\'']) && !tokens::is_open(&whole) {
+        // Only a line with quotes ends some, or with a parenthesis an array.
+        if content.contains(['"', '\'', ')']) && !tokens::is_open(&whole) {
             return Some((whole, lines, number));
         }
     }

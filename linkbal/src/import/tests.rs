@@ -206,6 +206,9 @@ fn other_texts_are_refused_with_what_they_are() {
     assert!(looks(Kind::Script, "").contains("empty"));
     assert!(looks(Kind::Script, "Dear all,").contains("begins with"));
     assert!(looks(Kind::Mwan3, "mwan3.wan=interface").contains("uci show"));
+    let commands = "#!/bin/sh\nuci set mwan3.wan=interface\n";
+    assert!(looks(Kind::Script, commands).contains("commands of `uci`"));
+    assert!(looks(Kind::Mwan3, commands).contains("commands of `uci`"));
 }
 
 #[test]

@@ -109,7 +109,9 @@ pub(super) fn default(draft: &mut Draft, main: Option<String>) {
 /// Counts the lines of sections that are not about balancing.
 pub(super) fn rest(draft: &mut Draft, tree: &Tree, own: &str) {
     let noted = draft.notes.iter().map(|note| &note.lines).chain(&draft.covered);
-    let told: BTreeSet<usize> = noted.flat_map(Lines::iter).collect();
+    let mut told: BTreeSet<usize> = noted.flat_map(Lines::iter).collect();
+    told.extend(draft.rules.iter().flat_map(|rule| rule.all_lines().iter().collect::<Vec<_>>()));
+    told.extend(draft.exempt.iter().flat_map(|entry| entry.lines.iter()));
     for node in tree.root.children.iter().filter(|node| node.word != own) {
         let lines: Lines = node.lines().iter().filter(|line| !told.contains(line)).collect();
         if lines.is_empty() {

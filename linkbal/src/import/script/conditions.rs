@@ -158,6 +158,8 @@ fn key_of(word: &str) -> Option<&'static str> {
 /// # Errors
 /// The reason why linkbal cannot say it.
 pub(super) fn add(rule: &mut Rule, key: &str, value: &str, lines: &Lines) -> Result<(), String> {
+    let named = key == "destination" && values::prefixes(value).is_err() && is_domain(value);
+    let key = if named { "domain" } else { key };
     let written = match key {
         "source" | "destination" => {
             let nets = values::prefixes(value)?;
@@ -188,6 +190,16 @@ pub(super) fn add(rule: &mut Rule, key: &str, value: &str, lines: &Lines) -> Res
             Ok(())
         }
     }
+}
+
+/// Returns whether a text is the name of a host, and no address.
+fn is_domain(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.contains('.')
+        && text.chars().all(fits)
+        && last.chars().all(|c| c.is_ascii_alphabetic())
+        && !last.is_empty()
 }
 
 /// Parses a DSCP: a number, or the name of a class (RFC 2474, 2597, 3246, 5865, 8622).

@@ -133,6 +133,8 @@ pub(super) struct Facts {
     pub(super) addresses: Vec<(String, String, Lines)>,
     /// MAC addresses and flags of devices: `promisc`, `mtu`.
     pub(super) links: Vec<(String, &'static str, String, Lines)>,
+    /// Numbers and names of routing tables.
+    pub(super) tables: Vec<(String, String)>,
     /// Exceptions from the translation of addresses.
     pub(super) exempt: Vec<Untranslated>,
     /// Devices by which packets leave translated.
@@ -151,6 +153,19 @@ impl Facts {
     pub(super) fn new(script: &Script) -> Facts {
         let (variables, functions) = (script.variables.clone(), script.functions.clone());
         Facts { variables, functions, ..Facts::default() }
+    }
+
+    /// Names tables by their numbers alone, where the script says these.
+    pub(super) fn join_tables(&mut self) {
+        let Facts { tables, defaults, hosts, rules, .. } = self;
+        let of_defaults = defaults.iter_mut().map(|route| &mut route.table);
+        let of_hosts = hosts.iter_mut().map(|route| &mut route.table);
+        let of_rules = rules.iter_mut().map(|rule| &mut rule.table);
+        for table in of_defaults.chain(of_hosts).chain(of_rules) {
+            if let Some((number, _)) = tables.iter().find(|(_, name)| name == table) {
+                table.clone_from(number);
+            }
+        }
     }
 
     /// Returns whether the script is about IPv6, too.

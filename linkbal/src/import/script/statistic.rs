@@ -277,10 +277,13 @@ pub(super) fn policy(
     if shares.is_partial() && plain.any(|ip| !ip_rule::is_for_own(facts, ip)) {
         return Err("ip rules behind those of the marks take some of the other flows".into());
     }
+    let leading = |mark: u32| ordered.iter().find(|ip| mark != 0 && ip.leads(mark)).copied();
     let mut parts: BTreeMap<String, f64> = BTreeMap::new();
     let mut from = lines.clone();
     for (mark, share) in shares.marks() {
-        let members = members(facts, ordered, mark, ipv6)?;
+        let ip = leading(mark);
+        let members = members(facts, ip, mark, ipv6)?;
+        from = ip.map_or(from.clone(), |ip| from.and(&ip.lines));
         let first = members.iter().map(|member| member.tier).min().unwrap_or(1);
         let members: Vec<&Member> = members.iter().filter(|member| member.tier == first).collect();
         let whole: f64 = members.iter().map(|member| f64::from(member.weight)).sum();
@@ -300,11 +303,10 @@ pub(super) fn policy(
 /// Returns the uplinks that a mark leads to: those of the main table without one.
 fn members(
     facts: &Facts,
-    ordered: &[&IpRule],
+    leading: Option<&IpRule>,
     mark: u32,
     ipv6: bool,
 ) -> Result<Vec<Member>, String> {
-    let leading = ordered.iter().find(|ip| mark != 0 && ip.leads(mark));
     let members = match leading {
         Some(ip) if !ip.words.is_empty() || !ip.broken.is_empty() => {
             return Err(format!("the ip rule of the mark {mark} has other conditions"));

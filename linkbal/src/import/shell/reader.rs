@@ -1,17 +1,19 @@
 //! The words of the language: branches, loops and functions around commands.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::{
     Command, MAX_TURNS, Script, Variable,
     branch::{Branch, is_undoing},
+    calls::Body,
     expand::{Value, Values},
-    guard,
+    guard, known,
     tokens::{Token, tokens},
 };
 
 /// A block of the language.
-enum Open {
+#[derive(Clone)]
+pub(super) enum Open {
     If(Test),
     /// `case`, with what its branch is.
     Case(Branch),
@@ -31,7 +33,7 @@ enum Open {
 
 /// The test of a block.
 #[derive(Clone, Copy, Default)]
-struct Test {
+pub(super) struct Test {
     /// Set while its commands are read.
     open: bool,
     /// Set if what follows is done on some runs only.
@@ -60,26 +62,34 @@ impl Open {
 }
 
 /// A call of a function of the script.
-struct Call {
-    name: String,
+pub(super) struct Call {
+    pub(super) name: String,
     /// Set if it is done on some runs only.
-    doubtful: bool,
+    pub(super) doubtful: bool,
     /// The function in which it stands.
-    within: Option<String>,
+    pub(super) within: Option<String>,
 }
 
 /// A reader of a script, line by line.
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) script: Script,
-    values: Values,
-    open: Vec<Open>,
+    pub(super) values: Values,
+    pub(super) open: Vec<Open>,
     /// Number of loops so far.
     loops: usize,
     /// Set behind `&&` and `||` if what stands before them asks for the state of a line.
-    asked: bool,
+    pub(super) asked: bool,
     /// All commands by their names, of which some are functions.
-    calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
+    /// The functions by name.
+    pub(super) bodies: BTreeMap<String, Body>,
+    /// The function that the line begins.
+    begun: Option<String>,
+    /// Number of calls that are read within one another.
+    pub(super) depth: usize,
+    /// Number of lines that were read again.
+    pub(super) replayed: usize,
 }
 
 impl Reader {
@@ -92,8 +102,9 @@ impl Reader {
         }
         self.script.significant.extend(line..=last_line);
         let mut heredoc = None;
+        let (from, of) = (self.script.commands.len(), self.function().map(str::to_owned));
         let mut question = false;
-        self.asked = false;
+        (self.asked, self.begun) = (false, None);
         for part in tokens.split_inclusive(Token::is_end) {
             let (mut words, mut into) = (Vec::new(), None);
             let end = part.last().filter(|token| token.is_end());
@@ -121,6 +132,9 @@ impl Reader {
                 Some(Token::Pipe) => {}
                 _ => (question, self.asked) = (false, false),
             }
+        }
+        if let Some(name) = of.or(self.begun.take()) {
+            self.keep(&name, content, (line, last_line), from);
         }
         heredoc
     }
@@ -182,7 +196,18 @@ impl Reader {
                 }
                 // A pattern whose `case` was not seen.
                 _ if first.ends_with(')') && !first.contains('(') => self.control(line, last_line),
-                "export" | "local" | "readonly" | "declare" => self.control(line, last_line),
+                "export" | "local" | "readonly" | "declare" | "typeset" => {
+                    let options = words[1..].iter().take_while(|word| word.starts_with('-'));
+                    words = &words[options.count()..];
+                    self.control(line, last_line);
+                }
+                _ if array(words).is_some() => {
+                    let Some((name, elements, rest)) = array(words) else { return };
+                    self.values.set_array(&name, &elements);
+                    self.control(line, last_line);
+                    words = rest;
+                    continue;
+                }
                 _ => match assignment(first) {
                     Some((name, value)) => {
                         self.set(name, value, line);
@@ -229,12 +254,13 @@ impl Reader {
     fn start_function(&mut self, name: &str) {
         let name = name.trim_end_matches("()");
         self.script.functions.insert(name.to_owned());
+        self.begun = Some(name.to_owned());
         let undoing = is_undoing(name);
         self.open.push(Open::Function { name: name.to_owned(), undoing, begun: false });
     }
 
     /// Returns the function that is open.
-    fn function(&self) -> Option<&str> {
+    pub(super) fn function(&self) -> Option<&str> {
         self.open.iter().rev().find_map(|open| match open {
             Open::Function { name, .. } => Some(name.as_str()),
             _ => None,
@@ -254,36 +280,13 @@ impl Reader {
         }
     }
 
-    /// Returns the script. What a function does that is only called on some runs is done on some only.
-    pub(super) fn finish(mut self) -> Script {
-        let mut doubtful: BTreeSet<String> = BTreeSet::new();
-        loop {
-            let sure = |call: &Call| {
-                !call.doubtful && call.within.as_ref().is_none_or(|name| !doubtful.contains(name))
-            };
-            let new = self.script.functions.iter().filter(|name| {
-                let mut calls = self.calls.iter().filter(|call| call.name == **name).peekable();
-                !doubtful.contains(*name) && calls.peek().is_some() && !calls.any(sure)
-            });
-            let new: Vec<String> = new.cloned().collect();
-            if new.is_empty() {
-                break;
-            }
-            doubtful.extend(new);
-        }
-        for command in &mut self.script.commands {
-            let of_function = command.function.as_ref().is_some_and(|name| doubtful.contains(name));
-            command.doubtful |= of_function;
-        }
-        self.script
-    }
-
     fn start_loop(&mut self, words: &[String], line: usize) {
         let name = words.first().cloned().unwrap_or_default();
         let listed = words.get(1).is_some_and(|word| word == "in");
         self.loops = self.loops.saturating_add(1);
         let mut values: Vec<Value> = Vec::new();
-        for found in words.iter().skip(2).flat_map(|word| self.values.expand(word)) {
+        let words = words.iter().skip(2).map(|word| known::braces(word).unwrap_or(word.clone()));
+        for found in words.flat_map(|word| self.values.expand(&word)) {
             for text in found.text.split_whitespace() {
                 let mut turns = found.turns.clone();
                 turns.insert(self.loops, values.len());
@@ -311,6 +314,7 @@ impl Reader {
     fn control(&mut self, line: usize, last_line: usize) {
         let command = Command {
             words: Vec::new(),
+            text: Vec::new(),
             into: None,
             line,
             last_line,
@@ -349,9 +353,11 @@ impl Reader {
         }
         let into = into.map(|into| self.values.expand(into));
         let into = into.and_then(|into| into.into_iter().next()).map(|value| value.text);
-        for words in combinations.all.into_iter().filter(|words| !words.is_empty()) {
+        let all: Vec<_> = combinations.all.into_iter().filter(|words| !words.is_empty()).collect();
+        for words in &all {
             self.script.commands.push(Command {
-                words,
+                words: words.clone(),
+                text: Vec::new(),
                 into: into.clone(),
                 line,
                 last_line,
@@ -362,7 +368,20 @@ impl Reader {
                 control: false,
             });
         }
+        all.iter().for_each(|words| self.call(words));
     }
+}
+
+/// Returns the name of an array, its elements, and the words behind it.
+fn array(words: &[String]) -> Option<(String, Vec<String>, &[String])> {
+    let (name, first) = assignment(words.first()?)?;
+    let first = first.strip_prefix('(')?;
+    let end = words.iter().position(|word| word.ends_with(')'))?;
+    let (own, rest) = words.split_at(end.saturating_add(1));
+    let others = own.iter().skip(1).cloned();
+    let elements = std::iter::once(first.to_owned()).chain(others);
+    let elements = elements.map(|word| word.trim_end_matches(')').to_owned());
+    Some((name.to_owned(), elements.filter(|word| !word.is_empty()).collect(), rest))
 }
 
 /// Returns the name and the value of an assignment.

@@ -42,6 +42,8 @@ fn scan(line: &str) -> (Vec<Token>, bool) {
     let (mut tokens, mut word) = (Vec::new(), None::<String>);
     let mut quote = None;
     let (mut nested, mut shells) = (0_usize, 0_usize);
+    // Set within the parentheses of an array.
+    let mut array = false;
     let mut chars = line.chars().peekable();
     let end = |word: &mut Option<String>, tokens: &mut Vec<Token>| {
         tokens.extend(word.take().map(Token::Word));
@@ -80,6 +82,16 @@ fn scan(line: &str) -> (Vec<Token>, bool) {
                     tokens.push(Token::End);
                 }
             }
+            (None, '(') if word.as_deref().is_some_and(|word| word.ends_with('=')) => {
+                array = true;
+                word.get_or_insert_default().push(c);
+            }
+            (None, ')') if array => {
+                array = false;
+                word.get_or_insert_default().push(c);
+                end(&mut word, &mut tokens);
+            }
+            (None, '\n') if array => end(&mut word, &mut tokens),
             (None, '\n') => {
                 end(&mut word, &mut tokens);
                 tokens.push(Token::End);
@@ -150,7 +162,7 @@ fn scan(line: &str) -> (Vec<Token>, bool) {
         }
     }
     end(&mut word, &mut tokens);
-    (tokens, quote.is_some())
+    (tokens, quote.is_some() || array)
 }
 
 /// Reads a calculation to its end, `))`. Returns a word that says the same as far as it is known: a

@@ -266,3 +266,9 @@ fn a_mark_is_compared_by_the_mask() {
     let (translated, _) = imported(Kind::Script, &several, None);
     assert!(notes(&translated, NoteKind::Untranslated, 4, "several masks"), "{translated:#?}");
 }
+
+#[test]
+fn a_mark_for_a_name_is_a_rule_for_a_domain() {
+    let text = chain(&["-d bb.com.br -j MARK --set-mark 2"]);
+    assert_eq!(rules(&text), [r#"domain = "bb.com.br", use = "eth1""#]);
+}

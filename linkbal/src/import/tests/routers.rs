@@ -79,3 +79,24 @@ fn a_target_belongs_to_the_uplink_that_its_route_leads_to() {
     assert!(has(0, "203.0.113.8") && !has(0, "203.0.113.9") && has(0, "203.0.113.1"));
     assert!(has(1, "203.0.113.9") && !has(1, "203.0.113.8") && has(1, "203.0.113.1"));
 }
+
+#[test]
+fn a_gateway_that_only_a_run_tells_is_that_of_the_lease() {
+    let text = "GW=$(cat /tmp/gw)\n\
+                ip route add default via $GW dev eth1 table 2\n\
+                ip route replace default nexthop via 192.0.2.1 dev eth0 weight 2 \
+                nexthop via $GW dev eth1\n";
+    let (translated, config) = imported(Kind::Script, text, None);
+    assert_eq!(shares(&config), [("eth0", 1, 2), ("eth1", 1, 1)]);
+    assert_eq!(config.uplinks[1].gateway_ipv4, Gateway::Auto);
+    assert!(notes(&translated, NoteKind::Changed, 2, "the lease"), "{translated:#?}");
+}
+
+#[test]
+fn an_ip_rule_for_all_flows_says_the_shares() {
+    let text = "ip route add default table 222 nexthop via 192.0.2.1 dev eth0 weight 3 \
+                nexthop via 198.51.100.1 dev eth1\nip rule add prio 222 table 222\n";
+    let (translated, config) = imported(Kind::Script, text, None);
+    assert_eq!(shares(&config), [("eth0", 1, 3), ("eth1", 1, 1)]);
+    assert!(!translated.notes.iter().any(|note| note.why.contains("no default route")));
+}

@@ -102,3 +102,14 @@ fn shares_that_are_not_known_are_to_be_filled_in() {
         assert!(tcp.clone().any(|rule| rule.starts_with('#')), "{text}");
     }
 }
+
+#[test]
+fn all_lines_of_shares_are_told() {
+    let text = TWO.to_owned()
+        + &chain(&[
+            "-i br0 -j MARK --set-mark 1",
+            "-i br0 -m statistic --mode random --probability 0.5 -j MARK --set-mark 2",
+        ]);
+    let (translated, _) = imported(Kind::Script, &text, None);
+    assert!(!translated.notes.iter().any(|note| note.why == "not understood"), "{translated:#?}");
+}

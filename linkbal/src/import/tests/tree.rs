@@ -89,3 +89,40 @@ fn what_is_not_said_of_ipv6_is_told() {
     assert!(of_script(ipv4));
     assert!(!of_script(&(ipv4.to_owned() + "ip -6 route add default via fe80::1 dev eth0\n")));
 }
+
+#[test]
+fn a_rule_of_edgeos_for_new_flows_has_no_condition() {
+    let text = "set load-balance group G interface eth0\nset load-balance group G interface eth1\n\
+                set interfaces ethernet eth2 firewall in modify M\n\
+                set firewall modify M rule 10 action modify\n\
+                set firewall modify M rule 10 state new enable\n\
+                set firewall modify M rule 10 protocol tcp\n\
+                set firewall modify M rule 10 modify lb-group G\n";
+    let (_, config) = imported(Kind::Edgeos, text, None);
+    assert_eq!(config.rules.len(), 1);
+}
+
+#[test]
+fn what_is_never_reached_is_told_by_its_own_lines() {
+    let text = "config interface 'wan'\n option enabled '1'\n\
+                config member 'm1'\n option interface 'wan'\n\
+                config policy 'b'\n list use_member 'm1'\n\
+                config rule\n option use_policy 'b'\n\
+                config rule 'late'\n option proto 'tcp'\n option use_policy 'b'\n";
+    let (translated, _) = imported(Kind::Mwan3, text, None);
+    assert!(notes(&translated, NoteKind::Unneeded, 9, "never reached"), "{translated:#?}");
+    assert!(!notes(&translated, NoteKind::Unneeded, 3, "never reached"), "{translated:#?}");
+}
+
+#[test]
+fn lines_of_rules_are_about_balancing() {
+    let text = "set load-balance group G interface eth0\nset load-balance group G interface eth1\n\
+                set interfaces ethernet eth2 firewall in modify M\n\
+                set firewall modify M rule 10 action modify\n\
+                set firewall modify M rule 10 source address 10.0.5.0/24\n\
+                set firewall modify M rule 10 modify lb-group G\n\
+                set firewall all-ping enable\n";
+    let (translated, _) = imported(Kind::Edgeos, text, None);
+    assert!(notes(&translated, NoteKind::Unneeded, 7, "not about balancing"), "{translated:#?}");
+    assert!(!notes(&translated, NoteKind::Unneeded, 5, "not about balancing"), "{translated:#?}");
+}
