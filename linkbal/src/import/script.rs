@@ -52,9 +52,13 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     facts.join_tables();
     routes::uplinks(&mut draft, &mut facts);
     if draft.uplinks.is_empty() {
-        return Err(
-            "no command in it makes a default route, as `ip route add default via ..`".into()
-        );
+        let mut missing =
+            "no command in it makes a default route, as `ip route add default via ..`".to_owned();
+        if !facts.unknown_defaults.is_empty() {
+            let lines = &facts.unknown_defaults;
+            missing += &format!(" (in {lines} a value is known only when it runs)");
+        }
+        return Err(missing);
     }
     bond::write(&mut draft, &facts);
     order::rules(&mut draft, &facts);

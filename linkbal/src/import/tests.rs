@@ -203,6 +203,8 @@ fn other_texts_are_refused_with_what_they_are() {
     assert!(looks(Kind::Mwan3, VYOS).contains("looks like VyOS"));
     assert!(looks(Kind::Vyos, MWAN3).contains("linkbal import mwan3"));
     assert!(looks(Kind::Edgeos, SCRIPT).contains("linkbal import script"));
+    let unknown = "ip route add default via $1 dev $2\n";
+    assert!(looks(Kind::Script, unknown).contains("in line 1 a value"));
     assert!(looks(Kind::Script, "").contains("empty"));
     assert!(looks(Kind::Script, "Dear all,").contains("begins with"));
     assert!(looks(Kind::Mwan3, "mwan3.wan=interface").contains("uci show"));

@@ -92,6 +92,8 @@ pub(super) struct Untranslated {
     /// Prefixes as TOML.
     pub(super) source: Option<String>,
     pub(super) destination: Option<String>,
+    /// Set if the destinations are private: no uplink leads there, but a tunnel.
+    pub(super) inside: bool,
     /// The device by which it leaves.
     pub(super) device: Option<String>,
     pub(super) lines: Lines,
@@ -133,6 +135,8 @@ pub(super) struct Facts {
     pub(super) addresses: Vec<(String, String, Lines)>,
     /// MAC addresses and flags of devices: `promisc`, `mtu`.
     pub(super) links: Vec<(String, &'static str, String, Lines)>,
+    /// Lines of default routes with values that only a run would tell.
+    pub(super) unknown_defaults: Lines,
     /// Numbers and names of routing tables.
     pub(super) tables: Vec<(String, String)>,
     /// Exceptions from the translation of addresses.

@@ -65,8 +65,8 @@ pub(super) fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Mar
     // The line of a packet is chosen before it meets FORWARD.
     let later = if facts.saves_late { walk.through(draft, "FORWARD") } else { Vec::new() };
     let others = walk.others(draft);
-    let mut all = in_order(draft, facts, later, ipv6);
-    all.extend(in_order(draft, facts, way, ipv6));
+    let mut all = in_order(draft, facts, &later, ipv6);
+    all.extend(in_order(draft, facts, &way, ipv6));
     all.extend(others.iter().filter_map(|item| marked(draft, facts, item, ipv6)));
     // Flows that stay unmarked need no rule if no mark comes behind it.
     let needed = all.iter().rposition(|one| matches!(one.effect, Effect::Mark(1..)));
@@ -77,7 +77,7 @@ pub(super) fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Mar
 }
 
 /// Returns the rules of a chain in the order in which the first one counts.
-fn in_order(draft: &mut Draft, facts: &Facts, items: Vec<Item>, ipv6: bool) -> Vec<Marked> {
+fn in_order(draft: &mut Draft, facts: &Facts, items: &[Item], ipv6: bool) -> Vec<Marked> {
     // What is decided, and what later marks still go before.
     let (mut fixed, mut open) = (Vec::new(), Vec::new());
     let mut ended = false;

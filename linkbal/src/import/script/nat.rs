@@ -125,7 +125,12 @@ impl<'a> Conditions<'a> {
             let whole = nets.iter().any(values::is_whole_family);
             Some((!whole).then(|| one_or_list(&values::prefix_texts(&nets))))
         };
+        let inside = destination.is_some_and(|text| {
+            let nets = values::prefixes(text).unwrap_or_default();
+            !nets.is_empty() && nets.iter().all(values::is_private)
+        });
         Some(Untranslated {
+            inside,
             source: nets(source)?,
             destination: nets(destination)?,
             device: self.device.map(str::to_owned),
@@ -134,33 +139,39 @@ impl<'a> Conditions<'a> {
     }
 }
 
+/// Says what becomes of an exception for private destinations.
+const BY_ROUTES: &str = "it is exempt by whichever uplink it leaves, and follows the routes of the main \
+                         table: no uplink leads to private destinations";
+
 /// Writes the exceptions that are about uplinks.
 pub(super) fn write(draft: &mut Draft, facts: &Facts) {
     for one in &facts.exempt {
         let lines = one.lines.clone();
-        let of_uplink = |device: &String| {
+        let of_device = |device: &String| {
             let device = device.trim_end_matches('+');
-            let of = |uplink: &crate::import::model::Uplink| {
-                uplink.device.name().is_none_or(|name| name.starts_with(device))
-            };
-            draft.uplinks.iter().any(of)
+            let known = draft.uplinks.iter();
+            let of = known
+                .filter(|uplink| uplink.device.name().is_some_and(|name| name.starts_with(device)));
+            of.map(|uplink| quote(&uplink.id)).collect::<Vec<_>>()
         };
-        if one.device.as_ref().is_some_and(|device| !of_uplink(device)) {
+        let uplinks = one.device.as_ref().map(of_device);
+        if uplinks.as_ref().is_some_and(Vec::is_empty) {
             draft.unneeded(lines, "linkbal translates only what leaves by an uplink");
             continue;
         }
-        let said = [("source", &one.source), ("destination", &one.destination)];
+        let all = || draft.uplinks.iter().map(|uplink| quote(&uplink.id)).collect();
+        let uplinks = uplinks.unwrap_or_else(all);
+        if one.inside && uplinks.len() < draft.uplinks.len() {
+            draft.changed(lines.clone(), BY_ROUTES);
+        }
+        // Without an uplink, it follows the routes of the main table.
+        let uplinks = (!one.inside).then(|| one_or_list(&uplinks));
+        let said =
+            [("source", &one.source), ("destination", &one.destination), ("uplink", &uplinks)];
         let said = said
             .into_iter()
             .filter_map(|(key, value)| value.as_ref().map(|value| format!("{key} = {value}")));
         let value = format!("{{ {} }}", said.collect::<Vec<_>>().join(", "));
-        if one.device.is_some() && draft.uplinks.len() > 1 {
-            let why = format!(
-                "it is exempt by whichever uplink it leaves: add uplink = {} to the entry if not",
-                quote("..")
-            );
-            draft.changed(lines.clone(), why);
-        }
         draft.add_exempt(Setting::new("exempt", value, lines));
     }
 }

@@ -7,9 +7,10 @@ use crate::import::{
 };
 
 /// Programs that have nothing to do with the network, or only tell something.
-const SILENT: [&str; 20] = [
-    "[", "[[", "test", "exit", "return", "break", "continue", "true", "false", ":", "sleep",
-    "logger", "printf", "cat", "date", "wait", "shift", "read", "let", "set",
+const SILENT: [&str; 24] = [
+    "grep", "egrep", "wc", "trap", "[", "[[", "test", "exit", "return", "break", "continue",
+    "true", "false", ":", "sleep", "logger", "printf", "cat", "date", "wait", "shift", "read",
+    "let", "set",
 ];
 
 /// Says what becomes of files that a script writes.
@@ -39,6 +40,9 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         && !SILENT.contains(&program)
         && program != "echo"
     {
+        if matches!(program, "ip" | "route") && words.contains(&"default") {
+            facts.unknown_defaults = facts.unknown_defaults.clone().and(&lines);
+        }
         let why = "a value in it is known only when the script runs";
         return draft.untranslated(lines, why);
     }
@@ -101,7 +105,7 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         // Functions of the script's own, and files.
         "start" | "stop" | "restart" | "main" | "cd" => draft.cover(lines),
         "kill" | "killall" | "pkill" => {
-            draft.unneeded(lines, "other programs stay outside linkbal")
+            draft.unneeded(lines, "other programs stay outside linkbal");
         }
         "rm" | "mkdir" | "touch" | "cp" | "mv" | "ln" | "chmod" => {
             draft.unneeded(lines, FILES_STAY);

@@ -13,7 +13,11 @@ fn exempt(kind: Kind, text: &str) -> Vec<String> {
     config
         .exempt
         .iter()
-        .map(|entry| format!("{}>{}", nets(&entry.source), nets(&entry.destination)))
+        .map(|entry| {
+            let uplinks = entry.uplinks.join(" ");
+            format!("{}>{} {uplinks}", nets(&entry.source), nets(&entry.destination))
+        })
+        .map(|entry| entry.trim_end().to_owned())
         .collect()
 }
 
@@ -26,6 +30,9 @@ fn what_a_script_does_not_translate_is_exempt() {
     assert_eq!(of("-s 192.168.0.0/24 ! -d 10.8.0.0/24 -o eth0 -j MASQUERADE"), [net]);
     assert_eq!(of("-s 192.168.0.0/24 -d ! 10.8.0.0/24 -j MASQUERADE"), [net]);
     assert_eq!(of("-d 192.168.0.0/16 -j RETURN"), [">192.168.0.0/16"]);
+    // To what is not private, uplinks go on to lead.
+    assert_eq!(of("-s 203.0.113.8 -o eth0 -j ACCEPT"), ["203.0.113.8/32> eth0"]);
+    assert_eq!(of("-s 203.0.113.8 -j ACCEPT"), ["203.0.113.8/32> eth0 eth1"]);
     for none in ["-d 10.8.0.0/24 -o tun0 -j ACCEPT", "-o eth0 -j MASQUERADE", "-j ACCEPT"] {
         assert!(of(none).is_empty(), "{none}");
     }
@@ -67,4 +74,15 @@ fn what_vyos_and_edgeos_do_not_translate_is_exempt() {
         )
         .is_empty()
     );
+}
+
+#[test]
+fn an_exception_is_for_its_uplink_by_the_name_that_it_has_here() {
+    let vyos = "set load-balancing wan interface-health eth0.5 nexthop 203.0.113.1\n\
+                set load-balancing wan interface-health eth1 nexthop 198.51.100.1\n\
+                set load-balancing wan rule 1 interface eth0.5\n\
+                set nat source rule 5 source address 10.8.0.0/24\n\
+                set nat source rule 5 exclude\n\
+                set nat source rule 5 outbound-interface eth0.5\n";
+    assert_eq!(exempt(Kind::Vyos, vyos), ["10.8.0.0/24> eth0-5"]);
 }

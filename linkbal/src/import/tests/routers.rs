@@ -100,3 +100,12 @@ fn an_ip_rule_for_all_flows_says_the_shares() {
     assert_eq!(shares(&config), [("eth0", 1, 3), ("eth1", 1, 1)]);
     assert!(!translated.notes.iter().any(|note| note.why.contains("no default route")));
 }
+
+#[test]
+fn halves_of_all_destinations_are_routes_like_others() {
+    let text = "ip route add default via 192.0.2.1 dev eth0\n\
+                ip route add default via 198.51.100.1 dev eth1 metric 9\n\
+                ip route add 0/1 via 192.0.2.1\nip route add 128.0.0.0/1 via 192.0.2.1\n";
+    let (_, config) = imported(Kind::Script, text, None);
+    assert_eq!(config.rules.len(), 2);
+}
