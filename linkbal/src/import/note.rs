@@ -59,8 +59,8 @@ impl fmt::Display for Lines {
 }
 
 /// Says what becomes of the family of which the input does not speak.
-pub(super) const IPV4_ALONE: &str = "the input is about IPv4 alone; linkbal balances IPv6 as well, and translates it where an uplink has \
-     no prefix of its own for the LAN: ipv6 = \"off\" in an uplink leaves it as it was";
+pub(super) const IPV4_ALONE: &str = "the input is about IPv4 alone; linkbal balances IPv6 as well, and translates its sources: write \
+     ipv6 = \"off\" in each uplink if it is not to, or see `ipv6` in docs/configuration.md";
 
 /// The meaning of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

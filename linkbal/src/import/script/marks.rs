@@ -177,7 +177,8 @@ fn end(draft: &mut Draft, one: Marked, fixed: &mut Vec<Marked>, open: &mut Vec<M
             && other.state == one.state
             && pairs(&other.rule) == pairs(&one.rule)
     };
-    let alone = open.is_empty() && !one.state.marked;
+    // Comments mark nothing.
+    let alone = open.iter().all(|other| !other.rule.broken.is_empty()) && !one.state.marked;
     if all && !one.state.unmarked {
         draft.cover(lines);
         fixed.append(open);

@@ -272,3 +272,23 @@ fn a_mark_for_a_name_is_a_rule_for_a_domain() {
     let text = chain(&["-d bb.com.br -j MARK --set-mark 2"]);
     assert_eq!(rules(&text), [r#"domain = "bb.com.br", use = "eth1""#]);
 }
+
+#[test]
+fn what_leaves_the_chain_behind_comments_alone_is_an_exception() {
+    let text = chain(&[
+        "-p tcp -m time --timestart 08:00 -j MARK --set-mark 2",
+        "-d 192.168.0.0/16 -j RETURN",
+        "-p udp -j MARK --set-mark 2",
+    ]);
+    let expected = [
+        r#"destination = "192.168.0.0/16""#,
+        r##"#protocol = "tcp", use = "eth1""##,
+        r#"protocol = "udp", use = "eth1""#,
+    ];
+    let mut found = rules(&text);
+    found.sort();
+    let mut expected = expected.map(str::to_owned);
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(rules(&text)[0], r#"destination = "192.168.0.0/16""#);
+}
