@@ -22,9 +22,10 @@ const VYOS_BRACES: &str = include_str!("../../tests/import/vyos.boot");
 const EDGEOS: &str = include_str!("../../tests/import/edgeos.boot");
 const SCRIPT: &str = include_str!("../../tests/import/balance.sh");
 const FAILOVER: &str = include_str!("../../tests/import/failover.sh");
+const CHANCE: &str = include_str!("../../tests/import/chance.sh");
 const BOND: &str = include_str!("../../tests/import/bond.sh");
 
-const SAMPLES: [(Kind, &str); 7] = [
+const SAMPLES: [(Kind, &str); 8] = [
     (Kind::Mwan3, MWAN3),
     (Kind::Vyos, VYOS),
     (Kind::Vyos, VYOS_BRACES),
@@ -32,6 +33,7 @@ const SAMPLES: [(Kind, &str); 7] = [
     (Kind::Script, SCRIPT),
     (Kind::Script, FAILOVER),
     (Kind::Script, BOND),
+    (Kind::Script, CHANCE),
 ];
 
 /// Translates a sample, and parses the result.

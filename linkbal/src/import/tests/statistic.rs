@@ -113,3 +113,20 @@ fn all_lines_of_shares_are_told() {
     let (translated, _) = imported(Kind::Script, &text, None);
     assert!(!translated.notes.iter().any(|note| note.why == "not understood"), "{translated:#?}");
 }
+
+#[test]
+fn a_script_that_balances_by_chance_becomes_weights() {
+    let (translated, config) = imported(Kind::Script, CHANCE, None);
+    assert_eq!(config.lan_interfaces, ["eth2"]);
+    let tables = config.uplinks.iter().map(|uplink| uplink.interface.as_str());
+    assert_eq!(tables.collect::<Vec<_>>(), ["eth0", "eth1", "ppp0"]);
+    let bank = config.rules.iter().position(|rule| !rule.matches.domain.is_empty());
+    assert_eq!(members(&config, bank.expect("the bank")), [("eth1", 1, 1)]);
+    let shared = config.rules.iter().position(|rule| rule.members.len() == 3).expect("shares");
+    assert_eq!(members(&config, shared), [("eth0", 2, 1), ("eth1", 1, 1), ("ppp0", 1, 1)]);
+    assert_eq!(config.exempt.len(), 2);
+    let conditional = line_of(CHANCE, "10.0.0.7");
+    let told = notes(&translated, NoteKind::Untranslated, conditional, "under a condition");
+    assert!(told, "{translated:#?}");
+    assert!(!translated.notes.iter().any(|note| note.why == "not understood"), "{translated:#?}");
+}
