@@ -3,8 +3,10 @@
 mod group;
 mod modify;
 
+use self::group::Group;
 use super::{
-    model::Draft,
+    model::{Draft, Member, Policy},
+    note::{IPV4_ALONE, Lines, NoteKind},
     tree::{self, Node},
     vyos,
 };
@@ -28,9 +30,44 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     let main = vyos::main_table::read(&draft, &tree);
     let attached = attached(&mut draft, &tree.root);
     modify::read_all(&mut draft, &tree.root, &groups, &attached, &main);
-    vyos::default(&mut draft, main.uplink);
+    default(&mut draft, &groups, main.uplink);
+    vyos::nat::read(&mut draft, tree.root.at(&["service", "nat"]));
+    draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
     vyos::rest(&mut draft, &tree, "load-balance");
     Ok(draft)
+}
+
+/// Sets what becomes of flows that no rule takes: they use the group that the gateway's own connections
+/// use, or the only one.
+fn default(draft: &mut Draft, groups: &[Group], main: Option<String>) {
+    let all = draft.rules.iter().any(|rule| rule.matches.is_empty() && rule.broken.is_empty());
+    let mut local = groups.iter().filter(|group| group.local);
+    let group = match (local.next(), local.next(), groups) {
+        (Some(group), None, _) | (_, _, [group]) => group,
+        _ if main.is_some() => return vyos::default(draft, main),
+        _ => return of_groups(draft, groups, all),
+    };
+    if all {
+        return;
+    }
+    let why = format!("flows that no rule takes use the group {}", group.name);
+    draft.note(NoteKind::Changed, Lines::default(), why);
+    draft.default = Some(group.policy.clone());
+}
+
+/// Shares flows that no rule takes among all uplinks, but for those that only ever stand by.
+fn of_groups(draft: &mut Draft, groups: &[Group], all: bool) {
+    vyos::default(draft, None);
+    let mut members: Vec<Member> = Vec::new();
+    for member in groups.iter().flat_map(|group| &group.policy.members) {
+        match members.iter_mut().find(|known| known.uplink == member.uplink) {
+            Some(known) => known.tier = known.tier.min(member.tier),
+            None => members.push(Member { weight: 1, ..member.clone() }),
+        }
+    }
+    if !all && members.iter().any(|member| member.tier > 1) {
+        draft.default = Some(Policy { members, ..Policy::default() });
+    }
 }
 
 /// Returns the interfaces that rule sets of `modify` are attached to, by name of the set.

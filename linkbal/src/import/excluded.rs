@@ -27,14 +27,31 @@ pub(super) fn leave(draft: &mut Draft, rule: Rule, lines: Lines, main: &MainTabl
         return draft.untranslated(lines, why);
     }
     let addresses = ["source", "destination"];
-    let only_addresses = rule.matches.iter().all(|one| addresses.contains(&&*one.key));
     let destinations = rule.matches.iter().find(|one| one.key == "destination");
-    if only_addresses && destinations.is_some_and(|nets| main.leads_inside(&nets.value)) {
-        let keys: Vec<String> =
-            rule.matches.iter().map(|one| format!("{} = {}", one.key, one.value)).collect();
+    // A network of one's own is the same by whichever interface flows come in.
+    let others = || rule.matches.iter().filter(|one| !addresses.contains(&&*one.key));
+    let exemptible = others().all(|one| one.key == "interface");
+    if exemptible && destinations.is_some_and(|nets| main.leads_inside(&nets.value)) {
+        if let Some(nets) = destinations.filter(|nets| is_taken(draft, &nets.value)) {
+            let why = format!(
+                "an earlier rule takes a part of {}, and an exemption would come before it: write \
+                 nat.exempt for what is left of it",
+                nets.value
+            );
+            return draft.untranslated(lines, why);
+        }
+        if let Some(dropped) = others().next() {
+            let why = format!(
+                "it is exempt whichever interface it comes in by, not only {}",
+                dropped.value
+            );
+            draft.changed(lines.clone(), why);
+        }
+        let said = rule.matches.iter().filter(|one| addresses.contains(&&*one.key));
+        let keys: Vec<String> = said.map(|one| format!("{} = {}", one.key, one.value)).collect();
         let setting = Setting::new("exempt", format!("{{ {} }}", keys.join(", ")), lines.clone());
         let remark = "routes of the main table lead there; not translated";
-        draft.exempt.push(setting.remark(remark));
+        draft.add_exempt(setting.remark(remark));
         return draft.cover(lines);
     }
     let Some(uplink) = &main.uplink else {
@@ -49,16 +66,32 @@ pub(super) fn leave(draft: &mut Draft, rule: Rule, lines: Lines, main: &MainTabl
     draft.rules.push(Rule { policy: Some(policy), ..rule });
 }
 
+/// Returns whether an earlier rule takes flows to some of the destinations of a value.
+fn is_taken(draft: &Draft, value: &str) -> bool {
+    let earlier = draft.rules.iter().flat_map(|rule| &rule.matches);
+    let mut earlier = earlier.filter(|one| one.key == "destination");
+    let wanted: Vec<IpNet> = nets_of(value).flatten().collect();
+    let meets = |net: IpNet| wanted.iter().any(|one| one.contains(&net) || net.contains(one));
+    earlier.any(|one| {
+        nets_of(&one.value).flatten().any(|net| !values::is_whole_family(&net) && meets(net))
+    })
+}
+
+/// Returns the prefixes of a value of TOML; `None` for what is none.
+fn nets_of(value: &str) -> impl Iterator<Item = Option<IpNet>> + '_ {
+    let parse = |text: &str| text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
+    // Every second part is within quotes.
+    value.split('"').skip(1).step_by(2).map(move |text| parse(text).ok())
+}
+
 impl MainTable {
     /// Returns whether all destinations of a value are private, or have a route of their own.
     fn leads_inside(&self, value: &str) -> bool {
-        let parse = |text: &str| text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
-        // Every second part is within quotes.
-        let mut nets = value.split('"').skip(1).step_by(2).peekable();
+        let mut nets = nets_of(value).peekable();
         let inside = |net: IpNet| {
             values::is_private(&net) || self.routes.iter().any(|route| route.contains(&net))
         };
-        nets.peek().is_some() && nets.all(|net| parse(net).is_ok_and(inside))
+        nets.peek().is_some() && nets.all(|net| net.is_some_and(inside))
     }
 }
 

@@ -39,6 +39,9 @@ impl Kind {
 
     /// Returns `missing`, with what a refused text looks like instead.
     pub(super) fn explain(self, text: &str, missing: &str) -> String {
+        if let Some(told) = of_uci(text) {
+            return format!("{missing}; {told}");
+        }
         let other = Kind::ALL.into_iter().find(|kind| *kind != self && kind.is_in(text));
         match other {
             Some(other) => format!(
@@ -73,10 +76,8 @@ impl Kind {
 fn appearance(text: &str) -> String {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty());
     let Some(first) = first else { return "it is empty".into() };
-    if first.starts_with("mwan3.") {
-        return "it looks like the output of `uci show`: take the file /etc/config/mwan3, or the \
-                output of `uci export mwan3`"
-            .into();
+    if let Some(told) = of_uci(text) {
+        return told.into();
     }
     if text.contains("[uplink.") {
         return "it looks like a configuration of linkbal".into();
@@ -85,4 +86,20 @@ fn appearance(text: &str) -> String {
         return "it looks like no text".into();
     }
     format!("it begins with \"{}\"", super::note::quoted(first))
+}
+
+/// Returns what to take instead of mwan3's settings in the form of `uci show` or of its commands.
+fn of_uci(text: &str) -> Option<&'static str> {
+    let shown = |line: &str| line.trim_start().starts_with("mwan3.");
+    let set = |line: &str| line.contains("uci ") && line.contains(" mwan3.");
+    if text.lines().any(set) {
+        return Some(
+            "it has commands of `uci` for mwan3: take the file /etc/config/mwan3 that they make, or the \
+             output of `uci export mwan3`, with `linkbal import mwan3`",
+        );
+    }
+    text.lines().any(shown).then_some(
+        "it looks like the output of `uci show`: take the file /etc/config/mwan3, or the output of \
+         `uci export mwan3`, with `linkbal import mwan3`",
+    )
 }

@@ -2,6 +2,7 @@
 
 use super::{
     kind::Kind,
+    script::keys,
     shell::{self, Command, UNKNOWN},
 };
 use crate::removal::{STOP_MWAN3, Stage, Step, shell_word};
@@ -85,7 +86,7 @@ fn of_ip<'a>(words: &[&'a str]) -> Option<(Stage, Vec<&'a str>)> {
         "route" | "ro" | "r" if makes => {
             let is_default =
                 arguments.iter().any(|word| ["default", "0.0.0.0/0", "::/0", "0/0"].contains(word));
-            let table = after(arguments, &["table", "t"]).filter(|table| *table != "main");
+            let table = keys::table(arguments).filter(|table| *table != "main");
             match table {
                 Some(table) if is_default => {
                     Some((Stage::Routes, command(&["route", "flush", "table", table])))
@@ -103,7 +104,7 @@ fn of_ip<'a>(words: &[&'a str]) -> Option<(Stage, Vec<&'a str>)> {
 /// Returns whether an ip rule leads to a table of the kernel's, as one without a table does.
 fn leads_to_main(arguments: &[&str]) -> bool {
     let refuses = |word: &&str| ["unreachable", "blackhole", "prohibit"].contains(word);
-    let table = after(arguments, &["table", "lookup"]).unwrap_or("main");
+    let table = keys::table(arguments).unwrap_or("main");
     !arguments.iter().any(refuses) && matches!(table, "main" | "default" | "local" | "254")
 }
 

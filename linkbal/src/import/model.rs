@@ -128,10 +128,15 @@ pub(super) struct Rule {
 }
 
 impl Rule {
+    /// Returns its own lines, without those of its policy.
+    pub(super) fn own_lines(&self) -> Lines {
+        let settings = self.matches.iter().chain(&self.sticky);
+        settings.fold(self.lines.clone(), |lines, one| lines.and(&one.lines))
+    }
+
     /// Returns all lines that it is made of.
     pub(super) fn all_lines(&self) -> Lines {
-        let settings = self.matches.iter().chain(&self.sticky);
-        let lines = settings.fold(self.lines.clone(), |lines, one| lines.and(&one.lines));
+        let lines = self.own_lines();
         let Some(policy) = &self.policy else { return lines };
         let members = policy.members.iter();
         members.fold(lines.and(&policy.lines), |lines, member| lines.and(&member.lines))
@@ -191,6 +196,19 @@ impl Draft {
 
     pub(super) fn cover(&mut self, lines: impl Into<Lines>) {
         self.covered.push(lines.into());
+    }
+
+    /// Adds an entry of `nat.exempt` once, up to the most that linkbal takes.
+    pub(super) fn add_exempt(&mut self, entry: Setting) {
+        const MAX_EXEMPT: usize = 64;
+        if self.exempt.iter().any(|known| known.value == entry.value) {
+            self.cover(entry.lines);
+        } else if self.exempt.len() >= MAX_EXEMPT {
+            let why = format!("nat.exempt has at most {MAX_EXEMPT} entries");
+            self.untranslated(entry.lines, why);
+        } else {
+            self.exempt.push(entry);
+        }
     }
 
     /// Adds an interface of the LAN once.

@@ -25,6 +25,7 @@ pub(super) fn read(text: &str, network: Option<&str>) -> Result<Draft, String> {
     let mut draft =
         Draft { significant: file.significant.iter().copied().collect(), ..Draft::default() };
     let network = network.map(network::read);
+    draft.cover(file.sections.iter().flat_map(|one| one.again.iter().copied()).collect::<Lines>());
     let sections = with_conditions(&mut draft, file.sections);
     let merged = interface::read_all(&mut draft, &sections, network.as_ref());
     if draft.uplinks.is_empty() {

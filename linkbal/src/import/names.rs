@@ -29,7 +29,21 @@ pub(super) fn settle(draft: &mut Draft) {
         taken.push(name.clone());
         uplink.name = name;
     }
+    name_exempt(draft);
     renamed.into_iter().for_each(|(lines, why)| draft.changed(lines, why));
+}
+
+/// Names the uplinks of entries of `nat.exempt` as they are called here.
+fn name_exempt(draft: &mut Draft) {
+    for entry in &mut draft.exempt {
+        let Some((said, uplinks)) = entry.value.split_once("uplink = ") else { continue };
+        // Every second part is within quotes.
+        let named = uplinks.split('"').enumerate().map(|(at, part)| {
+            let of = draft.uplinks.iter().find(|uplink| at % 2 == 1 && uplink.id == part);
+            of.map_or(part, |uplink| &uplink.name)
+        });
+        entry.value = format!("{said}uplink = {}", named.collect::<Vec<_>>().join("\""));
+    }
 }
 
 /// Leaves out uplinks with the device and the gateway of an earlier one: no packet tells them apart.

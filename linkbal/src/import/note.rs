@@ -58,6 +58,10 @@ impl fmt::Display for Lines {
     }
 }
 
+/// Says what becomes of the family of which the input does not speak.
+pub(super) const IPV4_ALONE: &str = "the input is about IPv4 alone; linkbal balances IPv6 as well, and translates its sources: write \
+     ipv6 = \"off\" in each uplink if it is not to, or see `ipv6` in docs/configuration.md";
+
 /// The meaning of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NoteKind {

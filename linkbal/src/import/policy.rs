@@ -44,7 +44,8 @@ pub(super) fn settle(draft: &mut Draft) {
     for ((number, rule), stop) in rules.into_iter().enumerate().zip(stops) {
         if !stop && is_catch_all(&rule) && is_told(&rule, left_out, &shares, draft) {
             if Some(number) != at {
-                draft.unneeded(rule.all_lines(), "the shares are those of all flows already");
+                draft.unneeded(rule.own_lines(), "the shares are those of all flows already");
+                draft.cover(rule.all_lines());
             } else {
                 draft.cover(rule.lines);
             }

@@ -2,23 +2,27 @@
 
 mod bond;
 mod chains;
+mod chance;
 mod conditions;
 mod facts;
 mod host;
 mod ip_rule;
 mod iptables;
+pub(super) mod keys;
 mod marks;
+mod nat;
 mod order;
 mod probe;
 mod routes;
 mod shares;
 mod sort;
+mod statistic;
 mod uplink;
 
 use self::facts::Facts;
 use super::{
     model::{Draft, Rule, Setting},
-    note::Lines,
+    note::{IPV4_ALONE, Lines, NoteKind},
     shell::{self, Command, UNKNOWN},
     values::quote,
 };
@@ -45,18 +49,33 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         let lines: Lines = script.beyond.iter().copied().collect();
         draft.untranslated(lines, "its loops have more turns than are read: the last are left out");
     }
+    facts.join_tables();
     routes::uplinks(&mut draft, &mut facts);
     if draft.uplinks.is_empty() {
-        return Err(
-            "no command in it makes a default route, as `ip route add default via ..`".into()
-        );
+        let mut missing =
+            "no command in it makes a default route, as `ip route add default via ..`".to_owned();
+        if !facts.unknown_defaults.is_empty() {
+            let lines = &facts.unknown_defaults;
+            missing += &format!(" (in {lines} a value is known only when it runs)");
+        }
+        return Err(missing);
     }
     bond::write(&mut draft, &facts);
     order::rules(&mut draft, &facts);
+    if !statistic::is_unknown(&draft) {
+        shares::set(&mut draft, &facts);
+    }
+    nat::write(&mut draft, &facts);
     probe::write(&mut draft, &facts);
     lan(&mut draft, &facts);
+    if !facts.has_ipv6() {
+        draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
+    }
     Ok(draft)
 }
+
+/// Says why a rule under a condition is a comment.
+const DOUBTFUL: &str = "the script sets it only under a condition";
 
 /// Returns the lines of a command.
 fn lines_of(command: &Command) -> Lines {
@@ -91,14 +110,39 @@ fn lan(draft: &mut Draft, facts: &Facts) {
     if !draft.lan.is_empty() {
         return;
     }
-    const NAMES: [&str; 6] = ["lan", "interna", "inside", "intern", "local", "rede_i"];
     for variable in &facts.variables {
-        let name = variable.name.to_ascii_lowercase().replace("wlan", "");
         let Some(device) = variable.values.first() else { continue };
-        let named = NAMES.iter().any(|word| name.contains(word));
-        let taken = draft.uplinks.iter().any(|uplink| uplink.device.name() == Some(device));
-        if named && !taken && facts::looks_like_device(device) {
+        let taken = draft.uplinks.iter().any(|uplink| uplink.device.name() == Some(device))
+            || facts.outward.contains(device);
+        if is_named_lan(&variable.name) && !taken && facts::looks_like_device(device) {
             draft.add_lan(device, variable.line);
+        }
+    }
+}
+
+/// Returns whether a variable is named for the LAN, by whole words: `IF_LAN`, but not `INTERNET`.
+fn is_named_lan(name: &str) -> bool {
+    const INSIDE: [&str; 14] = [
+        "lan", "lanif", "iflan", "landev", "devlan", "interna", "interno", "inside", "intern",
+        "internal", "local", "intranet", "rede", "reti",
+    ];
+    const OUTSIDE: [&str; 7] = ["internet", "inet", "wan", "vlan", "link", "isp", "ext"];
+    let name = name.to_ascii_lowercase();
+    let words = || name.split(|c: char| !c.is_ascii_alphabetic());
+    words().any(|word| INSIDE.contains(&word)) && !words().any(|word| OUTSIDE.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_named_for_the_lan_by_whole_words() {
+        for name in ["LAN", "IF_LAN", "LAN1", "PLACA_INTERNA", "if_local", "LANIF", "REDE_I"] {
+            assert!(is_named_lan(name), "{name}");
+        }
+        for name in ["INTERNET", "IF_INTERNET", "VLAN", "WLAN", "VLAN_WAN", "LAN_LINK", "PLAN"] {
+            assert!(!is_named_lan(name), "{name}");
         }
     }
 }

@@ -7,9 +7,13 @@ use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
 mod main_table;
 mod marks;
+mod nat;
+mod own;
 mod routers;
 mod shell;
+mod statistic;
 mod tree;
+mod uci;
 
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");
@@ -18,9 +22,10 @@ const VYOS_BRACES: &str = include_str!("../../tests/import/vyos.boot");
 const EDGEOS: &str = include_str!("../../tests/import/edgeos.boot");
 const SCRIPT: &str = include_str!("../../tests/import/balance.sh");
 const FAILOVER: &str = include_str!("../../tests/import/failover.sh");
+const CHANCE: &str = include_str!("../../tests/import/chance.sh");
 const BOND: &str = include_str!("../../tests/import/bond.sh");
 
-const SAMPLES: [(Kind, &str); 7] = [
+const SAMPLES: [(Kind, &str); 8] = [
     (Kind::Mwan3, MWAN3),
     (Kind::Vyos, VYOS),
     (Kind::Vyos, VYOS_BRACES),
@@ -28,6 +33,7 @@ const SAMPLES: [(Kind, &str); 7] = [
     (Kind::Script, SCRIPT),
     (Kind::Script, FAILOVER),
     (Kind::Script, BOND),
+    (Kind::Script, CHANCE),
 ];
 
 /// Translates a sample, and parses the result.
@@ -140,12 +146,18 @@ fn edgeos_becomes_uplinks_and_rules() {
 fn a_script_becomes_uplinks_and_rules() {
     let (translated, config) = imported(Kind::Script, SCRIPT, None);
     assert_eq!(config.lan_interfaces, ["eth2"]);
-    assert_eq!(shares(&config), [("eth0", 1, 30), ("eth1", 1, 70)]);
+    // An ip rule takes some of what has no mark by chance: the shares are to be filled in.
+    assert_eq!(shares(&config), [("eth0", 1, 1), ("eth1", 1, 1)]);
+    let without: String =
+        SCRIPT.split_inclusive('\n').filter(|line| !line.contains("10.9.")).collect();
+    // A half of 30 and of 70 goes to the second line.
+    let (_, other) = imported(Kind::Script, &without, None);
+    assert_eq!(shares(&other), [("eth0", 1, 3), ("eth1", 1, 17)]);
     let domains: Vec<_> =
         config.rules.iter().filter(|rule| !rule.matches.domain.is_empty()).collect();
     assert_eq!(domains[0].members[0].uplink, "eth1");
     let mail = config.rules.iter().find(|rule| rule.matches.destination_port.len() == 3);
-    assert_eq!(mail.expect("the mark of mail").members[0].uplink, "eth0");
+    assert_eq!(mail.expect("the mark of mail").members.len(), 2);
     let net = config
         .rules
         .iter()
@@ -193,9 +205,14 @@ fn other_texts_are_refused_with_what_they_are() {
     assert!(looks(Kind::Mwan3, VYOS).contains("looks like VyOS"));
     assert!(looks(Kind::Vyos, MWAN3).contains("linkbal import mwan3"));
     assert!(looks(Kind::Edgeos, SCRIPT).contains("linkbal import script"));
+    let unknown = "ip route add default via $1 dev $2\n";
+    assert!(looks(Kind::Script, unknown).contains("in line 1 a value"));
     assert!(looks(Kind::Script, "").contains("empty"));
     assert!(looks(Kind::Script, "Dear all,").contains("begins with"));
     assert!(looks(Kind::Mwan3, "mwan3.wan=interface").contains("uci show"));
+    let commands = "#!/bin/sh\nuci set mwan3.wan=interface\n";
+    assert!(looks(Kind::Script, commands).contains("commands of `uci`"));
+    assert!(looks(Kind::Mwan3, commands).contains("commands of `uci`"));
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct Tree {
     pub(super) root: Node,
     /// Lines that say something.
     pub(super) significant: BTreeSet<usize>,
+    /// Lines of what a later line takes away, and these.
+    pub(super) deleted: Vec<usize>,
     /// Lines that are neither.
     pub(super) odd: Vec<usize>,
 }
@@ -84,6 +86,16 @@ impl Node {
         &mut self.children[at]
     }
 
+    /// Takes away what stands at a path; returns it.
+    fn remove(&mut self, path: &[&str]) -> Option<Node> {
+        let (last, above) = path.split_last()?;
+        let node = above.iter().try_fold(self, |node, word| {
+            node.children.iter_mut().find(|child| child.word == **word)
+        })?;
+        let at = node.children.iter().position(|child| child.word == **last)?;
+        Some(node.children.remove(at))
+    }
+
     fn insert(&mut self, path: &[String], line: usize) {
         let last = path.iter().fold(self, |node, word| node.child(word, line));
         if last.line != line {
@@ -107,6 +119,14 @@ pub(super) fn parse(text: &str) -> Tree {
                     path.iter().take(DEPTH).map(|word| (*word).into()).collect();
                 tree.root.insert(&path, line);
                 tree.significant.insert(line);
+            }
+            ["delete", path @ ..] if open.is_empty() && !path.is_empty() => {
+                tree.significant.insert(line);
+                let removed = tree.root.remove(path);
+                tree.deleted.extend(
+                    removed.iter().flat_map(|node| node.lines().iter().collect::<Vec<_>>()),
+                );
+                tree.deleted.push(line);
             }
             ["delete" | "commit" | "save" | "configure" | "exit" | "edit" | "top", ..]
                 if open.is_empty() =>

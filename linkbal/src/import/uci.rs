@@ -7,6 +7,8 @@ pub(super) struct Section {
     /// Empty if it has none.
     pub(super) name: String,
     pub(super) line: usize,
+    /// Other lines that begin it again.
+    pub(super) again: Vec<usize>,
     pub(super) options: Vec<Opt>,
 }
 
@@ -26,6 +28,22 @@ pub(super) struct File {
     pub(super) significant: Vec<usize>,
     /// Lines that are no UCI.
     pub(super) odd: Vec<usize>,
+}
+
+impl File {
+    /// Returns the place of a section; makes it unless it has the name of an earlier one, which goes on.
+    fn begin(&mut self, kind: &str, name: &str, line: usize) -> usize {
+        let same = |section: &Section| section.name == name && section.kind == kind;
+        let known = self.sections.iter().position(same).filter(|_| !name.is_empty());
+        if let Some(section) = known.and_then(|at| self.sections.get_mut(at)) {
+            section.again.push(line);
+        }
+        known.unwrap_or_else(|| {
+            let (kind, name) = (kind.to_owned(), name.to_owned());
+            self.sections.push(Section { kind, name, line, ..Section::default() });
+            self.sections.len().saturating_sub(1)
+        })
+    }
 }
 
 impl Section {
@@ -51,13 +69,15 @@ impl Section {
 
     /// Returns the section's lines.
     pub(super) fn lines(&self) -> impl Iterator<Item = usize> + '_ {
-        std::iter::once(self.line).chain(self.options.iter().map(|option| option.line))
+        let begun = std::iter::once(self.line).chain(self.again.iter().copied());
+        begun.chain(self.options.iter().map(|option| option.line))
     }
 }
 
 /// Parses a file.
 pub(super) fn parse(text: &str) -> File {
     let mut file = File::default();
+    let mut open = None;
     for (line, content) in (1..).zip(text.lines()) {
         let words = words(content);
         if words.is_empty() {
@@ -65,14 +85,13 @@ pub(super) fn parse(text: &str) -> File {
         }
         file.significant.push(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match (words.as_slice(), file.sections.last_mut()) {
+        let section = open.and_then(|at| file.sections.get_mut(at));
+        match (words.as_slice(), section) {
             (["package", ..], _) => {}
-            (["config", kind, rest @ ..], _) => file.sections.push(Section {
-                kind: (*kind).into(),
-                name: rest.first().map(|name| (*name).into()).unwrap_or_default(),
-                line,
-                options: Vec::new(),
-            }),
+            (["config", kind, rest @ ..], _) => {
+                let name = rest.first().copied().unwrap_or_default();
+                open = Some(file.begin(kind, name, line));
+            }
             (["option" | "list", key, value @ ..], Some(section)) => {
                 section.options.push(Opt { key: (*key).into(), value: value.join(" "), line });
             }

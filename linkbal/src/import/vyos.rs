@@ -2,13 +2,14 @@
 
 mod health;
 pub(super) mod main_table;
+pub(super) mod nat;
 pub(super) mod rule;
 
 use std::collections::BTreeSet;
 
 use super::{
     model::{Draft, Member, Policy, Setting},
-    note::{Lines, NoteKind},
+    note::{IPV4_ALONE, Lines, NoteKind},
     tree::{self, Node, Tree},
     values,
 };
@@ -40,6 +41,8 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         draft.local_off = Some(setting.remark("no enable-local-traffic"));
     }
     default(&mut draft, main.uplink);
+    nat::read(&mut draft, tree.root.at(&["nat", "source"]));
+    draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
     rest(&mut draft, &tree, "load-balancing");
     Ok(draft)
 }
@@ -106,7 +109,9 @@ pub(super) fn default(draft: &mut Draft, main: Option<String>) {
 /// Counts the lines of sections that are not about balancing.
 pub(super) fn rest(draft: &mut Draft, tree: &Tree, own: &str) {
     let noted = draft.notes.iter().map(|note| &note.lines).chain(&draft.covered);
-    let told: BTreeSet<usize> = noted.flat_map(Lines::iter).collect();
+    let mut told: BTreeSet<usize> = noted.flat_map(Lines::iter).collect();
+    told.extend(draft.rules.iter().flat_map(|rule| rule.all_lines().iter().collect::<Vec<_>>()));
+    told.extend(draft.exempt.iter().flat_map(|entry| entry.lines.iter()));
     for node in tree.root.children.iter().filter(|node| node.word != own) {
         let lines: Lines = node.lines().iter().filter(|line| !told.contains(line)).collect();
         if lines.is_empty() {
@@ -124,6 +129,10 @@ pub(super) fn rest(draft: &mut Draft, tree: &Tree, own: &str) {
             }
         };
         draft.unneeded(lines, why);
+    }
+    if !tree.deleted.is_empty() {
+        let lines: Lines = tree.deleted.iter().copied().collect();
+        draft.unneeded(lines, "taken away by a `delete` behind it");
     }
     if !tree.odd.is_empty() {
         let lines: Lines = tree.odd.iter().copied().collect();

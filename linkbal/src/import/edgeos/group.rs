@@ -13,6 +13,8 @@ pub(super) struct Group {
     pub(super) policy: Policy,
     /// The value of a rule's `sticky`.
     pub(super) sticky: Option<Setting>,
+    /// Set if the gateway's own connections use it.
+    pub(super) local: bool,
 }
 
 /// Reads all groups.
@@ -62,6 +64,7 @@ fn read(draft: &mut Draft, node: &Node) -> Group {
                 "write hooks.on_change = [\"/the/program\"]: the event is in LINKBAL_EVENT, \
                  LINKBAL_UPLINK and LINKBAL_TO, not in arguments",
             ),
+            ("exclude-local-dns", Some("disable")) => draft.cover(child.lines()),
             ("exclude-local-dns", _) => draft.untranslated(
                 child.lines(),
                 "a resolver of one provider goes into `resolvers` of its uplink; all others are \
@@ -75,6 +78,7 @@ fn read(draft: &mut Draft, node: &Node) -> Group {
         name: node.word.clone(),
         policy: Policy { members, lines, ..Policy::default() },
         sticky: sticky(draft, node),
+        local: node.value("lb-local").is_none_or(|(value, _)| value != "disable"),
     }
 }
 

@@ -104,6 +104,10 @@ impl Reader<'_> {
             }
             "source" => self.side(draft, rule, node, "source", "sport"),
             "destination" => self.side(draft, rule, node, "destination", "dport"),
+            // A flow has its uplink from its first packet on.
+            "state" if node.value("new").is_some_and(|(value, _)| value == "enable") => {
+                draft.cover(node.lines());
+            }
             word => rule.broken.push(format!("linkbal has nothing like `{word}`")),
         }
     }

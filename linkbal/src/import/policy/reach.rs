@@ -24,7 +24,8 @@ fn drop_behind_all(draft: &mut Draft, rules: &mut Vec<Rule>) {
     let decides = rules[end].lines.iter().next().unwrap_or_default();
     for rule in rules.split_off(end.saturating_add(1)) {
         let why = format!("never reached: the rule at line {decides} takes all flows before it");
-        draft.unneeded(rule.all_lines(), why);
+        draft.unneeded(rule.own_lines(), why);
+        draft.cover(rule.all_lines());
     }
 }
 
@@ -42,7 +43,8 @@ fn drop_covered(draft: &mut Draft, rules: &mut Vec<Rule>) {
         let by = decided.iter().find(|(whole, _)| family(&rule) == Some(whole));
         if let Some((_, line)) = by {
             let why = format!("never reached: the rule at line {line} takes all flows before it");
-            draft.unneeded(rule.all_lines(), why);
+            draft.unneeded(rule.own_lines(), why);
+            draft.cover(rule.all_lines());
             continue;
         }
         if let Some(whole) = family(&rule).filter(|_| is_catch_all(&rule)) {

@@ -87,7 +87,9 @@ impl<'a> Walk<'a> {
                 "OUTPUT" => {
                     "it marks the gateway's own connections, and no flows of the LAN".into()
                 }
-                "INPUT" | "POSTROUTING" => "it marks packets whose line is chosen already".into(),
+                "INPUT" | "FORWARD" | "POSTROUTING" => {
+                    "it marks packets whose line is chosen already".into()
+                }
                 chain => format!("no rule that packets of the LAN meet leads to the chain {chain}"),
             };
             others.push(Item {
@@ -171,6 +173,7 @@ impl<'a> Walk<'a> {
         called.lines = called.lines.and(&rule.lines);
         called.chains.push(to);
         called.goes_on = behind;
+        called.broken = called.broken.or_else(|| rule.broken.clone());
         if behind && matches!(rule.target, Target::Goto(_)) {
             let why = format!("packets do not come back from the chain {to}");
             called.broken.get_or_insert(why.clone());
@@ -183,7 +186,11 @@ impl<'a> Walk<'a> {
         let mut words = caller.words.clone();
         words.push(&rule.words);
         let lines = caller.lines.clone().and(&rule.lines);
-        self.items.push(Item { effect, words, lines, broken: caller.broken.clone() });
+        let broken = caller.broken.clone().or_else(|| rule.broken.clone());
+        let masked = rule.mask != u32::MAX && self.facts.masks.len() > 1;
+        let several = "marks with several masks are put together".to_owned();
+        let broken = broken.or(Some(several).filter(|_| masked));
+        self.items.push(Item { effect, words, lines, broken });
     }
 }
 
@@ -191,5 +198,8 @@ impl<'a> Walk<'a> {
 fn is_unconditional(rule: &Chained) -> bool {
     let mut read = Rule::default();
     let state = conditions::read(&mut read, &rule.words, &rule.lines);
-    state == State::default() && read.matches.is_empty() && read.broken.is_empty()
+    state == State::default()
+        && rule.broken.is_none()
+        && read.matches.is_empty()
+        && read.broken.is_empty()
 }

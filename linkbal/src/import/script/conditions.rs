@@ -1,6 +1,9 @@
 //! Conditions of iptables and of ip rules, as those of a rule.
 
-use super::is_unmarked;
+use super::{
+    chance::{Chance, Options},
+    is_unmarked,
+};
 use crate::import::{
     model::{Rule, Setting},
     note::Lines,
@@ -37,7 +40,8 @@ const WITHOUT_MEANING: [&str; 10] = [
 ];
 
 /// Modules that fit every packet as long as none of their options is given.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
+    "statistic",
     "tcp",
     "udp",
     "sctp",
@@ -63,6 +67,8 @@ pub(super) struct State {
     pub(super) marked: bool,
     /// Set if only packets of connections fit that exist already.
     pub(super) existing: bool,
+    /// The part of the packets that fit, by chance.
+    pub(super) chance: Option<Chance>,
 }
 
 /// Adds the conditions of iptables to a rule. A word that is not known makes it a comment: without it
@@ -72,6 +78,7 @@ pub(super) fn read(rule: &mut Rule, words: &[String], lines: &Lines) -> State {
     let mut words = words.iter().map(String::as_str).peekable();
     let mut negated = false;
     let mut unknown = Vec::new();
+    let mut statistic = Options::default();
     while let Some(word) = words.next() {
         if word == "!" {
             negated = true;
@@ -92,6 +99,10 @@ pub(super) fn read(rule: &mut Rule, words: &[String], lines: &Lines) -> State {
             if !MODULES.contains(&module) {
                 unknown.push(format!("-m {module}"));
             }
+        } else if matches!(word, "--mode" | "--probability" | "--every" | "--packet") {
+            let value = words.next().unwrap_or_default();
+            // The rest of a part is a part, too, but which one is not worked out.
+            statistic.take(if negated { "--mode" } else { word }, value);
         } else if matches!(word, "--mark" | "--state" | "--ctstate") {
             let value = words.next().unwrap_or_default();
             if value == "!" {
@@ -103,6 +114,7 @@ pub(super) fn read(rule: &mut Rule, words: &[String], lines: &Lines) -> State {
             unknown.push(word.to_owned());
         }
     }
+    state.chance = statistic.chance();
     // The options of a module that is not known need no words of their own.
     if let Some(first) = unknown.first() {
         rule.broken.push(format!("linkbal has nothing like `{first}`"));
@@ -146,6 +158,8 @@ fn key_of(word: &str) -> Option<&'static str> {
 /// # Errors
 /// The reason why linkbal cannot say it.
 pub(super) fn add(rule: &mut Rule, key: &str, value: &str, lines: &Lines) -> Result<(), String> {
+    let named = key == "destination" && values::prefixes(value).is_err() && is_domain(value);
+    let key = if named { "domain" } else { key };
     let written = match key {
         "source" | "destination" => {
             let nets = values::prefixes(value)?;
@@ -176,6 +190,16 @@ pub(super) fn add(rule: &mut Rule, key: &str, value: &str, lines: &Lines) -> Res
             Ok(())
         }
     }
+}
+
+/// Returns whether a text is the name of a host, and no address.
+fn is_domain(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.contains('.')
+        && text.chars().all(fits)
+        && last.chars().all(|c| c.is_ascii_alphabetic())
+        && !last.is_empty()
 }
 
 /// Parses a DSCP: a number, or the name of a class (RFC 2474, 2597, 3246, 5865, 8622).

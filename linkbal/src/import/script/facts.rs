@@ -42,10 +42,19 @@ pub(super) struct IpRule {
     /// Lower ones come first.
     pub(super) priority: u32,
     pub(super) fwmark: Option<u32>,
+    /// The bits of a mark that count.
+    pub(super) mask: u32,
     /// Reasons for which it can only be a comment.
     pub(super) broken: Vec<String>,
     pub(super) ipv6: bool,
     pub(super) lines: Lines,
+}
+
+impl IpRule {
+    /// Returns whether packets with a mark fit it.
+    pub(super) fn leads(&self, mark: u32) -> bool {
+        self.fwmark.is_some_and(|own| (own ^ mark) & self.mask == 0)
+    }
 }
 
 /// The target of a rule of iptables.
@@ -69,7 +78,24 @@ pub(super) struct Chained {
     pub(super) target: Target,
     /// Place in the chain, counted from 1, if it is not put behind all others.
     pub(super) place: Option<usize>,
+    /// The bits of a mark that are set.
+    pub(super) mask: u32,
+    /// A reason for which it can only be a comment.
+    pub(super) broken: Option<String>,
     pub(super) ipv6: bool,
+    pub(super) lines: Lines,
+}
+
+/// What the script does not translate.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Untranslated {
+    /// Prefixes as TOML.
+    pub(super) source: Option<String>,
+    pub(super) destination: Option<String>,
+    /// Set if the destinations are private: no uplink leads there, but a tunnel.
+    pub(super) inside: bool,
+    /// The device by which it leaves.
+    pub(super) device: Option<String>,
     pub(super) lines: Lines,
 }
 
@@ -109,6 +135,18 @@ pub(super) struct Facts {
     pub(super) addresses: Vec<(String, String, Lines)>,
     /// MAC addresses and flags of devices: `promisc`, `mtu`.
     pub(super) links: Vec<(String, &'static str, String, Lines)>,
+    /// Lines of default routes with values that only a run would tell.
+    pub(super) unknown_defaults: Lines,
+    /// Numbers and names of routing tables.
+    pub(super) tables: Vec<(String, String)>,
+    /// Exceptions from the translation of addresses.
+    pub(super) exempt: Vec<Untranslated>,
+    /// Devices by which packets leave translated.
+    pub(super) outward: BTreeSet<String>,
+    /// Masks of marks, but those of all bits.
+    pub(super) masks: BTreeSet<u32>,
+    /// Set if connections keep marks that packets get behind the choice of a line.
+    pub(super) saves_late: bool,
     /// Sources of this machine's own packets.
     pub(super) own: Vec<IpAddr>,
     /// Set if another script is run.
@@ -119,6 +157,19 @@ impl Facts {
     pub(super) fn new(script: &Script) -> Facts {
         let (variables, functions) = (script.variables.clone(), script.functions.clone());
         Facts { variables, functions, ..Facts::default() }
+    }
+
+    /// Names tables by their numbers alone, where the script says these.
+    pub(super) fn join_tables(&mut self) {
+        let Facts { tables, defaults, hosts, rules, .. } = self;
+        let of_defaults = defaults.iter_mut().map(|route| &mut route.table);
+        let of_hosts = hosts.iter_mut().map(|route| &mut route.table);
+        let of_rules = rules.iter_mut().map(|rule| &mut rule.table);
+        for table in of_defaults.chain(of_hosts).chain(of_rules) {
+            if let Some((number, _)) = tables.iter().find(|(_, name)| name == table) {
+                table.clone_from(number);
+            }
+        }
     }
 
     /// Returns whether the script is about IPv6, too.

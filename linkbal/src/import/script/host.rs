@@ -14,10 +14,12 @@ use crate::import::{
 pub(super) fn rule(draft: &mut Draft, facts: &Facts, route: &HostRoute) {
     let lines = route.lines.clone();
     let uplink = by(facts, route).and_then(|one| id_of(facts, one.gateway, one.device.as_deref()));
-    let contains_gateway = values::prefixes(&route.destination).is_ok_and(|nets| {
-        let gateways = facts.defaults.iter().filter_map(|one| one.gateway);
-        gateways.into_iter().any(|gateway| nets.iter().any(|net| net.contains(&gateway)))
-    });
+    // What has a gateway of its own is no network of a device.
+    let contains_gateway = route.gateway.is_none()
+        && values::prefixes(&route.destination).is_ok_and(|nets| {
+            let gateways = facts.defaults.iter().filter_map(|one| one.gateway);
+            gateways.into_iter().any(|gateway| nets.iter().any(|net| net.contains(&gateway)))
+        });
     let Some(uplink) = uplink.filter(|_| route.table.is_empty() && !contains_gateway) else {
         let why = "routes to networks of your own stay in the main table, where linkbal looks them up; \
                    its own tables need none";
@@ -41,7 +43,7 @@ pub(super) fn rule(draft: &mut Draft, facts: &Facts, route: &HostRoute) {
 
 /// Returns the default route with the router of a route, or with its device. Another router on the
 /// device of an uplink is none of its.
-fn by<'a>(facts: &'a Facts, route: &HostRoute) -> Option<&'a DefaultRoute> {
+pub(super) fn by<'a>(facts: &'a Facts, route: &HostRoute) -> Option<&'a DefaultRoute> {
     let on_device = |one: &&DefaultRoute| {
         route.device.is_none() || one.device.is_none() || one.device == route.device
     };

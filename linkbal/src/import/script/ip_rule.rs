@@ -3,7 +3,8 @@
 use super::{
     conditions,
     facts::{DefaultRoute, Facts, IpRule},
-    iptables, lines_of,
+    iptables, keys, lines_of,
+    uplink::is_shared,
 };
 use crate::import::{
     model::{Draft, Policy, Rule},
@@ -24,18 +25,31 @@ pub(super) fn read(
         return draft.unneeded(lines, "linkbal removes only its own ip rules");
     };
     let priority = facts.free_priority(ipv6);
-    let mut rule = IpRule { priority, ipv6, lines: lines.clone(), ..IpRule::default() };
-    let mut words = words.iter().copied();
-    while let Some(key) = words.next() {
-        match key {
+    let mut rule =
+        IpRule { priority, mask: u32::MAX, ipv6, lines: lines.clone(), ..IpRule::default() };
+    if command.doubtful {
+        rule.broken.push(super::DOUBTFUL.into());
+    }
+    let (mut words, mut unknown, mut to_table) = (words.iter().copied(), None, false);
+    while let Some(word) = words.next() {
+        match word {
             "not" => rule.broken.push("linkbal has no negation, as of `not`".into()),
             "unicast" => {}
             "unreachable" | "blackhole" | "prohibit" => {
                 return draft
                     .untranslated(lines, "linkbal refuses no flows by rule: a firewall does");
             }
-            _ => value(&mut rule, key, words.next().unwrap_or_default()),
+            _ => {
+                let key = keys::of_rule(word);
+                unknown = unknown.or(Some(word).filter(|_| key.is_none()));
+                to_table |= matches!(key, Some("table" | "lookup"));
+                value(&mut rule, key.unwrap_or(word), words.next().unwrap_or_default());
+            }
         }
+    }
+    if let Some(word) = unknown.filter(|_| !to_table) {
+        return draft
+            .untranslated(lines, format!("`{word}` is no word of `ip rule` that is known"));
     }
     let specific = |(key, _): &(String, String)| key.starts_with("suppress_");
     let plain = rule.words.is_empty() && rule.fwmark.is_none();
@@ -55,15 +69,21 @@ fn value(rule: &mut IpRule, key: &str, value: &str) {
     match key {
         "table" | "lookup" if matches!(value, "main" | "254") => rule.table.clear(),
         "table" | "lookup" => rule.table = value.into(),
-        "prio" | "pref" | "preference" | "priority" | "order" => match value.parse() {
+        "preference" | "priority" | "order" => match value.parse() {
             Ok(priority) => rule.priority = priority,
             Err(_) => rule.broken.push(format!("\"{value}\" is no priority")),
         },
         "fwmark" => match iptables::number(value) {
-            Some(number) => rule.fwmark = Some(number),
+            Some(number) => {
+                rule.fwmark = Some(number);
+                rule.mask = iptables::mask(value);
+            }
             None => rule.broken.push(format!("\"{value}\" is no mark")),
         },
         "from" | "to" if matches!(value, "all" | "any" | "default") => {}
+        "from" | "to" => rule.words.push((key.into(), keys::whole_address(value))),
+        // Who made it says nothing about flows.
+        "protocol" => {}
         _ => rule.words.push((key.into(), value.into())),
     }
 }
@@ -77,8 +97,7 @@ pub(super) fn rule(
     policy: Option<Policy>,
     last: bool,
 ) {
-    let source = ip.words.iter().find(|(key, _)| key == "from");
-    if ip.broken.is_empty() && source.is_some_and(|(_, source)| is_own(facts, source)) {
+    if is_for_own(facts, ip) {
         let why = "what has the address of an uplink leaves by that uplink by itself";
         return draft.unneeded(ip.lines.clone(), why);
     }
@@ -123,8 +142,15 @@ pub(super) fn conditions(rule: &mut Rule, ip: &IpRule) {
     }
 }
 
+/// Returns whether an ip rule is for the machine's own addresses alone: with other conditions, it is about
+/// flows of others.
+pub(super) fn is_for_own(facts: &Facts, ip: &IpRule) -> bool {
+    let own = |(key, source): &(String, String)| key == "from" && is_own(facts, source);
+    ip.broken.is_empty() && ip.words.len() == 1 && ip.words.iter().all(own)
+}
+
 /// Returns whether a source is an address of this machine: one that the script gives it, or one in the
-/// network of a gateway.
+/// small network of a single gateway. A private address may as well be that of a host behind it.
 fn is_own(facts: &Facts, source: &str) -> bool {
     let Ok(nets) = values::prefixes(source) else { return false };
     let [net] = nets.as_slice() else { return false };
@@ -136,13 +162,20 @@ fn is_own(facts: &Facts, source: &str) -> bool {
         || facts.addresses.iter().any(|(_, address, _)| {
             address.parse::<ipnet::IpNet>().is_ok_and(|own| is_host && own.addr() == net.addr())
         });
-    let near = |route: &DefaultRoute| {
-        let around = ipnet::IpNet::new(net.addr(), if net.addr().is_ipv4() { 24 } else { 64 });
-        let gateway = route.gateway;
-        gateway.is_some_and(|gateway| {
-            net.contains(&gateway)
-                || is_host && around.is_ok_and(|net| net.trunc().contains(&gateway))
-        })
+    let (around, small) = if net.addr().is_ipv4() { (24, 29) } else { (64, 64) };
+    let around = match is_host {
+        true if values::is_private(net) => None,
+        true => ipnet::IpNet::new(net.addr(), around).ok().map(|net| net.trunc()),
+        false => Some(*net).filter(|net| net.prefix_len() >= small),
     };
-    given || facts.defaults.iter().any(near)
+    given || around.is_some_and(|net| has_one_gateway(facts, &net))
+}
+
+/// Returns whether a network has one gateway, whose device is that of a single uplink.
+fn has_one_gateway(facts: &Facts, net: &ipnet::IpNet) -> bool {
+    let near = |route: &&DefaultRoute| route.gateway.is_some_and(|one| net.contains(&one));
+    let mut routes = facts.defaults.iter().filter(near);
+    let Some(first) = routes.next() else { return false };
+    let shared = first.device.as_deref().is_some_and(|device| is_shared(facts, device, None));
+    !shared && routes.all(|other| other.gateway == first.gateway)
 }

@@ -2,10 +2,10 @@
 
 use super::{
     facts::{Chained, Facts, Target},
-    is_unmarked, lines_of,
+    is_unmarked, lines_of, nat,
     routes::value_of,
 };
-use crate::import::{model::Draft, shell::Command};
+use crate::import::{model::Draft, shell::Command, values};
 
 /// Options that put a rule into a chain.
 const ADDED: [&str; 4] = ["-A", "-I", "--append", "--insert"];
@@ -24,6 +24,12 @@ pub(super) fn read(
     let target = value_of(&words, &["-j", "--jump"]).unwrap_or_default();
     if table == "mangle" && !chain.is_empty() {
         return mangle(draft, facts, command, &words, ipv6);
+    }
+    if table == "nat" {
+        outward(facts, &words, target);
+        if nat::read(facts, draft, command, &words) {
+            return;
+        }
     }
     let lines = lines_of(command);
     let replaced = words.iter().any(|word| matches!(*word, "-R" | "--replace"));
@@ -49,14 +55,43 @@ pub(super) fn read(
     draft.unneeded(lines, why);
 }
 
+/// Takes what a rule of the table nat says of devices and of the machine's own addresses.
+fn outward(facts: &mut Facts, words: &[&str], target: &str) {
+    if !matches!(target, "MASQUERADE" | "SNAT") {
+        return;
+    }
+    let device = value_of(words, &["-o", "--out-interface"]);
+    let negated = words.iter().any(|word| word.starts_with('!'));
+    facts.outward.extend(device.filter(|_| !negated).map(str::to_owned));
+    facts.own.extend(value_of(words, &["--to-source", "--to"]).and_then(values::host));
+}
+
 /// Reads a rule of the table mangle.
 fn mangle(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str], ipv6: bool) {
     let lines = lines_of(command);
     let jump = value_of(words, &["-j", "--jump"]).unwrap_or_default();
     let goto = value_of(words, &["-g", "--goto"]);
-    let mark = value_of(words, &["--set-mark", "--set-xmark", "--or-mark"]).and_then(number);
+    let text = value_of(words, &["--set-mark", "--set-xmark", "--or-mark"]);
+    let mark = text.and_then(number);
+    let mask = text.map_or(u32::MAX, mask);
+    let changes = words.iter().find(|word| matches!(**word, "--and-mark" | "--xor-mark"));
+    if let Some(word) = changes {
+        return draft.untranslated(lines, format!("linkbal has nothing like `{word}`"));
+    }
+    let added_bits = words.contains(&"--or-mark");
+    if mark.is_some() && !added_bits && mask != u32::MAX {
+        facts.masks.insert(mask);
+    }
+    let chain = value_of(words, &ADDED).unwrap_or_default();
+    let late = !matches!(chain, "PREROUTING" | "INPUT" | "OUTPUT");
+    facts.saves_late |= late && words.contains(&"--save-mark");
+    let broken = if added_bits {
+        Some("it adds bits to the mark of another rule".to_owned())
+    } else {
+        command.doubtful.then(|| super::DOUBTFUL.to_owned())
+    };
     let target = match (jump, goto, mark) {
-        ("MARK" | "CONNMARK", _, Some(number)) => Target::Mark(number),
+        ("MARK" | "CONNMARK", _, Some(number)) => Target::Mark(number & mask),
         ("MARK", ..) => return draft.unneeded(lines, "linkbal's marks are its own"),
         ("CONNMARK", ..) => {
             let why = "linkbal keeps the uplink of a connection in its mark by itself";
@@ -79,6 +114,8 @@ fn mangle(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str
         words: words.iter().map(|word| (*word).to_owned()).collect(),
         target,
         place: first.then(|| number.unwrap_or(1)),
+        mask,
+        broken,
         ipv6,
         lines,
     });
@@ -90,6 +127,11 @@ fn apart<'a>(word: &&'a str) -> Vec<&'a str> {
         Some((option, value)) if option.starts_with("--") => vec![option, value],
         _ => vec![*word],
     }
+}
+
+/// Returns the mask of a mark: all bits if it has none that can be read.
+pub(super) fn mask(text: &str) -> u32 {
+    text.split_once('/').and_then(|(_, mask)| number(mask)).unwrap_or(u32::MAX)
 }
 
 /// Parses a mark, without its mask.

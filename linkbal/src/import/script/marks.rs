@@ -3,34 +3,70 @@
 //! In iptables the last mark that fits counts, so rules are in the opposite order. What ends the way of
 //! a packet keeps the mark that it has by then: it goes before all that comes later.
 
+use std::collections::VecDeque;
+
 use super::{
     chains::{Effect, Item, Walk},
     conditions::{self, State},
     facts::{Facts, IpRule},
     ip_rule, limit_family,
+    statistic::{self, Shares},
     uplink::policy_of,
 };
 use crate::import::{
-    model::{Draft, Rule},
+    model::{Draft, Rule, Setting},
     note::Lines,
 };
 
 /// A rule with the mark of what fits it.
 #[derive(Debug)]
 pub(super) struct Marked {
-    effect: Effect,
-    rule: Rule,
-    state: State,
+    pub(super) effect: Effect,
+    pub(super) rule: Rule,
+    pub(super) state: State,
+    /// The words of the rule by whose chance it is reached.
+    pub(super) draw: Option<*const String>,
+    /// The shares of several marks, of which `effect` is one.
+    pub(super) shares: Option<Shares>,
+}
+
+impl Marked {
+    /// Returns whether both have the same conditions, but those by chance and on marks.
+    pub(super) fn has_conditions_of(&self, other: &Marked) -> bool {
+        self.is_within(other) && other.is_within(self)
+    }
+
+    /// Returns whether all conditions of `other` are conditions of this one, too.
+    fn is_within(&self, other: &Marked) -> bool {
+        let own = &self.rule.matches;
+        let has = |set: &Setting| own.iter().any(|o| o.key == set.key && o.value == set.value);
+        other.rule.matches.iter().all(has)
+    }
+
+    fn empty() -> Marked {
+        let state = State::default();
+        Marked { effect: Effect::End, rule: Rule::default(), state, draw: None, shares: None }
+    }
+
+    /// Returns the shares of all marks.
+    fn shares(&self) -> Option<Shares> {
+        match (self.effect, &self.shares) {
+            (_, Some(shares)) => Some(shares.clone()),
+            (Effect::Mark(mark), None) => Some(Shares::of_one(mark)),
+            (Effect::End, None) => None,
+        }
+    }
 }
 
 /// Returns all marks of a family, that which counts first.
 pub(super) fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Marked> {
     let mut walk = Walk::new(facts, ipv6);
     let way = walk.through(draft, "PREROUTING");
-    let later = walk.through(draft, "FORWARD");
+    // The line of a packet is chosen before it meets FORWARD.
+    let later = if facts.saves_late { walk.through(draft, "FORWARD") } else { Vec::new() };
     let others = walk.others(draft);
-    let mut all = in_order(draft, facts, later, ipv6);
-    all.extend(in_order(draft, facts, way, ipv6));
+    let mut all = in_order(draft, facts, &later, ipv6);
+    all.extend(in_order(draft, facts, &way, ipv6));
     all.extend(others.iter().filter_map(|item| marked(draft, facts, item, ipv6)));
     // Flows that stay unmarked need no rule if no mark comes behind it.
     let needed = all.iter().rposition(|one| matches!(one.effect, Effect::Mark(1..)));
@@ -41,18 +77,20 @@ pub(super) fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Mar
 }
 
 /// Returns the rules of a chain in the order in which the first one counts.
-fn in_order(draft: &mut Draft, facts: &Facts, items: Vec<Item>, ipv6: bool) -> Vec<Marked> {
+fn in_order(draft: &mut Draft, facts: &Facts, items: &[Item], ipv6: bool) -> Vec<Marked> {
     // What is decided, and what later marks still go before.
     let (mut fixed, mut open) = (Vec::new(), Vec::new());
     let mut ended = false;
-    for item in items {
+    let marked = items.iter().filter_map(|item| marked(draft, facts, item, ipv6)).collect();
+    let mut list: VecDeque<Marked> = statistic::together(draft, marked).into();
+    while let Some(one) = list.pop_front() {
         if ended {
             let why = "never reached: a rule before it ends the way of all packets";
-            draft.unneeded(item.lines, why);
+            draft.unneeded(one.rule.all_lines(), why);
             continue;
         }
-        let Some(one) = marked(draft, facts, &item, ipv6) else { continue };
         match one.effect {
+            _ if one.shares.is_some() => shared(draft, one, &mut fixed, &mut open, &mut list),
             Effect::Mark(_) if one.state.unmarked => open.push(one),
             Effect::Mark(_) => open.insert(0, one),
             Effect::End => ended = end(draft, one, &mut fixed, &mut open),
@@ -60,6 +98,71 @@ fn in_order(draft: &mut Draft, facts: &Facts, items: Vec<Item>, ipv6: bool) -> V
     }
     fixed.append(&mut open);
     fixed
+}
+
+/// Takes a rule with shares. Flows that it leaves without a mark have that of others.
+fn shared(
+    draft: &mut Draft,
+    mut one: Marked,
+    fixed: &mut Vec<Marked>,
+    open: &mut Vec<Marked>,
+    later: &mut VecDeque<Marked>,
+) {
+    let Some(mut shares) = one.shares.clone() else { return };
+    let takes_rest =
+        |other: &Marked| matches!(other.effect, Effect::Mark(_)) && other.state.unmarked;
+    let mut known = true;
+    if shares.is_partial() {
+        // What is marked later only if it has no mark.
+        match later.iter().find(|other| takes_rest(other)) {
+            Some(next) if next.rule.broken.is_empty() && one.is_within(next) => {
+                match next.effect {
+                    Effect::Mark(mark) if next.shares.is_none() => shares.fill(mark),
+                    _ => known = false,
+                }
+                one.rule.lines = one.rule.lines.and(&next.rule.lines);
+            }
+            Some(_) => known = false,
+            None => {}
+        }
+    }
+    let before = open.iter().filter(|other| other.rule.broken.is_empty());
+    let partial = shares.is_partial() && !one.state.unmarked;
+    known &= !partial || before.clone().all(|other| other.is_within(&one));
+    if !known {
+        let same = |other: &Marked| other.rule.broken.is_empty() && other.has_conditions_of(&one);
+        for list in [open.iter_mut().collect::<Vec<_>>(), later.iter_mut().collect()] {
+            for other in list {
+                if same(other) || takes_rest(other) && one.is_within(other) {
+                    let taken = std::mem::replace(other, Marked::empty());
+                    *other = statistic::give_up(draft, taken);
+                }
+            }
+        }
+        one.shares = None;
+        return open.push(statistic::give_up(draft, one));
+    }
+    one.shares = Some(shares.clone());
+    if !partial {
+        return match (shares.is_done(), one.state.unmarked) {
+            (true, _) => fixed.push(one),
+            (false, true) => open.push(one),
+            (false, false) => open.insert(0, one),
+        };
+    }
+    // The earlier marks are those of the rest.
+    let mut merged = false;
+    for other in open.iter_mut().filter(|other| other.rule.broken.is_empty()) {
+        if let Some(own) = other.shares() {
+            other.shares = Some(shares.over(&own));
+            other.rule.title.clone_from(&one.rule.title);
+            other.rule.lines = other.rule.lines.clone().and(&one.rule.lines);
+            merged |= other.has_conditions_of(&one);
+        }
+    }
+    if !merged {
+        open.push(one);
+    }
 }
 
 /// Takes a rule that ends the way of packets; returns whether no packet goes on.
@@ -74,7 +177,8 @@ fn end(draft: &mut Draft, one: Marked, fixed: &mut Vec<Marked>, open: &mut Vec<M
             && other.state == one.state
             && pairs(&other.rule) == pairs(&one.rule)
     };
-    let alone = open.is_empty() && !one.state.marked;
+    // Comments mark nothing.
+    let alone = open.iter().all(|other| !other.rule.broken.is_empty()) && !one.state.marked;
     if all && !one.state.unmarked {
         draft.cover(lines);
         fixed.append(open);
@@ -95,8 +199,11 @@ fn end(draft: &mut Draft, one: Marked, fixed: &mut Vec<Marked>, open: &mut Vec<M
 
 /// Returns the rule of a line; `None` if it says nothing about flows of the LAN.
 fn marked(draft: &mut Draft, facts: &Facts, item: &Item, ipv6: bool) -> Option<Marked> {
+    // On a device of several uplinks, others may be, too.
     let own = |draft: &Draft, device: &str| {
-        draft.uplinks.iter().any(|uplink| uplink.device.name() == Some(device))
+        let mut of_device =
+            draft.uplinks.iter().filter(|uplink| uplink.device.name() == Some(device));
+        of_device.next().is_some() && of_device.next().is_none()
     };
     let words = || item.words.iter().flat_map(|words| devices(words));
     if words().any(|(_, device)| own(draft, device)) {
@@ -105,12 +212,18 @@ fn marked(draft: &mut Draft, facts: &Facts, item: &Item, ipv6: bool) -> Option<M
         return None;
     }
     let mut rule = Rule { lines: item.lines.clone(), ..Rule::default() };
-    let mut state = State::default();
+    let (mut state, mut draw) = (State::default(), None);
     for words in &item.words {
         let own = conditions::read(&mut rule, words, &item.lines);
         state.unmarked |= own.unmarked;
         state.marked |= own.marked;
         state.existing |= own.existing;
+        if let Some(chance) = own.chance {
+            if state.chance.replace(chance).is_some() {
+                rule.broken.push("it is reached by several chances".into());
+            }
+            draw = Some(words.as_ptr());
+        }
     }
     if state.existing {
         let why = "a connection that exists keeps its uplink by itself";
@@ -130,7 +243,7 @@ fn marked(draft: &mut Draft, facts: &Facts, item: &Item, ipv6: bool) -> Option<M
     if matches!(item.effect, Effect::End | Effect::Mark(0)) {
         rule.title = "left unmarked: as flows without a rule".into();
     }
-    Some(Marked { effect: item.effect, rule, state })
+    Some(Marked { effect: item.effect, rule, state, draw, shares: None })
 }
 
 /// Returns the devices that packets come in by (`true`) or leave by, without those behind a negation.
@@ -148,30 +261,49 @@ fn devices(words: &[String]) -> impl Iterator<Item = (bool, &str)> {
 }
 
 /// Writes the rules of marks, each with the uplinks of its ip rule.
-pub(super) fn write(draft: &mut Draft, facts: &Facts, ordered: &[&IpRule], marked: Vec<Marked>) {
+pub(super) fn write(
+    draft: &mut Draft,
+    facts: &Facts,
+    ordered: &[&IpRule],
+    marked: Vec<Marked>,
+    ipv6: bool,
+) {
     let numbers: Vec<u32> = marked
         .iter()
-        .filter_map(|one| match one.effect {
-            Effect::Mark(number) => Some(number),
-            Effect::End => None,
-        })
+        .filter_map(Marked::shares)
+        .flat_map(|shares| shares.marks())
+        .map(|(number, _)| number)
         .collect();
     for ip in ordered {
-        if ip.fwmark.is_some_and(|number| !numbers.contains(&number)) {
+        if ip.fwmark.is_some() && !numbers.iter().any(|number| ip.leads(*number)) {
             draft.untranslated(ip.lines.clone(), "no mark of this number is set in the script");
         }
     }
     for one in marked {
         match one.effect {
+            _ if one.shares.is_some() => of_shares(draft, facts, ordered, one, ipv6),
             Effect::Mark(number @ 1..) => of_number(draft, facts, ordered, number, &one.rule),
             Effect::Mark(0) | Effect::End => draft.rules.push(one.rule),
         }
     }
 }
 
+/// Writes a rule with the shares of several marks.
+fn of_shares(draft: &mut Draft, facts: &Facts, ordered: &[&IpRule], one: Marked, ipv6: bool) {
+    let Some(shares) = &one.shares else { return };
+    match statistic::policy(facts, ordered, shares, ipv6, &one.rule.lines) {
+        Ok(policy) => draft.rules.push(Rule { policy: Some(policy), ..one.rule }),
+        Err(why) => {
+            let mut rule = statistic::give_up(draft, one).rule;
+            rule.broken.push(why);
+            draft.rules.push(rule);
+        }
+    }
+}
+
 /// Writes the rules of a mark, one for each ip rule.
 fn of_number(draft: &mut Draft, facts: &Facts, ordered: &[&IpRule], number: u32, rule: &Rule) {
-    let mut leading = ordered.iter().filter(|ip| ip.fwmark == Some(number)).peekable();
+    let mut leading = ordered.iter().filter(|ip| ip.leads(number)).peekable();
     if leading.peek().is_none() {
         let why = format!("no ip rule of its family leads the mark {number} to a table");
         draft.untranslated(rule.lines.clone(), why);
@@ -185,7 +317,12 @@ fn of_number(draft: &mut Draft, facts: &Facts, ordered: &[&IpRule], number: u32,
                     rule.title = "main table: as flows without a rule".into();
                     rule.lines = rule.lines.and(&ip.lines);
                 }
+                let all = ip.words.is_empty() && ip.broken.is_empty();
                 draft.rules.push(Rule { policy, ..rule });
+                // No packet goes on to those behind it.
+                if all {
+                    return;
+                }
             }
             Err(why) => {
                 let lines: Lines = rule.lines.clone().and(&ip.lines);

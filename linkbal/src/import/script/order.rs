@@ -26,7 +26,7 @@ fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) {
     for (at, rule) in ordered.iter().enumerate() {
         if rule.fwmark.is_some() {
             if let Some(marked) = marked.take() {
-                marks::write(draft, facts, &ordered, marked);
+                marks::write(draft, facts, &ordered, marked, ipv6);
             }
             continue;
         }
@@ -43,6 +43,6 @@ fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) {
         }
     }
     if let Some(marked) = marked {
-        marks::write(draft, facts, &ordered, marked);
+        marks::write(draft, facts, &ordered, marked, ipv6);
     }
 }

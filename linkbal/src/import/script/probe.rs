@@ -1,8 +1,8 @@
 //! Pings and other questions: the targets of probes.
 
 use super::{
-    facts::{Facts, Ping, looks_like_device},
-    lines_of,
+    facts::{DefaultRoute, Facts, HostRoute, Ping, looks_like_device},
+    host, lines_of,
     routes::value_of,
     uplink::id_of,
 };
@@ -109,7 +109,8 @@ pub(super) fn write(draft: &mut Draft, facts: &Facts) {
             facts.defaults.iter().find(|one| one.gateway.is_some() && one.gateway == ping.host);
         let of_device =
             facts.defaults.iter().find(|one| ping.device.is_some() && one.device == ping.device);
-        let route = of_gateway.or(of_device);
+        let of_route = || of_host_route(facts, ping);
+        let route = of_gateway.or(of_device).or_else(of_route);
         let id = route.and_then(|one| id_of(facts, one.gateway, one.device.as_deref()));
         let target = if of_gateway.is_some() { quote("gateway") } else { ping.target.clone() };
         let (targets, lines) = match id {
@@ -128,7 +129,12 @@ pub(super) fn write(draft: &mut Draft, facts: &Facts) {
         }
         *lines = lines.clone().and(&ping.lines);
     }
-    for (id, targets, lines) in own {
+    for (id, mut targets, lines) in own {
+        // What is asked by no uplink in particular is asked by all.
+        let new: Vec<String> =
+            everywhere.0.iter().filter(|target| !targets.contains(target)).cloned().collect();
+        let lines = if new.is_empty() { lines } else { lines.and(&everywhere.1) };
+        targets.extend(new);
         if let Some(uplink) = draft.uplinks.iter_mut().find(|uplink| uplink.id == id) {
             uplink.probe.push(Setting::new("targets", list(&targets), lines));
         }
@@ -136,4 +142,14 @@ pub(super) fn write(draft: &mut Draft, facts: &Facts) {
     if !everywhere.0.is_empty() {
         draft.probe.push(Setting::new("targets", list(&everywhere.0), everywhere.1));
     }
+}
+
+/// Returns the default route of the uplink that a route leads a target to.
+fn of_host_route<'a>(facts: &'a Facts, ping: &Ping) -> Option<&'a DefaultRoute> {
+    let host = ping.host.filter(|_| ping.device.is_none())?;
+    let leads = |route: &&HostRoute| {
+        let nets = values::prefixes(&route.destination).unwrap_or_default();
+        route.table.is_empty() && nets.iter().any(|net| net.contains(&host))
+    };
+    host::by(facts, facts.hosts.iter().find(leads)?)
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     facts::{DefaultRoute, Facts, HostRoute},
-    lines_of, shares,
+    keys, lines_of,
     uplink::id_of,
 };
 use crate::import::{
@@ -32,64 +32,64 @@ pub(super) fn ip_route(
         }
         _ => return draft.cover(lines),
     }
-    let mut words = rest;
-    let mut destination = "";
-    if let Some((first, after)) = rest.split_first()
-        && !["via", "dev", "nexthop", "scope", "table", "equalize"].contains(first)
-    {
-        (destination, words) = (*first, after);
-        if matches!(destination, "unicast" | "throw") {
-            (destination, words) =
-                after.split_first().map_or(("", after), |(first, rest)| (*first, rest));
-        }
-    }
-    if matches!(destination, "unreachable" | "blackhole" | "prohibit") {
+    let route = keys::route(rest);
+    if matches!(route.kind, "unreachable" | "blackhole" | "prohibit") {
         return draft.unneeded(lines, "the main table's route stays yours");
     }
-    let table = value_of(words, &["table", "t"]).unwrap_or_default();
+    if !matches!(route.kind, "" | "unicast") {
+        return draft.unneeded(lines, "a route of that type leads to no uplink: it stays yours");
+    }
+    let table = keys::value(&route.pairs, &["table"]).unwrap_or_default();
     let table = if matches!(table, "main" | "254") { "" } else { table };
-    if let Some(source) = value_of(words, &["src"]).and_then(values::host) {
+    let of = |key: &str| keys::value(&route.pairs, &[key]);
+    if let Some(source) = of("src").and_then(values::host) {
         facts.own.push(source);
     }
-    if !matches!(destination, "default" | "0.0.0.0/0" | "0/0" | "::/0" | "") {
+    if !is_default(route.destination) {
         facts.hosts.push(HostRoute {
-            destination: destination.into(),
-            gateway: value_of(words, &["via"]).and_then(values::host),
-            device: value_of(words, &["dev"]).map(str::to_owned),
+            destination: keys::whole_address(route.destination),
+            gateway: of("via").and_then(values::host),
+            device: of("dev").map(str::to_owned),
             table: table.into(),
             lines,
         });
         return;
     }
-    let several = words.split(|word| *word == "nexthop");
-    let (own, hops): (Vec<_>, Vec<_>) = several.enumerate().partition(|(at, _)| *at == 0);
-    let hops: Vec<&[&str]> =
-        if hops.is_empty() { own } else { hops }.into_iter().map(|(_, hop)| hop).collect();
-    let many = hops.len() > 1 || words.contains(&"nexthop");
+    let metric = keys::value(&route.pairs, &["metric", "priority", "preference"]);
+    let many = !route.hops.is_empty();
+    let hops = if many { &route.hops } else { &vec![route.pairs.clone()] };
     for hop in hops {
-        let gateway = value_of(hop, &["via"]).and_then(values::host);
-        let device = value_of(hop, &["dev"]).map(str::to_owned);
+        let gateway = keys::value(hop, &["via"]).and_then(values::host);
+        let device = keys::value(hop, &["dev", "oif"]).map(str::to_owned);
         if gateway.is_none() && device.is_none() {
             continue;
         }
-        let weight = value_of(hop, &["weight"]).and_then(|weight| weight.parse().ok());
+        let weight = keys::value(hop, &["weight"]).and_then(|weight| weight.parse().ok());
         facts.defaults.push(DefaultRoute {
             gateway,
             device,
             table: table.into(),
-            metric: value_of(words, &["metric", "preference"]).and_then(|text| text.parse().ok()),
+            metric: metric.and_then(|text| text.parse().ok()),
             weight: many.then(|| weight.unwrap_or(1)),
             conditional: command.conditional,
-            ipv6: ipv6 || destination == "::/0" || gateway.is_some_and(|one| one.is_ipv6()),
+            ipv6: ipv6 || route.destination == "::/0" || gateway.is_some_and(|one| one.is_ipv6()),
             lines: lines.clone(),
         });
     }
     draft.cover(lines);
 }
 
+/// Returns whether a destination is that of a default route.
+fn is_default(destination: &str) -> bool {
+    matches!(destination, "default" | "any" | "all" | "0.0.0.0/0" | "0/0" | "::/0" | "")
+}
+
 /// Reads the older `route`.
 pub(super) fn route(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str]) {
     let lines = lines_of(command);
+    // The family stands before the verb.
+    let at = words.iter().position(|word| !matches!(*word, "-A" | "inet" | "inet6" | "-4" | "-6"));
+    let words = words.get(at.unwrap_or_default()..).unwrap_or_default();
     let Some((&"add", rest)) = words.split_first() else {
         return draft.unneeded(lines, "linkbal removes only its own routes");
     };
@@ -101,7 +101,7 @@ pub(super) fn route(draft: &mut Draft, facts: &mut Facts, command: &Command, wor
     let device =
         named.or(words.last().copied().filter(|word| super::facts::looks_like_device(word)));
     let device = device.map(str::to_owned);
-    if matches!(*destination, "default" | "0.0.0.0") {
+    if is_default(destination) || *destination == "0.0.0.0" || *destination == "::" {
         let metric = value_of(words, &["metric"]).and_then(|text| text.parse().ok());
         facts.defaults.push(DefaultRoute {
             gateway,
@@ -110,7 +110,7 @@ pub(super) fn route(draft: &mut Draft, facts: &mut Facts, command: &Command, wor
             metric,
             weight: None,
             conditional: command.conditional,
-            ipv6: gateway.is_some_and(|gateway| gateway.is_ipv6()),
+            ipv6: destination.starts_with(':') || gateway.is_some_and(|one| one.is_ipv6()),
             lines: lines.clone(),
         });
         return draft.cover(lines);
@@ -155,7 +155,6 @@ pub(super) fn uplinks(draft: &mut Draft, facts: &mut Facts) {
         facts.defaults[at] = route.clone();
         add_uplink(draft, facts, &route, lines);
     }
-    shares::set(draft, facts);
 }
 
 /// Returns the device with an address in the network of a gateway.

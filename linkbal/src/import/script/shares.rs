@@ -7,7 +7,7 @@ use super::{
     uplink::id_of,
 };
 use crate::import::{
-    model::{Draft, Member, Policy},
+    model::{Draft, Member, Policy, Rule},
     note::{Lines, NoteKind},
 };
 
@@ -16,7 +16,14 @@ use crate::import::{
 pub(super) fn set(draft: &mut Draft, facts: &Facts) {
     let mut members = of_family(draft, facts, false);
     let ipv6 = of_family(draft, facts, true);
+    of_conditions(draft, facts);
     if members.is_empty() && ipv6.is_empty() {
+        let all = |rule: &Rule| {
+            rule.policy.is_some() && rule.broken.is_empty() && rule.matches.is_empty()
+        };
+        if draft.rules.iter().any(all) {
+            return;
+        }
         let why = "no default route of the main table is made: all uplinks share the flows without a \
                    rule; a last [[rule]] with `use` says otherwise";
         return draft.note(NoteKind::Changed, Lines::default(), why);
@@ -34,6 +41,22 @@ pub(super) fn set(draft: &mut Draft, facts: &Facts) {
     draft.default = Some(Policy { members, ..Policy::default() });
 }
 
+/// Tells of tables whose default route is another one under a condition.
+fn of_conditions(draft: &mut Draft, facts: &Facts) {
+    let named = |route: &&DefaultRoute| !route.table.is_empty() && route.weight.is_none();
+    let single: Vec<&DefaultRoute> = facts.defaults.iter().filter(named).collect();
+    for route in single.iter().filter(|route| route.conditional) {
+        let other = |one: &&&DefaultRoute| {
+            one.table == route.table && one.ipv6 == route.ipv6 && !one.conditional
+        };
+        if single.iter().any(|one| other(&one)) {
+            let why = "the script puts it in the place of the table's other default route: here it \
+                       stands by, and is used while that is down";
+            draft.changed(route.lines.clone(), why);
+        }
+    }
+}
+
 /// Returns uplinks with their weights and the ranks of their tiers.
 fn ranked(members: &[Member]) -> Vec<(&str, usize, u32)> {
     let tiers: BTreeSet<u32> = members.iter().map(|member| member.tier).collect();
@@ -46,12 +69,37 @@ fn ranked(members: &[Member]) -> Vec<(&str, usize, u32)> {
     all
 }
 
-/// Returns the shares of a family: those of a route with several hops, and then single routes, one
-/// after the other.
+/// Returns the shares of a family.
 fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Member> {
+    let members = of_table(facts, "", ipv6);
     let main = facts.defaults.iter().filter(|route| route.table.is_empty() && route.ipv6 == ipv6);
-    let (several, mut single): (Vec<&DefaultRoute>, Vec<_>) =
+    let (several, single): (Vec<&DefaultRoute>, Vec<_>) =
         main.partition(|route| route.weight.is_some());
+    if several.is_empty() && members.len() > 1 {
+        let lines = single.iter().fold(Lines::default(), |lines, route| lines.and(&route.lines));
+        let why = if are_equal(facts, &single) {
+            "the script replaces the default route of another script, which has the shares: here they \
+             are equal"
+        } else {
+            "the script replaces one default route by another: the first one is tier 1, the others \
+             stand by"
+        };
+        draft.changed(lines, why);
+    }
+    members
+}
+
+/// Returns whether the routes of the main table only take the place of another script's.
+fn are_equal(facts: &Facts, single: &[&DefaultRoute]) -> bool {
+    facts.runs_others && single.iter().all(|route| route.table.is_empty() && route.conditional)
+}
+
+/// Returns the uplinks of a table: those of a route with several hops, and then those of single routes,
+/// one after the other by their metrics, and those under a condition behind the others.
+pub(super) fn of_table(facts: &Facts, table: &str, ipv6: bool) -> Vec<Member> {
+    let of = facts.defaults.iter().filter(|route| route.table == table && route.ipv6 == ipv6);
+    let (several, mut single): (Vec<&DefaultRoute>, Vec<_>) =
+        of.partition(|route| route.weight.is_some());
     let mut members: Vec<Member> = Vec::new();
     let mut add = |route: &DefaultRoute, tier: u32| {
         let uplink = id_of(facts, route.gateway, route.device.as_deref());
@@ -65,22 +113,11 @@ fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Member> {
         (route.metric.unwrap_or(0), route.conditional, facts.order(route.gateway))
     });
     let balanced = !several.is_empty();
-    let equal = !balanced && single.iter().all(|route| route.conditional) && facts.runs_others;
+    let equal = !balanced && are_equal(facts, &single);
     several.into_iter().for_each(|route| add(route, 1));
     let first = if balanced { 2 } else { 1 };
     for (tier, route) in (first..).zip(&single) {
         add(route, if equal { 1 } else { tier });
-    }
-    if !balanced && members.len() > 1 {
-        let lines = single.iter().fold(Lines::default(), |lines, route| lines.and(&route.lines));
-        let why = if equal {
-            "the script replaces the default route of another script, which has the shares: here they \
-             are equal"
-        } else {
-            "the script replaces one default route by another: the first one is tier 1, the others \
-             stand by"
-        };
-        draft.changed(lines, why);
     }
     members
 }

@@ -1,13 +1,20 @@
 //! Each command, by what it is about.
 
 use super::{bond, facts::Facts, ip_rule, iptables, is_unknown, lines_of, probe, routes};
-use crate::import::{model::Draft, shell::Command};
+use crate::import::{
+    model::Draft,
+    shell::{Command, UNKNOWN},
+};
 
 /// Programs that have nothing to do with the network, or only tell something.
-const SILENT: [&str; 20] = [
-    "[", "[[", "test", "exit", "return", "break", "continue", "true", "false", ":", "sleep",
-    "logger", "printf", "cat", "date", "wait", "shift", "read", "let", "set",
+const SILENT: [&str; 24] = [
+    "grep", "egrep", "wc", "trap", "[", "[[", "test", "exit", "return", "break", "continue",
+    "true", "false", ":", "sleep", "logger", "printf", "cat", "date", "wait", "shift", "read",
+    "let", "set",
 ];
+
+/// Says what becomes of files that a script writes.
+const FILES_STAY: &str = "files that it writes stay outside linkbal";
 
 /// Takes what a command says.
 pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
@@ -20,10 +27,22 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
     if !known && facts.functions.contains(program) {
         return draft.cover(lines);
     }
+    if let Some(inner) = within(program, arguments) {
+        return self::command(draft, facts, &Command { words: inner, ..command.clone() });
+    }
+    if let Some(words) = without_router(program, &words) {
+        let why = "the gateway is known only when the script runs: linkbal takes that of the lease or of \
+                   the interface's own default route";
+        draft.changed(lines, why);
+        return ip(draft, facts, command, words.get(1..).unwrap_or_default());
+    }
     if command.words.iter().any(|word| is_unknown(word))
         && !SILENT.contains(&program)
         && program != "echo"
     {
+        if matches!(program, "ip" | "route") && words.contains(&"default") {
+            facts.unknown_defaults = facts.unknown_defaults.clone().and(&lines);
+        }
         let why = "a value in it is known only when the script runs";
         return draft.untranslated(lines, why);
     }
@@ -56,6 +75,12 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
             let why = "it is not read: marks become rules if they are commands of iptables";
             draft.untranslated(lines, why);
         }
+        "cat" if command.into.as_ref().is_some_and(|into| into.ends_with("rt_tables")) => {
+            for line in &command.text {
+                table(facts, &line.split_whitespace().collect::<Vec<_>>());
+            }
+            draft.unneeded(lines, "linkbal has tables of its own");
+        }
         "cat" if command.into.is_some() && command.last_line > command.line => {
             draft.untranslated(lines, "the file that it writes is not read");
         }
@@ -78,11 +103,51 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
             draft.untranslated(lines, "runs another script: import that one, too");
         }
         // Functions of the script's own, and files.
-        "start" | "stop" | "restart" | "main" | "cd" | "kill" | "rm" | "mkdir" | "touch" => {
-            draft.cover(lines);
+        "start" | "stop" | "restart" | "main" | "cd" => draft.cover(lines),
+        "kill" | "killall" | "pkill" => {
+            draft.unneeded(lines, "other programs stay outside linkbal");
+        }
+        "rm" | "mkdir" | "touch" | "cp" | "mv" | "ln" | "chmod" => {
+            draft.unneeded(lines, FILES_STAY);
+        }
+        "down" | "post-down" | "pre-down" => {
+            draft.unneeded(lines, "undoes what the script did: `linkbal teardown`");
         }
         _ => draft.untranslated(lines, "this program is not known"),
     }
+}
+
+/// Returns the command that a program is only the way to: `sh -c`, and `up` of /etc/network/interfaces.
+fn within(program: &str, arguments: &[&str]) -> Option<Vec<String>> {
+    let inner = match (program, arguments) {
+        ("sh" | "bash", ["-c", inner @ ..]) | ("up" | "post-up" | "pre-up", inner) => inner,
+        _ => return None,
+    };
+    // Several commands in one text are not read.
+    let single = !inner.iter().any(|word| word.contains([';', '&', '|']));
+    let known = inner.first().is_some_and(|word| matches!(*word, "ip" | "route" | "iptables"));
+    (single && known).then(|| inner.iter().map(|word| (*word).to_owned()).collect())
+}
+
+/// Returns the words of a default route without its gateways that are not known, if the devices are.
+fn without_router<'a>(program: &str, words: &[&'a str]) -> Option<Vec<&'a str>> {
+    let is_route = words.contains(&"default") && !words.contains(&"del");
+    if program != "ip" || !is_route || !words.iter().any(|word| is_unknown(word)) {
+        return None;
+    }
+    let mut left: Vec<&str> = Vec::new();
+    let mut rest = words.iter().copied().peekable();
+    while let Some(word) = rest.next() {
+        let dropped = matches!(word, "via" | "src")
+            && rest.next_if(|value| value.chars().all(|c| c == UNKNOWN)).is_some();
+        if !dropped {
+            left.push(word);
+        }
+    }
+    let mut hops =
+        left.split(|word| *word == "nexthop").skip(usize::from(left.contains(&"nexthop")));
+    let sound = !left.iter().any(|word| is_unknown(word)) && hops.all(|hop| hop.contains(&"dev"));
+    sound.then_some(left)
 }
 
 fn echo(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&str]) {
@@ -96,9 +161,23 @@ fn echo(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&s
         return draft.unneeded(lines, why);
     }
     if into.ends_with("rt_tables") {
+        table(facts, arguments);
         return draft.unneeded(lines, "linkbal has tables of its own");
     }
-    draft.cover(lines);
+    if into.starts_with("/dev/") || *into == "&" || into.starts_with('&') {
+        return draft.cover(lines);
+    }
+    draft.unneeded(lines, FILES_STAY);
+}
+
+/// Takes a name of a routing table: its number and the name.
+fn table(facts: &mut Facts, words: &[&str]) {
+    let mut words = words.iter().filter(|word| !word.starts_with('-'));
+    if let (Some(number), Some(name)) = (words.next(), words.next())
+        && number.parse::<u32>().is_ok()
+    {
+        facts.tables.push(((*number).to_owned(), (*name).to_owned()));
+    }
 }
 
 fn ip(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&str]) {

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::facts::{DefaultRoute, Facts, IpRule};
-use crate::import::{
-    model::{Member, Policy},
-    note::Lines,
+use super::{
+    facts::{DefaultRoute, Facts, IpRule},
+    shares,
 };
+use crate::import::{model::Policy, note::Lines};
 
 /// Returns the name by which an uplink is known before it has one.
 pub(super) fn id_of(
@@ -14,22 +14,9 @@ pub(super) fn id_of(
     gateway: Option<IpAddr>,
     device: Option<&str>,
 ) -> Option<String> {
-    let shared = |device: &str| {
-        let mut gateways: Vec<IpAddr> = facts
-            .defaults
-            .iter()
-            .filter(|route| route.device.as_deref() == Some(device))
-            .filter_map(|route| route.gateway)
-            // An uplink has one router of each family.
-            .filter(|other| gateway.is_none_or(|gateway| gateway.is_ipv6() == other.is_ipv6()))
-            .collect();
-        gateways.sort_unstable();
-        gateways.dedup();
-        gateways.len() > 1
-    };
     match (device, gateway) {
-        (Some(device), Some(gateway)) if shared(device) => {
-            Some(format!("{device}-{gateway}").replace(['.', ':'], "-"))
+        (Some(device), Some(one)) if is_shared(facts, device, gateway) => {
+            Some(format!("{device}-{one}").replace(['.', ':'], "-"))
         }
         (Some(device), _) => Some(device.to_owned()),
         (None, Some(gateway)) => {
@@ -44,6 +31,22 @@ pub(super) fn id_of(
     }
 }
 
+/// Returns whether a device has several gateways, of the family of `gateway` if that is given: an uplink
+/// has one router of each family.
+pub(super) fn is_shared(facts: &Facts, device: &str, gateway: Option<IpAddr>) -> bool {
+    let of_device = facts.defaults.iter().filter(|route| route.device.as_deref() == Some(device));
+    let gateways: Vec<IpAddr> = of_device.filter_map(|route| route.gateway).collect();
+    let several = |ipv4: bool| {
+        let mut of_family = gateways.iter().filter(|one| one.is_ipv4() == ipv4);
+        let first = of_family.next();
+        of_family.any(|other| Some(other) != first)
+    };
+    match gateway {
+        Some(gateway) => several(gateway.is_ipv4()),
+        None => several(true) || several(false),
+    }
+}
+
 /// Returns the uplinks of the default route that an ip rule leads to; `None` for that of the main
 /// table.
 ///
@@ -53,16 +56,7 @@ pub(super) fn policy_of(facts: &Facts, rule: &IpRule) -> Result<Option<Policy>, 
     if rule.table.is_empty() {
         return Ok(None);
     }
-    let same = |route: &&DefaultRoute| route.table == rule.table && route.ipv6 == rule.ipv6;
-    let member = |route: &DefaultRoute| {
-        Some(Member {
-            uplink: id_of(facts, route.gateway, route.device.as_deref())?,
-            tier: 1,
-            weight: route.weight.unwrap_or(1),
-            lines: route.lines.clone(),
-        })
-    };
-    let members: Vec<Member> = facts.defaults.iter().filter(same).filter_map(member).collect();
+    let members = shares::of_table(facts, &rule.table, rule.ipv6);
     if members.is_empty() {
         let family = if rule.ipv6 { " of IPv6" } else { "" };
         let table = &rule.table;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{MAX_TURNS, MAX_VALUE, UNKNOWN};
+use super::{MAX_TURNS, MAX_VALUE, UNKNOWN, known};
 
 /// Longest line with its variables filled in, in bytes.
 const MAX_LINE: usize = 16_384;
@@ -40,7 +40,7 @@ impl Value {
 }
 
 /// The variables by name, each with a value for each turn of the loops that it depends on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Values(BTreeMap<String, Vec<Value>>);
 
 /// Words of a command, once for each combination of turns.
@@ -53,6 +53,20 @@ pub(super) struct Combinations {
 impl Values {
     pub(super) fn set(&mut self, name: &str, values: Vec<Value>) {
         self.0.insert(name.to_owned(), values);
+    }
+
+    /// Sets an array: all elements, each of them, and their places.
+    pub(super) fn set_array(&mut self, name: &str, words: &[String]) {
+        let elements: Vec<Value> = words.iter().flat_map(|word| self.expand(word)).collect();
+        let texts = elements.iter().flat_map(|value| value.text.split_whitespace());
+        let texts: Vec<String> = texts.map(str::to_owned).take(MAX_TURNS).collect();
+        let places: Vec<String> = (0..texts.len()).map(|at| at.to_string()).collect();
+        for (at, text) in places.iter().zip(&texts) {
+            self.set(&format!("{name}[{at}]"), vec![Value::fixed(text)]);
+        }
+        self.set(name, texts.first().map(Value::fixed).into_iter().collect());
+        self.set(&format!("{name}[@]"), vec![Value::fixed(texts.join(" "))]);
+        self.set(&format!("!{name}[@]"), vec![Value::fixed(places.join(" "))]);
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -106,22 +120,85 @@ impl Values {
         all
     }
 
+    /// Returns what a command prints, if that is known without a run.
+    fn output(&self, command: &str) -> Vec<Value> {
+        if command.contains(['$', '`']) && command.split_whitespace().next() != Some("seq") {
+            return vec![Value::unknown()];
+        }
+        // The text of a sequence may have variables.
+        let printed = |value: Value| match known::output(&value.text) {
+            Some(text) => Value { text, turns: value.turns },
+            None => Value::unknown(),
+        };
+        let text = command.replace('`', "");
+        self.all(&text).into_iter().take(MAX_TURNS).map(printed).collect()
+    }
+
+    /// Returns the values of a sum, a difference or a product.
+    fn calculated(&self, text: &str) -> Vec<Value> {
+        let Some((left, sign, right)) = known::operation(text) else {
+            return vec![Value::unknown()];
+        };
+        let side = |side: &str| {
+            let name = side.trim_matches(['$', '{', '}']);
+            let number = name.chars().all(|c| c.is_ascii_digit());
+            let fixed = || vec![if number { Value::fixed(name) } else { Value::unknown() }];
+            self.0.get(name).cloned().filter(|_| !number).unwrap_or_else(fixed)
+        };
+        let (left, right) = (side(left), side(right));
+        let pairs = left.iter().flat_map(|one| right.iter().map(move |other| (one, other)));
+        let of = |(one, other): (&Value, &Value)| {
+            let turns = one.together(other)?;
+            let text = known::result(&one.text, sign, &other.text);
+            Some(text.map_or_else(Value::unknown, |text| Value { text, turns }))
+        };
+        pairs.filter_map(of).take(MAX_TURNS).collect()
+    }
+
+    /// Returns an element of an array, or all of them.
+    fn element(&self, array: &str, at: &str) -> Vec<Value> {
+        let unknown = || vec![Value::unknown()];
+        let Some(name) = array.strip_prefix('!') else {
+            if matches!(at, "@" | "*") {
+                return self.0.get(&format!("{array}[@]")).cloned().unwrap_or_else(unknown);
+            }
+            // A name without a dollar is a variable, too.
+            let named = self.0.contains_key(at);
+            let places = self.all(&if named { format!("${at}") } else { at.to_owned() });
+            let of = |place: Value| {
+                let found = self.0.get(&format!("{array}[{}]", place.text))?.first()?;
+                Some(Value { text: found.text.clone(), turns: place.together(found)? })
+            };
+            let found: Option<Vec<Value>> = places.into_iter().take(MAX_TURNS).map(of).collect();
+            return found.filter(|found| !found.is_empty()).unwrap_or_else(unknown);
+        };
+        self.0.get(&format!("!{name}[@]")).cloned().unwrap_or_else(unknown)
+    }
+
     /// Returns the values of what begins with `$` or a backtick, and what is behind it.
     fn variable<'t>(&self, text: &'t str) -> (Vec<Value>, &'t str) {
         let unknown = || vec![Value::unknown()];
         if let Some(run) = text.strip_prefix('`') {
-            let end = run.find('`').map_or(run.len(), |end| end.saturating_add(1));
-            return (unknown(), run.get(end..).unwrap_or_default());
+            let (command, rest) = run.split_once('`').unwrap_or((run, ""));
+            return (self.output(command), rest);
         }
         let after = &text[1..];
         if after.starts_with('(') {
-            return (unknown(), behind_parentheses(after));
+            let rest = behind_parentheses(after);
+            let end = after.len().saturating_sub(rest.len()).saturating_sub(1);
+            let inner = after.get(1..end).unwrap_or_default();
+            let sum = inner.strip_prefix('(').and_then(|inner| inner.strip_suffix(')'));
+            return (sum.map_or_else(|| self.output(inner), |sum| self.calculated(sum)), rest);
         }
         if let Some(braced) = after.strip_prefix('{') {
             let end = braced.find('}').unwrap_or(braced.len());
             let (name, rest) = braced.split_at(end);
             let rest = rest.strip_prefix('}').unwrap_or(rest);
-            let values = self.0.get(name.trim_end_matches("[@]")).cloned();
+            if let Some((array, at)) = name.strip_suffix(']').and_then(|name| name.split_once('['))
+            {
+                return (self.element(array, at), rest);
+            }
+            let values = self.0.get(name).cloned();
             // A default stands behind `:-`.
             let default = || name.split_once(":-").map(|(_, default)| vec![Value::fixed(default)]);
             return (values.or_else(default).unwrap_or_else(unknown), rest);

@@ -1,29 +1,95 @@
 //! The words of the language: branches, loops and functions around commands.
 
+use std::collections::BTreeMap;
+
 use super::{
     Command, MAX_TURNS, Script, Variable,
     branch::{Branch, is_undoing},
+    calls::Body,
     expand::{Value, Values},
+    guard, known,
     tokens::{Token, tokens},
 };
 
 /// A block of the language.
-enum Open {
-    Condition,
+#[derive(Clone)]
+pub(super) enum Open {
+    If(Test),
     /// `case`, with what its branch is.
     Case(Branch),
-    Loop(Option<String>),
-    Function(bool),
+    /// A loop over words, with the name of its variable.
+    For(String),
+    /// A loop on a condition.
+    While(Test),
+    Function {
+        name: String,
+        undoing: bool,
+        /// Set once its brace has come.
+        begun: bool,
+    },
+    /// Commands in braces; set if they are done on some runs only.
+    Group(bool),
+}
+
+/// The test of a block.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Test {
+    /// Set while its commands are read.
+    open: bool,
+    /// Set if what follows is done on some runs only.
+    doubtful: bool,
+    /// Set if it is about the script's arguments: each branch is one of its services.
+    of_arguments: bool,
+}
+
+impl Open {
+    /// Returns the test of the block, if it has one.
+    fn test(&mut self) -> Option<&mut Test> {
+        match self {
+            Open::If(test) | Open::While(test) => Some(test),
+            _ => None,
+        }
+    }
+
+    /// Returns whether what is in the block is done on some runs only.
+    fn is_doubtful(&self) -> bool {
+        match self {
+            Open::If(test) | Open::While(test) => test.doubtful,
+            Open::Group(doubtful) => *doubtful,
+            _ => false,
+        }
+    }
+}
+
+/// A call of a function of the script.
+pub(super) struct Call {
+    pub(super) name: String,
+    /// Set if it is done on some runs only.
+    pub(super) doubtful: bool,
+    /// The function in which it stands.
+    pub(super) within: Option<String>,
 }
 
 /// A reader of a script, line by line.
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) script: Script,
-    values: Values,
-    open: Vec<Open>,
+    pub(super) values: Values,
+    pub(super) open: Vec<Open>,
     /// Number of loops so far.
     loops: usize,
+    /// Set behind `&&` and `||` if what stands before them asks for the state of a line.
+    pub(super) asked: bool,
+    /// All commands by their names, of which some are functions.
+    pub(super) calls: Vec<Call>,
+    /// The functions by name.
+    pub(super) bodies: BTreeMap<String, Body>,
+    /// The function that the line begins.
+    begun: Option<String>,
+    /// Number of calls that are read within one another.
+    pub(super) depth: usize,
+    /// Number of lines that were read again.
+    pub(super) replayed: usize,
 }
 
 impl Reader {
@@ -31,13 +97,17 @@ impl Reader {
     pub(super) fn line(&mut self, content: &str, line: usize, last_line: usize) -> Option<String> {
         let tokens = tokens(content);
         // Signs alone, as `;;`, say nothing.
-        if tokens.iter().all(|token| *token == Token::End) {
+        if tokens.iter().all(Token::is_end) {
             return None;
         }
         self.script.significant.extend(line..=last_line);
         let mut heredoc = None;
-        for part in tokens.split(|token| *token == Token::End) {
+        let (from, of) = (self.script.commands.len(), self.function().map(str::to_owned));
+        let mut question = false;
+        (self.asked, self.begun) = (false, None);
+        for part in tokens.split_inclusive(Token::is_end) {
             let (mut words, mut into) = (Vec::new(), None);
+            let end = part.last().filter(|token| token.is_end());
             let mut part = part.iter();
             while let Some(token) = part.next() {
                 match (token, token == &Token::Into || token == &Token::Here) {
@@ -52,9 +122,19 @@ impl Reader {
                     _ => {}
                 }
             }
-            if !words.is_empty() {
-                self.command(&words, into.as_deref(), line, last_line);
+            if words.is_empty() {
+                continue;
             }
+            self.command(&words, into.as_deref(), line, last_line);
+            question |= guard::is_question(&words);
+            match end {
+                Some(Token::Chain) => self.asked = question,
+                Some(Token::Pipe) => {}
+                _ => (question, self.asked) = (false, false),
+            }
+        }
+        if let Some(name) = of.or(self.begun.take()) {
+            self.keep(&name, content, (line, last_line), from);
         }
         heredoc
     }
@@ -69,17 +149,22 @@ impl Reader {
                 continue;
             }
             match first {
-                "if" | "elif" | "while" | "until" | "then" | "else" | "do" | "!" | "{" | "("
-                | "time" | "sudo" | "exec" | "nohup" | "&" => {
-                    match first {
-                        "if" => self.open.push(Open::Condition),
-                        "while" | "until" => self.open.push(Open::Loop(None)),
-                        _ => {}
+                "if" | "elif" | "while" | "until" | "then" | "else" | "do" => {
+                    self.test(first);
+                    self.control(line, last_line);
+                }
+                "{" => {
+                    match self.open.last_mut() {
+                        Some(Open::Function { begun, .. }) if !*begun => *begun = true,
+                        _ => self.open.push(Open::Group(self.asked)),
                     }
                     self.control(line, last_line);
                 }
+                "!" | "(" | "time" | "sudo" | "exec" | "nohup" | "&" => {
+                    self.control(line, last_line);
+                }
                 "fi" | "esac" | "done" | "}" | ")" => {
-                    if let Some(Open::Loop(Some(name))) = self.open.pop() {
+                    if let Some(Open::For(name)) = self.open.pop() {
                         self.values.remove(&name);
                     }
                     self.control(line, last_line);
@@ -97,22 +182,32 @@ impl Reader {
                 }
                 "function" => {
                     self.start_function(words.get(1).map(String::as_str).unwrap_or_default());
-                    return self.control(line, last_line);
+                    self.control(line, last_line);
+                    let Some(at) = words.iter().position(|word| word == "{") else { return };
+                    words = words.get(at..).unwrap_or_default();
+                    continue;
                 }
                 _ if first.ends_with("()") || words.get(1).is_some_and(|word| word == "()") => {
                     self.start_function(first);
                     let skip = if first.ends_with("()") { 1 } else { 2 };
                     words = words.get(skip..).unwrap_or_default();
-                    // Its brace is a part of it.
-                    if words.first().is_some_and(|word| word == "{") {
-                        words = &words[1..];
-                    }
                     self.control(line, last_line);
                     continue;
                 }
                 // A pattern whose `case` was not seen.
                 _ if first.ends_with(')') && !first.contains('(') => self.control(line, last_line),
-                "export" | "local" | "readonly" | "declare" => self.control(line, last_line),
+                "export" | "local" | "readonly" | "declare" | "typeset" => {
+                    let options = words[1..].iter().take_while(|word| word.starts_with('-'));
+                    words = &words[options.count()..];
+                    self.control(line, last_line);
+                }
+                _ if array(words).is_some() => {
+                    let Some((name, elements, rest)) = array(words) else { return };
+                    self.values.set_array(&name, &elements);
+                    self.control(line, last_line);
+                    words = rest;
+                    continue;
+                }
                 _ => match assignment(first) {
                     Some((name, value)) => {
                         self.set(name, value, line);
@@ -138,10 +233,51 @@ impl Reader {
         next.is_some()
     }
 
+    /// Takes a word of `if` and of loops on conditions.
+    fn test(&mut self, word: &str) {
+        let begun = Test { open: true, ..Test::default() };
+        match word {
+            "if" => return self.open.push(Open::If(begun)),
+            "while" | "until" => return self.open.push(Open::While(begun)),
+            _ => {}
+        }
+        let Some(test) = self.open.last_mut().and_then(Open::test) else { return };
+        match word {
+            "elif" => {
+                *test = Test { open: true, doubtful: !test.of_arguments, ..*test };
+            }
+            "else" if !test.of_arguments => test.doubtful = true,
+            _ => test.open = false,
+        }
+    }
+
     fn start_function(&mut self, name: &str) {
         let name = name.trim_end_matches("()");
         self.script.functions.insert(name.to_owned());
-        self.open.push(Open::Function(is_undoing(name)));
+        self.begun = Some(name.to_owned());
+        let undoing = is_undoing(name);
+        self.open.push(Open::Function { name: name.to_owned(), undoing, begun: false });
+    }
+
+    /// Returns the function that is open.
+    pub(super) fn function(&self) -> Option<&str> {
+        self.open.iter().rev().find_map(|open| match open {
+            Open::Function { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Takes a command of a test, if it is one.
+    fn take_test(&mut self, words: &[String]) {
+        let within = self.function().is_some();
+        let Some(test) = self.open.last_mut().and_then(Open::test).filter(|test| test.open) else {
+            return;
+        };
+        if !within && guard::is_about_arguments(words) {
+            test.of_arguments = true;
+        } else if !guard::is_guard(words) {
+            test.doubtful = true;
+        }
     }
 
     fn start_loop(&mut self, words: &[String], line: usize) {
@@ -149,7 +285,8 @@ impl Reader {
         let listed = words.get(1).is_some_and(|word| word == "in");
         self.loops = self.loops.saturating_add(1);
         let mut values: Vec<Value> = Vec::new();
-        for found in words.iter().skip(2).flat_map(|word| self.values.expand(word)) {
+        let words = words.iter().skip(2).map(|word| known::braces(word).unwrap_or(word.clone()));
+        for found in words.flat_map(|word| self.values.expand(&word)) {
             for text in found.text.split_whitespace() {
                 let mut turns = found.turns.clone();
                 turns.insert(self.loops, values.len());
@@ -164,7 +301,7 @@ impl Reader {
             values = vec![Value::unknown()];
         }
         self.values.set(&name, values);
-        self.open.push(Open::Loop(Some(name)));
+        self.open.push(Open::For(name));
     }
 
     fn set(&mut self, name: &str, value: &str, line: usize) {
@@ -177,10 +314,13 @@ impl Reader {
     fn control(&mut self, line: usize, last_line: usize) {
         let command = Command {
             words: Vec::new(),
+            text: Vec::new(),
             into: None,
             line,
             last_line,
             conditional: false,
+            doubtful: false,
+            function: None,
             undoing: false,
             control: true,
         };
@@ -194,33 +334,54 @@ impl Reader {
         line: usize,
         last_line: usize,
     ) {
-        let conditional = self.open.iter().any(|open| match open {
-            Open::Condition | Open::Case(_) => true,
-            Open::Loop(name) => name.is_none(),
-            Open::Function(_) => false,
-        });
-        let undoing = self
-            .open
-            .iter()
-            .any(|open| matches!(open, Open::Function(true) | Open::Case(Branch::Commands(true))));
+        let within = |open: &Open| matches!(open, Open::If(_) | Open::Case(_) | Open::While(_));
+        let conditional = self.open.iter().any(within);
+        let doubtful = self.asked || self.open.iter().any(Open::is_doubtful);
+        self.take_test(words);
+        let undoes = |open: &Open| match open {
+            Open::Function { undoing, .. } => *undoing,
+            other => matches!(other, Open::Case(Branch::Commands(true))),
+        };
+        let undoing = self.open.iter().any(undoes);
+        let function = self.function().map(str::to_owned);
+        if let Some(name) = words.first().cloned() {
+            self.calls.push(Call { name, doubtful, within: function.clone() });
+        }
         let combinations = self.values.combinations(words);
         if combinations.beyond {
             self.script.beyond.extend(line..=last_line);
         }
         let into = into.map(|into| self.values.expand(into));
         let into = into.and_then(|into| into.into_iter().next()).map(|value| value.text);
-        for words in combinations.all.into_iter().filter(|words| !words.is_empty()) {
+        let all: Vec<_> = combinations.all.into_iter().filter(|words| !words.is_empty()).collect();
+        for words in &all {
             self.script.commands.push(Command {
-                words,
+                words: words.clone(),
+                text: Vec::new(),
                 into: into.clone(),
                 line,
                 last_line,
                 conditional,
+                doubtful,
+                function: function.clone(),
                 undoing,
                 control: false,
             });
         }
+        all.iter().for_each(|words| self.call(words));
     }
+}
+
+/// Returns the name of an array, its elements, and the words behind it.
+fn array(words: &[String]) -> Option<(String, Vec<String>, &[String])> {
+    let (name, first) = assignment(words.first()?)?;
+    let first = first.strip_prefix('(')?;
+    let end = words.iter().position(|word| word.ends_with(')'))?;
+    let (own, rest) = words.split_at(end.saturating_add(1));
+    let others = own.iter().skip(1).cloned();
+    let elements = std::iter::once(first.to_owned()).chain(others);
+    let elements = elements.map(|word| word.trim_end_matches(')').to_owned());
+    Some((name.to_owned(), elements.filter(|word| !word.is_empty()).collect(), rest))
 }
 
 /// Returns the name and the value of an assignment.

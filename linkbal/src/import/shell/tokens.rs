@@ -8,19 +8,42 @@ use super::UNKNOWN;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
     Word(String),
-    /// `;`, `&&`, `|` and the like.
+    /// `;`, `&` and the like.
     End,
+    /// `|`.
+    Pipe,
+    /// `&&` or `||`.
+    Chain,
     /// `>` or `>>`.
     Into,
     /// `<<`.
     Here,
 }
 
+impl Token {
+    /// Returns whether a command ends with it.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self, Token::End | Token::Pipe | Token::Chain)
+    }
+}
+
+/// Returns whether quotes are open at the end of a text: the next line belongs to it.
+pub(super) fn is_open(text: &str) -> bool {
+    scan(text).1
+}
+
 /// Splits a line into tokens. Quotes are taken away, and keep spaces within words.
 pub(super) fn tokens(line: &str) -> Vec<Token> {
+    scan(line).0
+}
+
+/// Splits a line into tokens; says whether quotes are open at its end.
+fn scan(line: &str) -> (Vec<Token>, bool) {
     let (mut tokens, mut word) = (Vec::new(), None::<String>);
     let mut quote = None;
     let (mut nested, mut shells) = (0_usize, 0_usize);
+    // Set within the parentheses of an array.
+    let mut array = false;
     let mut chars = line.chars().peekable();
     let end = |word: &mut Option<String>, tokens: &mut Vec<Token>| {
         tokens.extend(word.take().map(Token::Word));
@@ -53,7 +76,26 @@ pub(super) fn tokens(line: &str) -> Vec<Token> {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
-            (None, '#') if word.is_none() => break,
+            (None, '#') if word.is_none() => {
+                // A comment ends with its line.
+                if chars.by_ref().any(|c| c == '\n') {
+                    tokens.push(Token::End);
+                }
+            }
+            (None, '(') if word.as_deref().is_some_and(|word| word.ends_with('=')) => {
+                array = true;
+                word.get_or_insert_default().push(c);
+            }
+            (None, ')') if array => {
+                array = false;
+                word.get_or_insert_default().push(c);
+                end(&mut word, &mut tokens);
+            }
+            (None, '\n') if array => end(&mut word, &mut tokens),
+            (None, '\n') => {
+                end(&mut word, &mut tokens);
+                tokens.push(Token::End);
+            }
             (None, c) if c.is_whitespace() => end(&mut word, &mut tokens),
             (None, '(') if word.is_some() && chars.peek() == Some(&')') => {
                 chars.next();
@@ -89,7 +131,12 @@ pub(super) fn tokens(line: &str) -> Vec<Token> {
                     word = Some("&".into());
                 } else {
                     end(&mut word, &mut tokens);
-                    tokens.push(Token::End);
+                    let twice = c != ';' && chars.next_if_eq(&c).is_some();
+                    tokens.push(match c {
+                        _ if twice => Token::Chain,
+                        '|' => Token::Pipe,
+                        _ => Token::End,
+                    });
                 }
             }
             (None, '>') => {
@@ -115,7 +162,7 @@ pub(super) fn tokens(line: &str) -> Vec<Token> {
         }
     }
     end(&mut word, &mut tokens);
-    tokens
+    (tokens, quote.is_some() || array)
 }
 
 /// Reads a calculation to its end, `))`. Returns a word that says the same as far as it is known: a

@@ -151,3 +151,57 @@ fn a_rule_for_a_family_stays_before_rules_that_would_take_its_flows() {
     let late = line_of(&text, "udp");
     assert!(notes(&translated, NoteKind::Unneeded, late, "never reached"), "{translated:#?}");
 }
+
+#[test]
+fn an_exemption_takes_nothing_from_an_earlier_rule() {
+    let rules = |first: &str| {
+        format!(
+            "{MWAN3_TWO}config policy 'b'\n list use_member 'm2'\n\
+             config rule\n option dest_ip '{first}'\n option use_policy 'b'\n\
+             config rule\n option dest_ip '10.0.0.0/8'\n option use_policy 'default'\n\
+             config rule\n option use_policy 'both'\n"
+        )
+    };
+    let (treated_rules, exempt) = treated(Kind::Mwan3, &rules("10.20.0.0/16"), None);
+    assert_eq!((&*treated_rules[0], exempt.len()), ("wanb: 10.20.0.0/16", 0));
+    let text = rules("10.20.0.0/16");
+    let (translated, _) = imported(Kind::Mwan3, &text, None);
+    let line = line_of(&text, "10.0.0.0/8");
+    assert!(notes(&translated, NoteKind::Untranslated, line, "earlier rule"), "{translated:#?}");
+    assert_eq!(treated(Kind::Mwan3, &rules("192.0.2.0/24"), None).1, ["10.0.0.0/8"]);
+}
+
+#[test]
+fn a_network_of_ones_own_is_exempt_by_whichever_interface() {
+    let text = format!(
+        "{VYOS_TWO}set load-balancing wan rule 5 exclude\n\
+         set load-balancing wan rule 5 inbound-interface eth2\n\
+         set load-balancing wan rule 5 destination address 10.0.0.0/8\n\
+         set load-balancing wan rule 20 inbound-interface eth3\n\
+         set load-balancing wan rule 20 interface eth1\n"
+    );
+    assert_eq!(treated(Kind::Vyos, &text, None).1, ["10.0.0.0/8"]);
+    let (translated, _) = imported(Kind::Vyos, &text, None);
+    assert!(notes(&translated, NoteKind::Changed, 9, "whichever interface"), "{translated:#?}");
+}
+
+#[test]
+fn flows_outside_the_rules_of_edgeos_use_the_group_of_the_gateway() {
+    let text = "set load-balance group G interface eth0\n\
+                set load-balance group G interface wwan0 failover-only\n\
+                set interfaces ethernet eth2 firewall in modify M\n\
+                set firewall modify M rule 10 action modify\n\
+                set firewall modify M rule 10 source address 192.168.1.0/24\n\
+                set firewall modify M rule 10 modify lb-group G\n";
+    let of = |text: &str| {
+        let (_, config) = imported(Kind::Edgeos, text, None);
+        config.uplinks.iter().map(|uplink| (uplink.name.clone(), uplink.tier)).collect::<Vec<_>>()
+    };
+    assert_eq!(of(text), [("eth0".to_owned(), 1), ("wwan0".to_owned(), 2)]);
+    let two = text.to_owned()
+        + "set load-balance group H interface wwan0 failover-only\n\
+           set load-balance group H interface eth0\n\
+           set load-balance group H lb-local disable\n\
+           set load-balance group G lb-local disable\n";
+    assert_eq!(of(&two), [("eth0".to_owned(), 1), ("wwan0".to_owned(), 2)]);
+}

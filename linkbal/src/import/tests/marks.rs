@@ -3,18 +3,18 @@
 use super::*;
 
 /// Two lines: the first one is the default, the second one has a table, and marks lead to each.
-const TWO: &str = "ip route replace default via 192.0.2.1 dev eth0\n\
+pub(super) const TWO: &str = "ip route replace default via 192.0.2.1 dev eth0\n\
                    ip route add default via 192.0.2.1 dev eth0 table 1\n\
                    ip route add default via 198.51.100.1 dev eth1 table 2\n\
                    ip rule add fwmark 1 table 1\n\
                    ip rule add fwmark 2 table 2\n";
 
 /// Returns the rules of a script of two lines, without origins; those that are comments with a `#`.
-fn rules(more: &str) -> Vec<String> {
+pub(super) fn rules(more: &str) -> Vec<String> {
     rules_of(&format!("{TWO}{more}"))
 }
 
-fn rules_of(text: &str) -> Vec<String> {
+pub(super) fn rules_of(text: &str) -> Vec<String> {
     let (translated, _) = imported(Kind::Script, text, None);
     let blocks = translated.text.split("\n\n").filter(|block| block.contains("[[rule]]"));
     let said = |line: &str| {
@@ -31,7 +31,7 @@ fn rules_of(text: &str) -> Vec<String> {
 }
 
 /// Returns rules of the table mangle, each of which is put behind the others of PREROUTING.
-fn chain(rules: &[&str]) -> String {
+pub(super) fn chain(rules: &[&str]) -> String {
     rules.iter().map(|rule| format!("iptables -t mangle -A PREROUTING {rule}\n")).collect()
 }
 
@@ -131,7 +131,12 @@ fn a_chain_has_the_conditions_of_what_jumps_to_it() {
 
 #[test]
 fn marks_that_flows_of_the_lan_do_not_meet_are_comments() {
-    let chains = [("OUTPUT", "gateway's own"), ("POSTROUTING", "chosen already"), ("X", "chain X")];
+    let chains = [
+        ("OUTPUT", "gateway's own"),
+        ("POSTROUTING", "chosen already"),
+        ("FORWARD", "chosen already"),
+        ("X", "chain X"),
+    ];
     for (name, why) in chains {
         let text = format!("{TWO}iptables -t mangle -A {name} -p tcp -j MARK --set-mark 2\n");
         assert_eq!(rules_of(&text), [r##"#protocol = "tcp", use = "eth1""##], "{name}");
@@ -230,4 +235,60 @@ fn a_way_through_chains_has_an_end_that_is_told() {
     let (translated, _) = imported(Kind::Script, &text, None);
     let told = translated.notes.iter().any(|note| note.why.contains("too long"));
     assert!(told, "{translated:#?}");
+}
+
+#[test]
+fn a_mark_of_forward_that_connections_keep_is_one() {
+    let text = "iptables -t mangle -A FORWARD -p tcp -j MARK --set-mark 2\n\
+                iptables -t mangle -A POSTROUTING -j CONNMARK --save-mark\n";
+    assert_eq!(rules(text), [r#"protocol = "tcp", use = "eth1""#]);
+}
+
+#[test]
+fn a_mark_is_compared_by_the_mask() {
+    let text = "ip route replace default via 192.0.2.1 dev eth0\n\
+                ip route add default via 198.51.100.1 dev eth1 table 2\n\
+                ip rule add fwmark 0x200/0xf00 table 2\n"
+        .to_owned()
+        + &chain(&[
+            "-p tcp -j MARK --set-xmark 0x200/0xf00",
+            "-p udp -j MARK --set-mark 0x201",
+            "-p sctp -j MARK --or-mark 0x200",
+        ]);
+    let expected = [
+        r##"#protocol = "sctp", use = "eth1""##,
+        r#"protocol = "udp", use = "eth1""#,
+        r#"protocol = "tcp", use = "eth1""#,
+    ];
+    assert_eq!(rules_of(&text), expected);
+    let several = text + "iptables -t mangle -A PREROUTING -p esp -j MARK --set-mark 1/0xf\n";
+    assert_eq!(rules_of(&several).iter().filter(|rule| rule.starts_with('#')).count(), 2);
+    let (translated, _) = imported(Kind::Script, &several, None);
+    assert!(notes(&translated, NoteKind::Untranslated, 4, "several masks"), "{translated:#?}");
+}
+
+#[test]
+fn a_mark_for_a_name_is_a_rule_for_a_domain() {
+    let text = chain(&["-d bb.com.br -j MARK --set-mark 2"]);
+    assert_eq!(rules(&text), [r#"domain = "bb.com.br", use = "eth1""#]);
+}
+
+#[test]
+fn what_leaves_the_chain_behind_comments_alone_is_an_exception() {
+    let text = chain(&[
+        "-p tcp -m time --timestart 08:00 -j MARK --set-mark 2",
+        "-d 192.168.0.0/16 -j RETURN",
+        "-p udp -j MARK --set-mark 2",
+    ]);
+    let expected = [
+        r#"destination = "192.168.0.0/16""#,
+        r##"#protocol = "tcp", use = "eth1""##,
+        r#"protocol = "udp", use = "eth1""#,
+    ];
+    let mut found = rules(&text);
+    found.sort();
+    let mut expected = expected.map(str::to_owned);
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(rules(&text)[0], r#"destination = "192.168.0.0/16""#);
 }

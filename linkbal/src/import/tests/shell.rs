@@ -102,3 +102,89 @@ fn a_branch_that_stops_undoes() {
         assert_eq!(of(pattern), 2, "{pattern}");
     }
 }
+
+#[test]
+fn a_text_over_several_lines_is_no_command() {
+    let text = format!(
+        "{TWO}echo \"\nip route add default via 203.0.113.1 dev eth7\n\"\n\
+         awk '{{\n  print \"ip rule add from 10.0.6.0/24 table 2\"\n}}' x\n\
+         # don't\nip rule add from 10.0.5.0/24 table 2\n"
+    );
+    let (_, config) = imported(Kind::Script, &text, None);
+    assert_eq!((config.uplinks.len(), config.rules.len()), (2, 1));
+    // Quotes without an end are those of one line.
+    let open = format!("{TWO}echo don't\nip rule add from 10.0.5.0/24 table 2\n");
+    assert_eq!(imported(Kind::Script, &open, None).1.rules.len(), 1);
+}
+
+#[test]
+fn a_function_is_read_with_the_arguments_of_each_call() {
+    let text = "add() {\n local net=$1 table=$2\n\
+                ip rule add from $net table $table\n}\n\
+                add 10.0.5.0/24 2\nadd 10.0.6.0/24 2\n";
+    assert_eq!(sources(text), ["10.0.6.0/24", "10.0.5.0/24"]);
+    let (translated, _) = imported(Kind::Script, &format!("{TWO}{text}"), None);
+    assert!(!translated.notes.iter().any(|note| note.kind == NoteKind::Untranslated));
+    let one_line =
+        "add() { ip rule add from $1 table 2; }\nfor n in 5 6; do add 10.0.$n.0/24; done\n";
+    assert_eq!(sources(one_line), ["10.0.6.0/24", "10.0.5.0/24"]);
+    // One that calls itself has an end.
+    let endless = "f() { ip rule add from 10.0.5.0/24 table 2; f $1; g $1; }\n\
+                   g() { f $1; }\nf x\ng x\n";
+    assert!(!sources(endless).is_empty());
+}
+
+#[test]
+fn arrays_are_read() {
+    let text = "declare -a NETS=(10.0.5.0/24 10.0.6.0/24\n  10.0.7.0/24 )\nTABLES=(1 2)\n\
+                for net in \"${NETS[@]}\"; do\nip rule add from $net table ${TABLES[1]}\ndone\n";
+    assert_eq!(sources(text), ["10.0.7.0/24", "10.0.6.0/24", "10.0.5.0/24"]);
+    let text = "NETS=(10.0.5.0/24 10.0.6.0/24)\nfor i in ${!NETS[@]}; do\n\
+                ip rule add from ${NETS[$i]} table 2 prio $((100+i))\ndone\n";
+    assert_eq!(sources(text), ["10.0.5.0/24", "10.0.6.0/24"]);
+}
+
+#[test]
+fn sequences_and_places_of_programs_are_known() {
+    let text = "IP=$(which ip)\nfor n in {1..2}; do $IP rule add from 10.0.$n.0/24 table 2; done\n\
+                for n in $(seq 3 4); do `which ip` rule add from 10.0.$n.0/24 table 2; done\n\
+                sh -c \"ip rule add from 10.0.5.0/24 table 2\"\n";
+    let numbers = ["5", "4", "3", "2", "1"];
+    assert_eq!(sources(text), numbers.map(|number| format!("10.0.{number}.0/24")));
+}
+
+#[test]
+fn names_of_tables_are_their_numbers() {
+    let script = |names: &str| {
+        format!(
+            "{names}ip route replace default via 192.0.2.1 dev eth0\n\
+             ip route add default via 198.51.100.1 dev eth1 table 201\n\
+             ip rule add from 10.0.5.0/24 table oi\n"
+        )
+    };
+    for names in [
+        "echo \"201 oi\" >> /etc/iproute2/rt_tables\n",
+        "cat >> /etc/iproute2/rt_tables <<END\n201 oi\n202 tim\nEND\n",
+    ] {
+        let (_, config) = imported(Kind::Script, &script(names), None);
+        assert_eq!(members(&config, 0), [("eth1", 1, 1)], "{names}");
+    }
+}
+
+#[test]
+fn commands_of_interfaces_are_read() {
+    let text = "auto eth1\niface eth1 inet static\n\
+                up ip rule add from 10.0.5.0/24 table 2\n\
+                down ip rule del from 10.0.5.0/24 table 2\n";
+    assert_eq!(sources(text), ["10.0.5.0/24"]);
+}
+
+#[test]
+fn what_stays_outside_is_told() {
+    let text =
+        format!("{TWO}echo \"nameserver 8.8.8.8\" > /etc/resolv.conf\nkill -9 1\nrm -f /tmp/x\n");
+    let (translated, _) = imported(Kind::Script, &text, None);
+    for line in 3..=5 {
+        assert!(notes(&translated, NoteKind::Unneeded, line, "outside"), "{translated:#?}");
+    }
+}

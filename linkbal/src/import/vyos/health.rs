@@ -111,6 +111,9 @@ fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<&s
                 ),
             },
         }
+        if let Some(limit) = test.get("ttl-limit") {
+            draft.unneeded(limit.lines(), "a target is pinged, however far it is");
+        }
         for child in &test.children {
             if !matches!(&*child.word, "type" | "target" | "resp-time" | "ttl-limit") {
                 let why = format!("linkbal has nothing like `{}`", child.word);

@@ -114,7 +114,8 @@ fn inbound(rule: &mut Rule, node: &Node, inside: &[String]) {
     }
     // All interfaces of the LAN need no condition.
     let all = inside.iter().all(|name| patterns.contains(name));
-    let every = patterns.iter().any(|name| name.contains('*') && !inside.contains(name));
+    let every =
+        patterns.iter().any(|name| name == "any" || name.contains('*') && !inside.contains(name));
     if all || every || patterns.is_empty() {
         rule.lines = rule.lines.clone().and(&lines);
         return;

@@ -1,0 +1,88 @@
+//! Exceptions from the translation of addresses.
+
+use super::*;
+
+const TWO: &str = "ip route replace default via 192.0.2.1 dev eth0\n\
+                   ip route add default via 198.51.100.1 dev eth1 table 2\n";
+
+/// Returns the entries of `nat.exempt`: sources and destinations.
+fn exempt(kind: Kind, text: &str) -> Vec<String> {
+    let (_, config) = imported(kind, text, None);
+    let nets =
+        |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    config
+        .exempt
+        .iter()
+        .map(|entry| {
+            let uplinks = entry.uplinks.join(" ");
+            format!("{}>{} {uplinks}", nets(&entry.source), nets(&entry.destination))
+        })
+        .map(|entry| entry.trim_end().to_owned())
+        .collect()
+}
+
+#[test]
+fn what_a_script_does_not_translate_is_exempt() {
+    let of =
+        |rule: &str| exempt(Kind::Script, &format!("{TWO}iptables -t nat -A POSTROUTING {rule}\n"));
+    let net = "192.168.0.0/24>10.8.0.0/24";
+    assert_eq!(of("-s 192.168.0.0/24 -d 10.8.0.0/24 -o eth0 -j ACCEPT"), [net]);
+    assert_eq!(of("-s 192.168.0.0/24 ! -d 10.8.0.0/24 -o eth0 -j MASQUERADE"), [net]);
+    assert_eq!(of("-s 192.168.0.0/24 -d ! 10.8.0.0/24 -j MASQUERADE"), [net]);
+    assert_eq!(of("-d 192.168.0.0/16 -j RETURN"), [">192.168.0.0/16"]);
+    // To what is not private, uplinks go on to lead.
+    assert_eq!(of("-s 203.0.113.8 -o eth0 -j ACCEPT"), ["203.0.113.8/32> eth0"]);
+    assert_eq!(of("-s 203.0.113.8 -j ACCEPT"), ["203.0.113.8/32> eth0 eth1"]);
+    for none in ["-d 10.8.0.0/24 -o tun0 -j ACCEPT", "-o eth0 -j MASQUERADE", "-j ACCEPT"] {
+        assert!(of(none).is_empty(), "{none}");
+    }
+    let ipsec = "-m policy --dir out --pol ipsec -j ACCEPT";
+    let text = format!("{TWO}iptables -t nat -A POSTROUTING {ipsec}\n");
+    let (translated, config) = imported(Kind::Script, &text, None);
+    assert!(config.exempt.is_empty());
+    assert!(notes(&translated, NoteKind::Untranslated, 3, "nat.exempt"), "{translated:#?}");
+}
+
+#[test]
+fn what_vyos_and_edgeos_do_not_translate_is_exempt() {
+    let vyos = "set load-balancing wan interface-health eth0 nexthop 203.0.113.1\n\
+                set load-balancing wan rule 1 interface eth0\n\
+                set nat source rule 5 destination address 10.8.0.0/24\n\
+                set nat source rule 5 exclude\n\
+                set nat source rule 5 outbound-interface name eth0\n";
+    assert_eq!(exempt(Kind::Vyos, vyos), [">10.8.0.0/24"]);
+    let port = vyos.to_owned() + "set nat source rule 5 destination port 80\n";
+    let (translated, config) = imported(Kind::Vyos, &port, None);
+    assert!(config.exempt.is_empty());
+    assert!(notes(&translated, NoteKind::Untranslated, 6, "nat.exempt"), "{translated:#?}");
+    let other = vyos.replace("exclude", "translation address 203.0.113.7");
+    let (translated, _) = imported(Kind::Vyos, &other, None);
+    assert!(notes(&translated, NoteKind::Untranslated, 4, "203.0.113.7"), "{translated:#?}");
+    let edgeos = "set load-balance group G interface eth0\n\
+                  set service nat rule 5001 exclude\n\
+                  set service nat rule 5001 destination address 10.9.0.0/16\n\
+                  set service nat rule 5001 outbound-interface eth0\n\
+                  set service nat rule 5001 type masquerade\n";
+    assert_eq!(exempt(Kind::Edgeos, edgeos), [">10.9.0.0/16"]);
+    assert!(
+        exempt(
+            Kind::Edgeos,
+            &edgeos.replace(
+                "interface eth0\nset service nat rule 5001 type",
+                "interface vtun0\nset service nat rule 5001 type"
+            )
+        )
+        .is_empty()
+    );
+}
+
+#[test]
+fn an_exception_is_for_its_uplink_by_the_name_that_it_has_here() {
+    let vyos = "set load-balancing wan interface-health eth0.5 nexthop 203.0.113.1\n\
+                set load-balancing wan interface-health eth1 nexthop 198.51.100.1\n\
+                set load-balancing wan rule 1 interface eth0.5\n\
+                set nat source rule 5 source address 10.8.0.0/24\n\
+                set nat source rule 5 exclude\n\
+                set nat source rule 5 outbound-interface eth0.5\n";
+    assert_eq!(exempt(Kind::Vyos, vyos), ["10.8.0.0/24> eth0-5"]);
+}
