@@ -16,7 +16,6 @@ mod probe;
 mod routes;
 mod shares;
 mod sort;
-mod statistic;
 mod uplink;
 
 use self::facts::Facts;
@@ -62,7 +61,7 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     }
     bond::write(&mut draft, &facts);
     order::rules(&mut draft, &facts);
-    if !statistic::is_unknown(&draft) {
+    if !marks::statistic::is_unknown(&draft) {
         shares::set(&mut draft, &facts);
     }
     nat::write(&mut draft, &facts);

@@ -4,7 +4,6 @@
 //! gives its commands once for each word.
 
 mod branch;
-mod calls;
 mod expand;
 mod guard;
 mod known;

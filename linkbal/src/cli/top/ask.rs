@@ -158,7 +158,7 @@ struct Leases {
 
 impl Leases {
     /// Returns the names. A file that hangs holds up its own thread.
-    async fn get(&mut self) -> &Names {
+    async fn get(&mut self) -> &HostNames {
         if self.read.is_none_or(|read| read.elapsed() >= LEASES_PAUSE) {
             self.read = Some(Instant::now());
             if let Ok(Ok(names)) =

@@ -86,7 +86,7 @@ pub(super) struct Chained {
     pub(super) lines: Lines,
 }
 
-/// What the script does not translate.
+/// Traffic that the script does not translate.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Untranslated {
     /// Prefixes as TOML.

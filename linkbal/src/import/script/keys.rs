@@ -85,7 +85,7 @@ pub(super) struct Route<'a> {
     pub(super) kind: &'a str,
     /// Empty if none is said.
     pub(super) destination: &'a str,
-    /// Its words with their values.
+    /// The words with their values.
     pub(super) pairs: Vec<(&'a str, &'a str)>,
     /// The same for each next hop, if it has several.
     pub(super) hops: Vec<Vec<(&'a str, &'a str)>>,

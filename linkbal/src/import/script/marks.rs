@@ -3,15 +3,17 @@
 //! In iptables the last mark that fits counts, so rules are in the opposite order. What ends the way of
 //! a packet keeps the mark that it has by then: it goes before all that comes later.
 
+pub(super) mod statistic;
+
 use std::collections::VecDeque;
 
+use self::statistic::Shares;
 use super::{
     chains::{Effect, Item, Walk},
     conditions::{self, State},
     facts::{Facts, IpRule},
     ip_rule, limit_family,
-    statistic::{self, Shares},
-    uplink::policy_of,
+    shares::policy_of,
 };
 use crate::import::{
     model::{Draft, Rule, Setting},
@@ -27,7 +29,7 @@ pub(super) struct Marked {
     /// The words of the rule by whose chance it is reached.
     pub(super) draw: Option<*const String>,
     /// The shares of several marks, of which `effect` is one.
-    pub(super) shares: Option<Shares>,
+    shares: Option<Shares>,
 }
 
 impl Marked {

@@ -4,7 +4,7 @@
 use super::{
     facts::{Facts, IpRule},
     host, ip_rule, marks,
-    uplink::policy_of,
+    shares::policy_of,
 };
 use crate::import::model::Draft;
 

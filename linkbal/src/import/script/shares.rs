@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    facts::{DefaultRoute, Facts},
+    facts::{DefaultRoute, Facts, IpRule},
     uplink::id_of,
 };
 use crate::import::{
@@ -120,4 +120,23 @@ pub(super) fn of_table(facts: &Facts, table: &str, ipv6: bool) -> Vec<Member> {
         add(route, if equal { 1 } else { tier });
     }
     members
+}
+
+/// Returns the uplinks of the default route that an ip rule leads to; `None` for that of the main
+/// table.
+///
+/// # Errors
+/// The reason why there are none.
+pub(super) fn policy_of(facts: &Facts, rule: &IpRule) -> Result<Option<Policy>, String> {
+    if rule.table.is_empty() {
+        return Ok(None);
+    }
+    let members = of_table(facts, &rule.table, rule.ipv6);
+    if members.is_empty() {
+        let family = if rule.ipv6 { " of IPv6" } else { "" };
+        let table = &rule.table;
+        return Err(format!("the script makes no default route{family} in the table `{table}`"));
+    }
+    let lines: Lines = rule.lines.clone();
+    Ok(Some(Policy { members, lines, ..Policy::default() }))
 }

@@ -2,11 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{
-    facts::{DefaultRoute, Facts, IpRule},
-    shares,
-};
-use crate::import::{model::Policy, note::Lines};
+use super::facts::{DefaultRoute, Facts};
 
 /// Returns the name by which an uplink is known before it has one.
 pub(super) fn id_of(
@@ -45,23 +41,4 @@ pub(super) fn is_shared(facts: &Facts, device: &str, gateway: Option<IpAddr>) ->
         Some(gateway) => several(gateway.is_ipv4()),
         None => several(true) || several(false),
     }
-}
-
-/// Returns the uplinks of the default route that an ip rule leads to; `None` for that of the main
-/// table.
-///
-/// # Errors
-/// The reason why there are none.
-pub(super) fn policy_of(facts: &Facts, rule: &IpRule) -> Result<Option<Policy>, String> {
-    if rule.table.is_empty() {
-        return Ok(None);
-    }
-    let members = shares::of_table(facts, &rule.table, rule.ipv6);
-    if members.is_empty() {
-        let family = if rule.ipv6 { " of IPv6" } else { "" };
-        let table = &rule.table;
-        return Err(format!("the script makes no default route{family} in the table `{table}`"));
-    }
-    let lines: Lines = rule.lines.clone();
-    Ok(Some(Policy { members, lines, ..Policy::default() }))
 }

@@ -1,11 +1,13 @@
 //! The words of the language: branches, loops and functions around commands.
 
+mod calls;
+
 use std::collections::BTreeMap;
 
+use self::calls::Body;
 use super::{
     Command, MAX_TURNS, Script, Variable,
     branch::{Branch, is_undoing},
-    calls::Body,
     expand::{Value, Values},
     guard, known,
     tokens::{Token, tokens},
@@ -83,7 +85,7 @@ pub(super) struct Reader {
     /// All commands by their names, of which some are functions.
     pub(super) calls: Vec<Call>,
     /// The functions by name.
-    pub(super) bodies: BTreeMap<String, Body>,
+    bodies: BTreeMap<String, Body>,
     /// The function that the line begins.
     begun: Option<String>,
     /// Number of calls that are read within one another.

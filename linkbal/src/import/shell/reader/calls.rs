@@ -3,11 +3,8 @@
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use super::{
-    Script,
-    expand::Value,
-    reader::{Call, Reader},
-};
+use super::{Call, Reader};
+use crate::import::shell::{Script, expand::Value};
 
 /// Most lines of bodies that are read again for calls.
 const MAX_LINES: usize = 4096;
@@ -21,7 +18,7 @@ const ARGUMENTS: usize = 9;
 /// The body of a function.
 #[derive(Default)]
 pub(super) struct Body {
-    /// Its lines, with the numbers of the first and the last one that are joined.
+    /// The lines, with the numbers of the first and the last one that are joined.
     lines: Rc<Vec<(String, usize, usize)>>,
     /// Places of the commands that stand for it without arguments.
     commands: Vec<usize>,
@@ -82,7 +79,7 @@ impl Reader {
     }
 
     /// Returns the script. What a function does that is only called on some runs is done on some only.
-    pub(super) fn finish(mut self) -> Script {
+    pub(in crate::import::shell) fn finish(mut self) -> Script {
         for body in self.bodies.values().filter(|body| body.called) {
             for at in &body.commands {
                 if let Some(command) = self.script.commands.get_mut(*at) {

@@ -5,19 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    chains::Effect,
-    chance::Chance,
-    conditions::State,
-    facts::{Facts, IpRule},
-    ip_rule,
-    marks::Marked,
-    shares,
-    uplink::policy_of,
-};
+use super::Marked;
 use crate::import::{
     model::{Draft, Member, Policy},
     note::{Lines, NoteKind},
+    script::{
+        chains::Effect,
+        chance::Chance,
+        conditions::State,
+        facts::{Facts, IpRule},
+        ip_rule,
+        shares::{self, policy_of},
+    },
 };
 
 /// Shares that are equal up to this are the same.
@@ -256,7 +255,7 @@ pub(super) fn give_up(draft: &mut Draft, mut one: Marked) -> Marked {
 }
 
 /// Returns whether shares of flows are to be filled in.
-pub(super) fn is_unknown(draft: &Draft) -> bool {
+pub(in crate::import::script) fn is_unknown(draft: &Draft) -> bool {
     draft.notes.iter().any(|note| note.why == FILL_IN)
 }
 
