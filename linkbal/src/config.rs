@@ -34,21 +34,15 @@ pub use explain::{COMMENTED, explain};
 pub use file_only::FileOnly;
 pub use key_table::{key_defaults, key_table};
 pub use model::{
-    Api, Capacity, Config, Dns, Gateway, Hooks, Kernel, Limits, Loss, Match, Member, OnDegraded,
-    OnDown, OnUp, Otherwise, Probe, Rule, RuleSticky, Sticky, StickyBy, Uplink,
+    Accelerate, Api, ArpValidate, Bond, BondMode, Capacity, Config, Destination, Dns, Encryption,
+    Exempt, Firewall, Gateway, Hooks, Host, HttpTarget, Inbound, Ipv6, Kernel, LacpRate, Limits,
+    Loss, Mail, Match, Member, Monitor, Named, Npt, OnDegraded, OnDown, OnUp, Otherwise, Post,
+    Probe, Profile, Receiver, Rule, RuleSticky, Server, Sticky, StickyBy, Target, Uplink,
+    XmitHashPolicy, name_of,
 };
 pub(crate) use parse::reader::names_help;
 pub use parse::source::Sources;
-pub use read::{
-    accelerate::Accelerate,
-    bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of},
-    firewall::{Firewall, Inbound},
-    ipv6::{Ipv6, Npt},
-    nat::Exempt,
-    notify::{Destination, Encryption, Mail, Post, Receiver, Server},
-    probe_target::{Host, HttpTarget, Profile, Target},
-    rule::with_parents,
-};
+pub use read::rule::with_parents;
 pub use words::EVENT_WORDS;
 
 use diagnostics::problem::Problems;

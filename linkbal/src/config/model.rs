@@ -1,5 +1,13 @@
 //! The values of a configuration, and their defaults.
 
+mod accelerate;
+mod bond;
+mod exempt;
+mod firewall;
+mod ipv6;
+mod notify;
+pub(in crate::config) mod target;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -9,9 +17,14 @@ use std::{
 use ipnet::{IpNet, Ipv4Net};
 use linkbal_common::mark::DEFAULT_MASK;
 
-use super::read::{
-    accelerate::Accelerate, bond::Bond, firewall::Firewall, ipv6::Ipv6, nat::Exempt,
-    notify::Receiver, probe_target::Target,
+pub use self::{
+    accelerate::Accelerate,
+    bond::{ArpValidate, Bond, BondMode, LacpRate, Monitor, Named, XmitHashPolicy, name_of},
+    exempt::Exempt,
+    firewall::{Firewall, Inbound},
+    ipv6::{Ipv6, Npt},
+    notify::{Destination, Encryption, Mail, Post, Receiver, Server},
+    target::{Host, HttpTarget, Profile, Target},
 };
 
 /// A complete and valid configuration.

@@ -13,6 +13,18 @@ type Module = Vec<String>;
 /// The imports of a file: other modules, and the line of the first name of each.
 type Imports = BTreeMap<Module, usize>;
 
+/// The names that each module offers, and the paths that it has them from.
+type Offers = BTreeMap<Module, BTreeMap<String, String>>;
+
+/// Most modules by which a name is handed on.
+const DEPTH: usize = 8;
+
+/// The modules of a crate.
+struct Crate {
+    modules: BTreeSet<Module>,
+    offers: Offers,
+}
+
 /// Finds imports that lead back to the file that has them, through any number of other files.
 ///
 /// `sources` are the paths and the texts of all Rust files.
@@ -32,7 +44,8 @@ fn check_crate(root: &str, sources: &[(&str, String)]) -> Vec<Violation> {
         .iter()
         .filter_map(|(file, text)| Some((module(root, file)?, (*file, text.as_str()))))
         .collect();
-    let all: BTreeSet<_> = modules.keys().cloned().collect();
+    let offers = modules.iter().map(|(module, (_, text))| (module.clone(), offers(text)));
+    let all = Crate { modules: modules.keys().cloned().collect(), offers: offers.collect() };
     let graph: BTreeMap<_, _> = modules
         .iter()
         .map(|(module, (_, text))| (module.clone(), imports(module, text, &all)))
@@ -59,11 +72,18 @@ fn module(root: &str, file: &str) -> Option<Module> {
     Some(path.split('/').map(str::to_owned).collect())
 }
 
+/// Returns the names that a file offers to others, with the paths that it has them from.
+fn offers(text: &str) -> BTreeMap<String, String> {
+    let offered = names(text).into_iter().filter(|name| name.offered);
+    let each = offered.filter_map(|name| Some((name.path.rsplit("::").next()?.into(), name.path)));
+    each.collect()
+}
+
 /// Returns the modules that a file names, without itself, its ancestors and those inside it.
-fn imports(own: &Module, text: &str, all: &BTreeSet<Module>) -> Imports {
+fn imports(own: &Module, text: &str, all: &Crate) -> Imports {
     let mut imports = Imports::new();
-    for Name { line, path } in names(text) {
-        if let Some(module) = resolve(own, &path, all)
+    for Name { line, path, .. } in names(text) {
+        if let Some(module) = all.resolve(own, &path, DEPTH)
             && !module.starts_with(own)
             && !own.starts_with(&module)
         {
@@ -73,26 +93,33 @@ fn imports(own: &Module, text: &str, all: &BTreeSet<Module>) -> Imports {
     imports
 }
 
-/// Returns the module that a path leads into.
-fn resolve(own: &Module, path: &str, all: &BTreeSet<Module>) -> Option<Module> {
-    let mut parts = path.split("::").peekable();
-    let mut module = if parts.peek() == Some(&"crate") { Vec::new() } else { own.clone() };
-    while let Some(&part) = parts.peek() {
-        match part {
-            "crate" | "self" => {}
-            "super" => drop(module.pop()),
-            _ => break,
+impl Crate {
+    /// Returns the module that a path leads into: that which has the name, not one that hands it on.
+    fn resolve(&self, own: &Module, path: &str, depth: usize) -> Option<Module> {
+        let mut parts = path.split("::").peekable();
+        let mut module = if parts.peek() == Some(&"crate") { Vec::new() } else { own.clone() };
+        while let Some(&part) = parts.peek() {
+            match part {
+                "crate" | "self" => {}
+                "super" => drop(module.pop()),
+                _ => break,
+            }
+            parts.next();
         }
-        parts.next();
-    }
-    for part in parts {
-        module.push(part.to_owned());
-        if !all.contains(&module) {
-            module.pop();
-            break;
+        while let Some(&part) = parts.peek() {
+            module.push(part.to_owned());
+            if !self.modules.contains(&module) {
+                module.pop();
+                break;
+            }
+            parts.next();
         }
+        let handed_on = parts.peek().and_then(|name| self.offers.get(&module)?.get(*name));
+        if let Some(path) = handed_on.filter(|_| depth > 0 && module != *own) {
+            return self.resolve(&module, path, depth - 1);
+        }
+        self.modules.contains(&module).then_some(module)
     }
-    all.contains(&module).then_some(module)
 }
 
 /// Returns whether imports lead from one module to another.
@@ -134,6 +161,23 @@ mod tests {
                 "x/src/a.rs:2: `b` is imported, and imports this file",
                 "x/src/b.rs:1: `c` is imported, and imports this file",
                 "x/src/c.rs:2: `a` is imported, and imports this file",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_a_module_hands_on_are_followed() {
+        let files = [
+            ("x/src/lib.rs", "mod a;\n"),
+            ("x/src/a.rs", "mod b;\nmod c;\npub use self::b::{B, D as E};\n"),
+            ("x/src/a/b.rs", "use super::c::C;\n"),
+            ("x/src/a/c.rs", "use crate::a::{\n    A, B,\n};\n"),
+        ];
+        assert_eq!(
+            found(&files),
+            [
+                "x/src/a/b.rs:1: `a::c` is imported, and imports this file",
+                "x/src/a/c.rs:2: `a::b` is imported, and imports this file",
             ]
         );
     }

@@ -100,7 +100,7 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Violation> {
         return Vec::new();
     }
     let mut violations = Vec::new();
-    for Name { line, path } in names(text) {
+    for Name { line, path, .. } in names(text) {
         for rule in rules.iter().filter(|rule| rule.forbids(&path)) {
             let what = format!("`{path}`: {}", rule.why);
             violations.push(Violation { file: file.into(), line, what });

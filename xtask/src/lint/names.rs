@@ -6,6 +6,8 @@ pub(super) struct Name {
     /// Line number, from 1.
     pub(super) line: usize,
     pub(super) path: String,
+    /// Set if the module offers it to others: `pub use`.
+    pub(super) offered: bool,
 }
 
 /// Returns all names outside of comments, up to the tests at the end of the file.
@@ -30,23 +32,29 @@ struct Scan {
     prefixes: Option<Vec<String>>,
     /// The path whose brace may come next, inside of a `use`.
     path: String,
+    /// Set behind a `pub`.
+    public: bool,
 }
 
 impl Scan {
     fn word(&mut self, line: usize, word: &str) {
         match (word, &mut self.prefixes) {
             ("use", None) => self.prefixes = Some(Vec::new()),
-            (";", Some(_)) => self.prefixes = None,
+            (";", Some(_)) => (self.prefixes, self.public) = (None, false),
             ("{", Some(prefixes)) => prefixes.push(std::mem::take(&mut self.path)),
             ("}", Some(prefixes)) => drop(prefixes.pop()),
-            (";" | "{" | "}", None) => {}
-            (_, None) => self.names.push(Name { line, path: word.trim_matches(':').into() }),
+            (";" | "{" | "}", None) => self.public = false,
+            (_, None) => {
+                self.public |= word == "pub";
+                let path = word.trim_matches(':').into();
+                self.names.push(Name { line, path, offered: false });
+            }
             (_, Some(prefixes)) => {
                 self.path = word.into();
                 if !word.ends_with("::") {
                     let path = prefixes.concat() + word;
                     let path = path.strip_suffix("::self").unwrap_or(&path).into();
-                    self.names.push(Name { line, path });
+                    self.names.push(Name { line, path, offered: self.public });
                 }
             }
         }
@@ -102,6 +110,13 @@ mod tests {
     fn use_trees_are_unfolded() {
         let text = "pub use a::{b, c::{self, d}, f::*};\nuse g::h;\n";
         assert_eq!(paths(text)[1..], ["a::b", "a::c", "a::c::d", "g::h"]);
+    }
+
+    #[test]
+    fn names_that_a_module_offers_are_known() {
+        let text = "pub fn a() {}\nuse b::C;\npub(in d::e) use f::{G, h::I};\nuse j::K;\n";
+        let offered = names(text).into_iter().filter(|name| name.offered).map(|name| name.path);
+        assert_eq!(offered.collect::<Vec<_>>(), ["f::G", "f::h::I"]);
     }
 
     #[test]

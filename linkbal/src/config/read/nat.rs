@@ -5,6 +5,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{read_uplink::ReadUplink, rule::prefix};
 use crate::config::{
+    Exempt,
     diagnostics::problem::Fault,
     keys::{
         self,
@@ -27,25 +28,6 @@ const HELP: &str = "write each one in braces, like exempt = [{ source = \"10.0.0
                     destination = \"192.168.50.0/24\" }]";
 
 const PREFIX_HELP: &str = "write an address or a prefix, like \"192.168.50.0/24\"";
-
-/// Packets that are not translated: those that match one element of every list that is not empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exempt {
-    /// Source prefixes.
-    pub source: Vec<IpNet>,
-    /// Destination prefixes.
-    pub destination: Vec<IpNet>,
-    /// Names of the uplinks that they leave by.
-    pub uplinks: Vec<String>,
-}
-
-impl Exempt {
-    /// Returns whether packets to its destinations follow the routes and the kernel's IPsec
-    /// policies, and are not balanced: no uplink is named for them.
-    pub fn follows_routes(&self) -> bool {
-        self.uplinks.is_empty()
-    }
-}
 
 /// Reads whether an uplink translates sources by default.
 pub(in crate::config) fn of_uplink(section: &Section) -> bool {

@@ -8,6 +8,7 @@ mod effects;
 mod options;
 mod plan;
 mod repair;
+mod state;
 mod status;
 mod text;
 mod wanted;
@@ -21,7 +22,8 @@ pub(in crate::engine) use self::repair::undone;
 pub use self::{
     options::{BondOption, Options},
     plan::plan,
-    status::{BondState, BondStatus, MemberState, MemberStatus, Watch, status},
+    state::{BondState, MemberState},
+    status::{BondStatus, MemberStatus, Watch, status},
 };
 
 /// A MAC address.

@@ -30,7 +30,6 @@ pub use self::{
     firewall::established,
     sources::{own, preferred, rank, shared_addresses, uplink_addresses, uplinks_mtu},
     sysctls::{is_strict, watched as watched_sysctls},
-    tables::table,
 };
 use super::{
     lan,
@@ -123,6 +122,11 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
     desired.nft = nft(config, uplinks, snapshot);
     desired.flowtable = flowtable(config, uplinks, snapshot);
     desired
+}
+
+/// Returns the routing table of an uplink.
+pub const fn table(config: &Config, indexed: &Indexed) -> u32 {
+    config.kernel.table_base + 1 + indexed.index
 }
 
 /// Returns whether the kernel has a family. One without IPv6 shows no IPv6 rules, not even the

@@ -3,8 +3,9 @@
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
-use super::{super::read_uplink::ReadUplink, BondMode, Named, ReadBond};
+use super::{super::read_uplink::ReadUplink, ReadBond};
 use crate::config::{
+    BondMode, Named,
     diagnostics::problem::Fault,
     keys,
     parse::{key::Declared, reader::Section},

@@ -3,8 +3,9 @@
 use lettre::message::Mailbox;
 use toml::{Spanned, de::DeValue};
 
-use super::{Address, Encryption, Mail, Server, address, secret};
+use super::{Address, address, secret};
 use crate::config::{
+    Encryption, Mail, Server,
     diagnostics::problem::Fault,
     keys::notify::{FROM, PASSWORD_FILE, SERVER, TLS, TO, USER},
     parse::{reader::Section, value},

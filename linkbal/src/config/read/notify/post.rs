@@ -6,10 +6,10 @@ use hyper::{
 };
 use toml::{Spanned, de::DeValue};
 
-use super::{Address, Post, Server, address, secret};
+use super::{Address, address, secret};
 use crate::{
     config::{
-        Host,
+        Host, Post, Server,
         diagnostics::problem::Fault,
         keys::notify::{HEADERS, TEMPLATE, TOKEN_FILE, URL},
         parse::{reader::Section, value},

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use toml::de::DeValue;
 
-use super::{Target, read::target};
+use super::read::target;
+use crate::config::Target;
 use crate::config::diagnostics::problem::Fault;
 
 /// Schemes of targets, with those of others that mean the same.
@@ -69,7 +70,7 @@ fn with_scheme(name: &str, rest: &str) -> String {
 }
 
 fn bare(address: IpAddr) -> String {
-    super::Host::Address(address).to_string()
+    crate::config::Host::Address(address).to_string()
 }
 
 /// Splits what stands before and behind a mark like `://`, whatever part of it is missing.

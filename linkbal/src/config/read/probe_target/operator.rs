@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Host, Target};
+use crate::config::{Host, Target};
 
 /// Public resolvers that are widely known, as published by their operators.
 const RESOLVERS: [(&str, &[&str]); 4] = [

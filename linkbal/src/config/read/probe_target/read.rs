@@ -5,14 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use hyper::Uri;
 use toml::de::{DeTable, DeValue};
 
-use super::{
-    super::rule,
-    DNS_NAME, Host, HttpTarget, Target,
-    profile::{self, Profile},
-};
+use super::super::rule;
 use crate::config::{
+    Host, HttpTarget, Profile, Target,
     diagnostics::problem::Fault,
     keys::target::{BODY, KEYS, STATUS, URL},
+    model::target::{DNS_NAME, profile},
     parse::{key::Form as _, value},
 };
 

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
-use super::{Indexed, METRIC, own, preference};
+use super::{Indexed, METRIC, own, preference, table};
 use crate::{
     config::{Config, Uplink},
     engine::kernel::{
@@ -21,11 +21,6 @@ use crate::{
 /// Maximum number of routes of the main table that the uplinks' tables repeat. If there are more,
 /// ip rules ask the main table first, at the price of a lookup for each packet.
 const MAX_REPEATED: usize = 256;
-
-/// Returns the routing table of an uplink.
-pub const fn table(config: &Config, indexed: &Indexed) -> u32 {
-    config.kernel.table_base + 1 + indexed.index
-}
 
 /// Returns the prefix of all addresses of a family.
 pub(super) fn everything(family: Family) -> IpNet {

@@ -10,7 +10,7 @@ pub struct Profile {
     /// Scheme before `://`; `None` for kinds that are written without one.
     pub scheme: Option<&'static str>,
     /// Port of targets that are written without one.
-    pub(super) port: Option<u16>,
+    pub(in crate::config) port: Option<u16>,
     /// Time for which an answer is waited for at least, if no timeout is configured.
     pub least_timeout: Duration,
     /// Least time between two probes.
@@ -32,7 +32,7 @@ const GATEWAY: Profile = Profile { spacing: Duration::from_millis(200), overlaps
 const TCP: Profile = Profile { scheme: Some("tcp"), ..GATEWAY };
 
 /// A server may have to ask others.
-pub(super) const DNS: Profile = Profile {
+pub(in crate::config) const DNS: Profile = Profile {
     scheme: Some("dns"),
     port: Some(53),
     least_timeout: Duration::from_secs(1),
@@ -40,7 +40,7 @@ pub(super) const DNS: Profile = Profile {
 };
 
 /// Public servers refuse clients that ask more often than every few seconds in the long run.
-pub(super) const NTP: Profile =
+pub(in crate::config) const NTP: Profile =
     Profile { scheme: Some("ntp"), port: Some(123), spacing: Duration::from_secs(1), ..GATEWAY };
 
 /// A request takes several exchanges.
@@ -69,6 +69,6 @@ impl Target {
 }
 
 /// Returns the profile of HTTP or HTTPS.
-pub(super) const fn of_http(secure: bool) -> Profile {
+pub(in crate::config) const fn of_http(secure: bool) -> Profile {
     if secure { HTTPS } else { HTTP }
 }
