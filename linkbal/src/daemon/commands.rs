@@ -121,7 +121,11 @@ impl Daemon {
         let _lent = descriptors::lend();
         let links = interfaces.iter().map(|(_, link)| link);
         warn_of(self.datapath.set_rule_interfaces(&self.policy, links));
-        let failures = self.datapath.attach(interfaces);
+        let failures = if self.datapath.is_in_force() {
+            self.datapath.attach(interfaces)
+        } else {
+            self.datapath.take_over(interfaces)
+        };
         self.datapath.watch_links(&self.monitor.watcher);
         self.monitor.look_soon();
         let unattached = failures.iter().filter_map(|error| {

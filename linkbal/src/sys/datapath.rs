@@ -182,7 +182,7 @@ impl Datapath {
     }
 
     /// Returns whether the datapath has taken over.
-    pub(super) const fn is_in_force(&self) -> bool {
+    pub const fn is_in_force(&self) -> bool {
         self.pending.is_none()
     }
 
@@ -280,22 +280,26 @@ impl Datapath {
         Ok(())
     }
 
-    /// Attaches the programs to the ingress and egress of exactly these interfaces, in place of
-    /// those of a former datapath. Every interface is tried; the failures are returned.
-    pub fn attach(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
-        let pending = self.pending.take();
-        let mut failures = Vec::new();
-        if let Some(migration) = &pending {
-            // So that the former programs run until all new ones can. An error comes again below.
-            let _ = attach::load(&mut self.ebpf, interfaces);
-            let taken = migration
-                .rename_aside()
-                .and_then(|()| takeover::take_over(&mut self.ebpf, &self.dir, &self.shared));
-            failures.extend(taken.err());
-        }
-        failures.extend(self.attachments.set(&mut self.ebpf, interfaces));
-        failures.extend(pending.and_then(|migration| migration.finish(&self.ebpf).err()));
+    /// Takes over from a former datapath, if there is one: its pins become those of this one, whose
+    /// programs are attached in place of the former ones, and what was in tables of another kind is
+    /// copied. Once it [is in force](Self::is_in_force), it only attaches.
+    pub fn take_over(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
+        let Some(migration) = self.pending.take() else { return self.attach(interfaces) };
+        // So that the former programs run until all new ones can. An error comes again below.
+        let _ = attach::load(&mut self.ebpf, interfaces);
+        let taken = migration
+            .rename_aside()
+            .and_then(|()| takeover::take_over(&mut self.ebpf, &self.dir, &self.shared));
+        let mut failures: Vec<_> = taken.err().into_iter().collect();
+        failures.extend(self.attach(interfaces));
+        failures.extend(migration.finish(&self.ebpf).err());
         failures
+    }
+
+    /// Attaches the programs to the ingress and egress of exactly these interfaces. Every interface is
+    /// tried; the failures are returned.
+    pub fn attach(&mut self, interfaces: &[(Role, Link)]) -> Vec<anyhow::Error> {
+        self.attachments.set(&mut self.ebpf, interfaces)
     }
 
     /// Returns the number of packets by outcome, summed over all CPUs, in the order of

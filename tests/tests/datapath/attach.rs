@@ -106,7 +106,7 @@ fn comes_and_goes(method: Method, gone: impl Fn(&Instance)) -> Result<()> {
         for round in 1..=2 {
             // Each round is a daemon of its own, which finds what the one before left.
             let mut datapath = Datapath::open_with(&instance, 1024, method)?;
-            let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+            let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
             ensure!(failures.is_empty(), "{failures:?}");
             drop(datapath);
             let before = std::mem::replace(&mut programs, pinned_programs(&instance)?);
@@ -148,11 +148,11 @@ fn leaves_a_former_lan(method: Method) -> Result<()> {
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, method)?;
         for round in 1..=2 {
-            let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+            let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
             ensure!(failures.is_empty(), "{failures:?}");
             let programs = pinned_programs(&instance)?;
             ensure!(each_attached(&programs, 1)?, "round {round}");
-            let failures = datapath.attach(&[]);
+            let failures = datapath.take_over(&[]);
             ensure!(failures.is_empty(), "{failures:?}");
             ensure!(each_attached(&programs, 0)?, "round {round}");
             ensure!(!output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
@@ -182,7 +182,7 @@ fn a_foreign_clsact_qdisc_stays() -> Result<()> {
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;
         ensure!(each_attached(&programs, 1)?);
@@ -204,7 +204,7 @@ fn filters_of_others_keep_the_qdisc_that_was_added_for_linkbal() -> Result<()> {
     let result = (|| {
         for side in ["ingress", "egress"] {
             let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-            let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+            let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
             ensure!(failures.is_empty(), "{failures:?}");
             // A classic program that says yes.
             let other = ["filter", "add", "dev", "lan0", side, "prio", "7", "bpf", "bytecode"];
@@ -230,14 +230,14 @@ fn a_qdisc_in_the_place_of_clsact_is_named_and_one_that_follows_it_stays() -> Re
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         let [failure] = &failures[..] else { bail!("{failures:?}") };
         let text = format!("{failure:#}");
         ensure!(text.contains("`tc qdisc del dev lan0 ingress`"), "{text}");
         ensure!(text.contains("`tc qdisc replace dev lan0 clsact`"), "{text}");
         namespace.run("tc", &["qdisc", "del", "dev", "lan0", "ingress"])?;
         namespace.run("tc", &["qdisc", "replace", "dev", "lan0", "clsact"])?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         ensure!(detach_clsact(&instance.run_dir).is_empty());
         ensure!(output("tc", &["qdisc", "show", "dev", "lan0"])?.contains("clsact"));
@@ -255,7 +255,7 @@ fn orphaned_filters_are_removed() -> Result<()> {
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         // A classic program that says yes.
         let other = ["filter", "add", "dev", "lan0", "ingress", "prio", "7", "bpf", "bytecode"];
@@ -281,7 +281,7 @@ fn a_deleted_clsact_qdisc_is_restored() -> Result<()> {
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;
         namespace.run("tc", &["qdisc", "del", "dev", "lan0", "clsact"])?;
@@ -308,12 +308,12 @@ fn programs_of_tunnels_are_loaded_for_a_tunnel() -> Result<()> {
     let pinned = || tunnels.map(|name| instance.bpf_dir.join(name).exists());
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty() && pinned() == [false; 2], "{failures:?}");
         // It has become a tunnel.
-        let failures = datapath.attach(&[]);
+        let failures = datapath.take_over(&[]);
         ensure!(failures.is_empty(), "{failures:?}");
-        let failures = datapath.attach(&[(Role::Lan, Link { ethernet: false, ..lan0()? })]);
+        let failures = datapath.take_over(&[(Role::Lan, Link { ethernet: false, ..lan0()? })]);
         ensure!(failures.is_empty() && pinned() == [true; 2], "{failures:?}");
         ensure!(datapath.unpinned().is_empty());
         let filters = output("tc", &["filter", "show", "dev", "lan0", "ingress"])?;
@@ -321,7 +321,7 @@ fn programs_of_tunnels_are_loaded_for_a_tunnel() -> Result<()> {
         drop(datapath);
         // The next daemon finds no tunnel.
         let mut datapath = Datapath::open_with(&instance, 1024, Method::Clsact)?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty() && pinned() == [false; 2], "{failures:?}");
         ensure!(datapath.unpinned().is_empty());
         Ok(())
@@ -342,7 +342,7 @@ fn loses_its_pins(method: Method) -> Result<()> {
     let instance = instance()?;
     let result = (|| {
         let mut datapath = Datapath::open_with(&instance, 1024, method)?;
-        let failures = datapath.attach(&[(Role::Lan, lan0()?)]);
+        let failures = datapath.take_over(&[(Role::Lan, lan0()?)]);
         ensure!(failures.is_empty(), "{failures:?}");
         let programs = pinned_programs(&instance)?;
         ensure!(datapath.detached().is_empty() && datapath.unpinned().is_empty());

@@ -65,7 +65,7 @@ fn packets_without_link_layer_headers_are_marked_like_others() -> Result<()> {
     let mut tunnel = tunnel("tun0")?;
     namespace.run("ip", &["link", "set", "tun0", "up"])?;
     let mut fixture = Fixture::new()?;
-    let failures = fixture.datapath.attach(&[(Role::Lan, link("tun0")?)]);
+    let failures = fixture.datapath.take_over(&[(Role::Lan, link("tun0")?)]);
     ensure!(failures.is_empty(), "{failures:?}");
     let plain = plain();
     for shape in &plain {
@@ -90,7 +90,7 @@ fn flows_by_a_tunnel_are_learned_and_their_answers_counted() -> Result<()> {
     namespace.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
     let mut fixture = Fixture::new()?;
     let interfaces = [(Role::Lan, link("tun0")?), (Role::Wan, link("tun1")?)];
-    let failures = fixture.datapath.attach(&interfaces);
+    let failures = fixture.datapath.take_over(&interfaces);
     ensure!(failures.is_empty(), "{failures:?}");
     let second = 1;
     fixture.datapath.set_uplink_interfaces(&[(link("tun1")?.ifindex, second)].into())?;

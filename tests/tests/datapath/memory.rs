@@ -28,7 +28,7 @@ fn map_memory_is_what_bpftool_reports() -> Result<()> {
     let rule = format!("[[rule]]\nmatch = {{ source = [{}] }}\n", prefixes.join(","));
     let mut fixture = Fixture::with_rules(&rule)?;
     // Its maps are pinned when it takes over.
-    ensure!(fixture.datapath.attach(&[]).is_empty());
+    ensure!(fixture.datapath.take_over(&[]).is_empty());
     let memory = fixture.datapath.map_memory()?;
     // Before Linux 6.4 the kernel tells what tables of prefixes would take if they were full.
     let told = KernelVersion::current()? >= KernelVersion::new(6, 4, 0);
