@@ -17,7 +17,7 @@ const ENODEV: i32 = 19;
 const EROFS: i32 = 30;
 
 /// A piece of the kernel's state that linkbal sets.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Resource {
     /// A bond, or a setting of an interface for one: the change in words.
     Interface(String),

@@ -14,10 +14,10 @@ use crate::engine::{
 /// Changes that the kernel refuses, and probes that this machine cannot send.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Refusals {
-    /// The changes that the kernel refused, by name of the resource.
-    refused: BTreeMap<String, Refusal>,
+    /// The changes that the kernel refused.
+    refused: BTreeMap<Resource, Refusal>,
     /// Changes that were refused once since they were outdated: they count if they are again.
-    outdated: BTreeSet<String>,
+    outdated: BTreeSet<Resource>,
     /// Things that can no longer be observed, by name, with the reason.
     unobserved: BTreeMap<String, String>,
     /// Programs of interfaces that cannot be attached, by name, with the reason.
@@ -29,21 +29,17 @@ pub(in crate::engine) struct Refusals {
 impl Refusals {
     /// Returns whether the kernel refused a resource.
     pub(in crate::engine) fn is_refused(&self, resource: &Resource) -> bool {
-        let what = resource.to_string();
-        self.refused.contains_key(&what) || self.outdated.contains(&what)
+        self.refused.contains_key(resource) || self.outdated.contains(resource)
     }
 
     /// Returns what the kernel refuses and what cannot be observed, by name, with the reason and
     /// advice.
     pub(in crate::engine) fn explained(&self) -> BTreeMap<String, String> {
-        let refused = self.refused.iter().map(|(what, refusal)| (what, refusal.explain()));
-        let unobserved = self.unobserved.iter().map(|(what, reason)| (what, unseen(reason)));
-        let unattached = self.unattached.iter().map(|(what, reason)| (what, idle(reason)));
-        refused
-            .chain(unobserved)
-            .chain(unattached)
-            .map(|(what, problem)| (what.clone(), problem))
-            .collect()
+        let refused = self.refused.iter();
+        let refused = refused.map(|(resource, refusal)| (resource.to_string(), refusal.explain()));
+        let unobserved = self.unobserved.iter().map(|(what, why)| (what.clone(), unseen(why)));
+        let unattached = self.unattached.iter().map(|(what, why)| (what.clone(), idle(why)));
+        refused.chain(unobserved).chain(unattached).collect()
     }
 
     /// Returns the probes that this machine cannot send, with the reason.
@@ -80,12 +76,13 @@ impl Refusals {
     pub(in crate::engine) fn add(&mut self, refusals: Vec<Refusal>, output: &mut Output) -> bool {
         let mut again = false;
         for refusal in refusals {
-            let (what, problem) = (refusal.resource.to_string(), refusal.explain());
-            if refusal.is_outdated() && self.outdated.insert(what.clone()) {
-                again |= refusal.resource == Resource::Flowtable;
+            let (resource, problem) = (refusal.resource.clone(), refusal.explain());
+            if refusal.is_outdated() && self.outdated.insert(resource.clone()) {
+                again |= resource == Resource::Flowtable;
                 continue;
             }
-            if self.refused.insert(what.clone(), refusal).is_none() {
+            let what = resource.to_string();
+            if self.refused.insert(resource, refusal).is_none() {
                 output.report(Report::Trouble { what, problem: Some(problem) });
             }
         }
@@ -119,15 +116,15 @@ impl Refusals {
         if self.refused.is_empty() && self.outdated.is_empty() {
             return;
         }
-        let asked = |what: &String| {
-            changes.iter().any(|change| Resource::from(change).to_string() == *what)
-        };
-        let over: Vec<String> = self.refused.keys().filter(|what| !asked(what)).cloned().collect();
-        self.outdated.retain(asked);
-        for what in over {
-            self.refused.remove(&what);
-            output.report(Report::Trouble { what, problem: None });
-        }
+        let asked: BTreeSet<Resource> = changes.iter().map(Resource::from).collect();
+        self.outdated.retain(|resource| asked.contains(resource));
+        self.refused.retain(|resource, _| {
+            let stays = asked.contains(resource);
+            if !stays {
+                output.report(Report::Trouble { what: resource.to_string(), problem: None });
+            }
+            stays
+        });
     }
 }
 
