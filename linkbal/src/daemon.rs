@@ -437,8 +437,11 @@ fn count_offloaded() -> Option<u64> {
     conntrack::offloaded().inspect_err(|error| tracing::warn!("{error:#}")).ok()
 }
 
+/// Returns a time in text; one that RFC 3339 cannot say is the first or the last that it can.
 fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
+    const LAST: Duration = Duration::from_secs(253_402_300_799);
+    let first = SystemTime::UNIX_EPOCH;
+    humantime::format_rfc3339_seconds(time.clamp(first, first + LAST)).to_string()
 }
 
 fn warn_of(result: Result<()>) {

@@ -15,7 +15,7 @@ use linkbal_common::{
     local::{LocalSocket, Sending},
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
     model::{ModelPacket, ModelTables},
-    parse::parse,
+    parse::{Extra, Tcp, parse},
     recent,
     tables::uplink_address_index,
     uplink::{EPOCHS, Family, UpMask, epoch_index},
@@ -36,7 +36,8 @@ const FIRST: u32 = 10;
 const LAN: u32 = 2;
 /// The time at the beginning, in seconds since boot.
 const START_S: u32 = 1000;
-/// Timeout of connection tracking for protocols other than TCP, in seconds.
+/// Timeout of connection tracking for protocols other than TCP, in seconds. After longer silence, what
+/// begins a flow is decided anew.
 const TIMEOUT_S: u32 = 120;
 
 thread_local! {
@@ -96,19 +97,20 @@ impl Gateway {
         let parsed = parse(&packet, &mut key);
         let before = self.tables.flows.borrow().clone();
         let known = before.get(&key).copied().filter(|_| parsed.is_ok());
+        let begins = begins(&parsed);
         let counted = self.counted();
         if let Some(short) = self.short_look(&packet) {
             assert_eq!(self.counted(), counted, "it is counted elsewhere");
             let usable = known.is_none_or(|flow| self.is_usable(&key, &flow));
             assert!(usable, "a short look at a flow that is over");
             assert_eq!(before, *self.tables.flows.borrow(), "a short look changes a flow");
-            self.check_ingress(&before, &key, fwmark, Verdict::Mark(short));
+            self.check_ingress(&before, &key, fwmark, Verdict::Mark(short), begins);
             let uplink = MASK.decode(short).expect("a short look knows the uplink");
             return self.leave(bytes, &key, uplink, short, 0);
         }
         let verdict = ingress(&packet, &self.tables);
         assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
-        self.check_ingress(&before, &key, fwmark, verdict);
+        self.check_ingress(&before, &key, fwmark, verdict, begins);
         let tcp = parsed.map(|(_, tcp)| tcp).unwrap_or_default();
         for gone in before.keys().filter(|key| !self.tables.flows.borrow().contains_key(key)) {
             let main = matches!(verdict, Verdict::Skip(Reason::Bypass))
@@ -121,7 +123,7 @@ impl Gateway {
             Verdict::Propose { fwmark, hash } => (self.prerouting(&key, fwmark), hash),
         };
         if let Some(flow) = known
-            && self.is_usable(&key, &flow)
+            && self.is_lasting(&key, &flow, begins)
         {
             let own =
                 self.connections.get(&key).and_then(|connection| MASK.decode(connection.mark));
@@ -152,10 +154,11 @@ impl Gateway {
         let packet = ModelPacket { fwmark, ..ModelPacket::frame(bytes) };
         let (flows, counted) = (self.tables.flows.borrow().clone(), self.counted());
         let mut key = FlowKey::default();
-        let _ = parse(&packet, &mut key);
+        let parsed = parse(&packet, &mut key);
+        let begins = begins(&parsed);
         let verdict = ingress(&packet, &self.tables);
         assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
-        self.check_ingress(&flows, &key, fwmark, verdict);
+        self.check_ingress(&flows, &key, fwmark, verdict, begins);
         self.tables.flows.replace(flows);
     }
 
@@ -166,6 +169,7 @@ impl Gateway {
         key: &FlowKey,
         old_fwmark: u32,
         verdict: Verdict,
+        begins: bool,
     ) {
         for (key, flow) in self.tables.flows.borrow().iter() {
             let old = before.get(key).expect("the program at the LAN stores no flow");
@@ -186,7 +190,7 @@ impl Gateway {
         assert!(proposed || uplink.is_some());
         assert!(uplink.is_none_or(|uplink| uplink < UPLINKS.into()));
         match before.get(key) {
-            Some(flow) if self.is_usable(key, flow) => {
+            Some(flow) if self.is_lasting(key, flow, begins) => {
                 assert_eq!(uplink, Some(flow.uplink), "a live flow moves");
             }
             Some(_) => {}
@@ -197,6 +201,13 @@ impl Gateway {
                 assert_ne!(fwmark & MASK.number(), MASK.encode(RESET), "a reset without a flow");
             }
         }
+    }
+
+    /// Returns whether a packet belongs to a flow that goes on where it is. One that `begins` a flow after
+    /// long silence need not.
+    fn is_lasting(&self, key: &FlowKey, flow: &Flow, begins: bool) -> bool {
+        let silent_s = self.tables.now_s.saturating_sub(flow.last_seen_s);
+        self.is_usable(key, flow) && !(begins && silent_s > TIMEOUT_S)
     }
 
     fn is_usable(&self, key: &FlowKey, flow: &Flow) -> bool {
@@ -379,6 +390,12 @@ impl Gateway {
             Counter::ALL.iter().take_while(|counter| **counter as u32 <= Counter::NoUplink as u32);
         outcomes.map(|counter| self.tables.counter(*counter)).sum()
     }
+}
+
+/// Returns whether a packet may be the first one of a flow: all but TCP that does not open a connection.
+/// One without flags belongs to none.
+fn begins(parsed: &Result<(Extra, Tcp), Reason>) -> bool {
+    parsed.is_ok_and(|(_, tcp)| tcp.flags == 0 || tcp.is_connect())
 }
 
 /// Returns the family that a frame's Ethernet header tells, as the program reads it of the packet.

@@ -93,7 +93,7 @@ fn route<P: Packet, T: Tables>(
     if settings.domains != 0 && request.key.destination_port == dns::PORT {
         note_query(packet, tables, settings);
     }
-    let (known, action) = known(tables, settings, request, &tcp, claimed);
+    let (known, action) = known(tables, settings, request, &tcp, !claimed);
     if claimed {
         // Bridged packets may have passed nft before, and then carry their connection's uplink.
         let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
@@ -189,15 +189,15 @@ enum FlowAction {
     Reselect,
 }
 
-/// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet, which may carry the
-/// mark of its connection (`claimed`).
+/// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet. After long silence that
+/// packet `may_begin` another flow, unless it carries the mark of its connection, or is local traffic.
 #[inline(always)]
 fn known<T: Tables>(
     tables: &T,
     settings: &Settings,
     request: &mut Request,
     tcp: &Tcp,
-    claimed: bool,
+    may_begin: bool,
 ) -> (u32, FlowAction) {
     let key = &request.key;
     let Some((flow, slot)) = tables.flow(key) else {
@@ -223,7 +223,7 @@ fn known<T: Tables>(
         tables.touch_state(slot, tcp_state::OPENING);
     }
     if flow.last_seen_s != now_s && !tcp.is_quoted() {
-        if silent_s > FORGOTTEN_S && !claimed && is_begun_anew(&flow, tcp) {
+        if silent_s > FORGOTTEN_S && may_begin && is_begun_anew(&flow, tcp) {
             return (flow.uplink, FlowAction::Reselect);
         }
         tables.touch_flow(slot, now_s);

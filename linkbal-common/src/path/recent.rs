@@ -139,7 +139,7 @@ fn store<T: Tables>(tables: &T, key: &FlowKey, known: u64, ingress_ifindex: u32)
     let (_, network) = network(key.family(), &key.source);
     let stored = tables.with_recent(hash, |recent| {
         // Of no tick while the rest is written.
-        // SAFETY: a reference is valid for writes; here and below volatile, for their order.
+        // SAFETY: a reference is valid for writes; volatile, since it is written again below.
         unsafe { (&raw mut recent.state).write_volatile(0) };
         recent.tuple = tuple;
         recent.ingress_ifindex = ingress_ifindex;

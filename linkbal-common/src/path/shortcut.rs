@@ -361,7 +361,7 @@ fn store<T: Tables>(
     };
     let stored = tables.with_shortcut(way, hash, |shortcut| {
         if shortcut.tuple != tuple || shortcut.check != check {
-            // SAFETY: a reference is valid for writes; here and below volatile, for their order.
+            // SAFETY: a reference is valid for writes; volatile, since it is written again below.
             unsafe { (&raw mut shortcut.check).write_volatile(!check) };
             shortcut.tuple = tuple;
             shortcut.target = target;

@@ -1,4 +1,4 @@
-//! HostNames of hosts in the lease files of this machine's DHCP servers.
+//! Names of hosts in the lease files of this machine's DHCP servers.
 
 use std::{net::IpAddr, path::Path};
 

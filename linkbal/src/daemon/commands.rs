@@ -12,6 +12,7 @@ use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
     engine::{
         Command, Event, Report,
+        command::Unmarked,
         kernel::{
             conflict::lookup::Question,
             desired,
@@ -45,6 +46,12 @@ impl Daemon {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
             Command::EndFlows { uplink, family, own: addresses, fwmark, unmarked } => {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).number();
+                let unmarked = match unmarked {
+                    Unmarked::UnlessBalanced if !self.datapath.balances_local() => {
+                        Unmarked::Outgoing
+                    }
+                    other => other,
+                };
                 let local = LocalConnections { addresses, fwmark, mask, unmarked };
                 let resets = self.resets.0.clone();
                 let report = move |summary| {

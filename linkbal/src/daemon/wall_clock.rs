@@ -25,7 +25,11 @@ impl WallClock {
     /// Returns the time at which the engine's began; its time is `now`, and that of the clock `wall`.
     pub(super) fn began(&self, wall: SystemTime, now: Duration) -> SystemTime {
         let known = self.began.get();
-        let Some(began) = wall.checked_sub(now) else { return known };
+        // A clock that is set back to 1970 would have it begin before.
+        let Some(began) = wall.checked_sub(now).filter(|began| *began >= SystemTime::UNIX_EPOCH)
+        else {
+            return known;
+        };
         let off = began.duration_since(known).unwrap_or_else(|earlier| earlier.duration());
         if off >= STEP {
             self.began.set(began);
@@ -49,5 +53,6 @@ mod tests {
         assert_eq!(began(seconds(1_000_061), seconds(61)), at(1_000_000));
         assert_eq!(began(seconds(562), seconds(62)), at(500));
         assert_eq!(began(seconds(562), Duration::MAX), at(500), "no such time");
+        assert_eq!(began(seconds(5), seconds(70)), at(500), "before 1970");
     }
 }

@@ -30,6 +30,9 @@ pub type UplinkMtu = BTreeMap<(u32, Family), u32>;
 pub enum Unmarked {
     /// None: they wait for the uplink, or are another one's.
     None,
+    /// As [`Unmarked::Outgoing`] if the programs for local traffic do not run, else as
+    /// [`Unmarked::None`].
+    UnlessBalanced,
     /// Connections that this machine made.
     Outgoing,
     /// All: the address is gone.

@@ -137,9 +137,10 @@ pub(super) fn end(
         let shared = own.iter().any(|own| datapath.is_of_another(uplink, *own));
         // Where local traffic is balanced, linkbal marks what this machine connects: all else came in,
         // or somebody chose its way.
-        let unmarked = match context.config.local_balance || shared {
-            true => Unmarked::None,
-            false => Unmarked::Outgoing,
+        let unmarked = match (shared, context.config.local_balance) {
+            (true, _) => Unmarked::None,
+            (false, true) => Unmarked::UnlessBalanced,
+            (false, false) => Unmarked::Outgoing,
         };
         output.push(Command::EndFlows { uplink, family, own, fwmark, unmarked });
     }

@@ -271,6 +271,11 @@ impl Datapath {
         Ok(())
     }
 
+    /// Returns whether the programs for local traffic run.
+    pub const fn balances_local(&self) -> bool {
+        self.local.is_some()
+    }
+
     /// Loads the programs for local traffic, once, without attaching them.
     pub fn load_local(&mut self) -> Result<()> {
         if !self.local_loaded {

@@ -121,7 +121,7 @@ impl Prober {
         for target in targets {
             let asking: BoxFuture<'static, Result<ProbeResult>> = match target.clone() {
                 Target::Echo(address) => {
-                    if let Err(error) = self.pinger.send(path, round, address) {
+                    if let Err(error) = self.pinger.send(path, round, address, limit) {
                         // We hold the other end ourselves.
                         let _ = self.ended.0.send(event(path, round, target, Err(error)));
                     }

@@ -17,7 +17,7 @@ const SOURCES: [&str; 13] = [
     "engine/admin.rs",
     "engine/health.rs",
     "engine/health",
-    "engine/kernel/bond/status.rs",
+    "engine/kernel/bond/state.rs",
     "engine/kernel/lease.rs",
     "engine/kernel/nexthop.rs",
     "engine/kernel/unready.rs",
@@ -32,7 +32,7 @@ const WORDS: [&str; 5] = [
     "engine/admin.rs",
     "engine/health.rs",
     "engine/health/cause.rs",
-    "engine/kernel/bond/status.rs",
+    "engine/kernel/bond/state.rs",
     "src/events/",
 ];
 

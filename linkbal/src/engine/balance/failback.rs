@@ -12,6 +12,7 @@ use linkbal_common::uplink::{Family, UpMask};
 use crate::{
     config::{OnDown, OnUp},
     engine::{
+        admin::AdminState,
         context::{Context, Output},
         datapath::Datapath,
         flows,
@@ -108,8 +109,13 @@ fn preferred_tier(
     avoided: UpMask,
 ) -> PreferredTier {
     let better = context.uplinks.iter().filter(|other| other.config.is_better_than(&uplink.config));
-    let state =
-        |other: &UplinkState| (other.health[family].state(), avoided.contains(other.index, family));
+    // The last uplink is not avoided, however unfit: flows that work are not moved to that.
+    let unfit = |other: &UplinkState| {
+        avoided.contains(other.index, family)
+            || other.is_degraded(family)
+            || other.admin == AdminState::Drained
+    };
+    let state = |other: &UplinkState| (other.health[family].state(), unfit(other));
     let states: Vec<_> = better.map(state).collect();
     if states.contains(&(State::Up, false)) {
         PreferredTier::Usable

@@ -160,7 +160,10 @@ impl UplinkLease {
         link: Option<&Link>,
         now: Duration,
     ) -> AddressChange {
-        let best = desired::preferred(own, gateway);
+        // One beside it is no successor as long as there is another, even if the route is yet to come.
+        let others = own.iter().filter(|own| !self.beside.contains(&own.address));
+        let others: Vec<Address> = others.copied().collect();
+        let best = desired::preferred(if others.is_empty() { own } else { &others }, gateway);
         let Some(kept) = self.address.as_mut() else {
             self.address = best.map(Kept::new);
             self.note_beside(own, gateway);
@@ -449,10 +452,14 @@ impl Leases {
             let fwmark = context.fwmark(index);
             if uplink.config.on_down == OnDown::Reset && !own.is_empty() {
                 // Without their address, those that came in are over, too.
-                let kept = own.iter().any(|own| datapath.is_of_another(index, *own));
-                let unmarked = if kept { Unmarked::None } else { Unmarked::All };
-                let own = own.into_iter().collect();
-                output.push(Command::EndFlows { uplink: index, family, own, fwmark, unmarked });
+                let (kept, gone): (Vec<_>, Vec<_>) =
+                    own.into_iter().partition(|own| datapath.is_of_another(index, *own));
+                for (own, unmarked) in [(gone, Unmarked::All), (kept, Unmarked::None)] {
+                    if !own.is_empty() {
+                        let uplink = index;
+                        output.push(Command::EndFlows { uplink, family, own, fwmark, unmarked });
+                    }
+                }
             }
             output.push(Command::ForgetConnections { family, fwmark });
         }

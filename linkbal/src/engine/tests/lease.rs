@@ -566,7 +566,7 @@ fn local_connections_end_by_their_mark_and_others_only_where_the_address_tells_t
         unmarked(&world.set_carrier(A, false).run_until(now).heard())
     };
     let alone = format!("local.balance = false\n{CONFIG}");
-    assert_eq!(end(CONFIG, machine()), [(FWMARK[0], Unmarked::None); 2]);
+    assert_eq!(end(CONFIG, machine()), [(FWMARK[0], Unmarked::UnlessBalanced); 2]);
     assert_eq!(end(&alone, machine()), [(FWMARK[0], Unmarked::Outgoing); 2]);
     let mut twins = machine();
     twins.addresses[2].address = twins.addresses[1].address;

@@ -48,7 +48,8 @@ impl Netlink {
         let messages = self.route_messages(family).await?;
         let of_main = |message: &&RouteMessage| {
             let parsed = parse(message).unwrap_or_default();
-            parsed.iter().all(|route| route.is_default() && route.table == TABLE_MAIN)
+            let of_main = |route: &Route| route.is_default() && route.table == TABLE_MAIN;
+            !parsed.is_empty() && parsed.iter().all(of_main)
         };
         Ok(messages.iter().filter(of_main).flat_map(weights).collect())
     }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{config::Target, engine::Event};
 
-/// Time for which answers to a probe are recognised: longer than any of them counts.
+/// Shortest time for which answers to a probe are recognised: late ones count for five seconds.
 const RECOGNISED: Duration = Duration::from_secs(6);
 
 /// A probe that awaits its answer.
@@ -39,17 +39,16 @@ struct Probe {
 #[derive(Debug, Default)]
 struct Outstanding {
     probes: HashMap<u64, Probe>,
-    /// Tokens in the order in which they were sent, with the times.
+    /// Tokens in the order in which they were sent, with the times until which they are recognised.
     order: VecDeque<(Instant, u64)>,
 }
 
 impl Outstanding {
-    /// Adds a probe that is sent `now`, and forgets those that are too old and those at the front that
-    /// were answered.
-    fn add(&mut self, token: u64, probe: Probe, now: Instant) {
-        while let Some((sent, oldest)) = self.order.front() {
-            let is_old = now.saturating_duration_since(*sent) > RECOGNISED;
-            if is_old {
+    /// Adds a probe that is sent `now` and whose answer is waited for no longer than `limit`, and forgets
+    /// those that are too old and those at the front that were answered.
+    fn add(&mut self, token: u64, probe: Probe, now: Instant, limit: Duration) {
+        while let Some((until, oldest)) = self.order.front() {
+            if now > *until {
                 self.probes.remove(oldest);
             } else if self.probes.contains_key(oldest) {
                 break;
@@ -57,7 +56,8 @@ impl Outstanding {
             self.order.pop_front();
         }
         self.probes.insert(token, probe);
-        self.order.push_back((now, token));
+        let recognised = RECOGNISED.max(limit.saturating_add(Duration::from_secs(1)));
+        self.order.push_back((now.checked_add(recognised).unwrap_or(now), token));
     }
 
     /// Takes out the probe that `received` answers.
@@ -111,13 +111,19 @@ impl Default for Pinger {
 }
 
 impl Pinger {
-    /// Asks one target. An error is the network's or the kernel's, and means that there will be no
+    /// Asks one target, whose answer is waited for no longer than `limit`. An error is the network's or the kernel's, and means that there will be no
     /// answer.
     ///
     /// # Errors
     ///
     /// If the socket cannot be made, or the probe cannot be sent.
-    pub(super) fn send(&mut self, path: Path, round: u64, address: IpAddr) -> Result<()> {
+    pub(super) fn send(
+        &mut self,
+        path: Path,
+        round: u64,
+        address: IpAddr,
+        limit: Duration,
+    ) -> Result<()> {
         let Path { uplink, family, ifindex, .. } = path;
         let probe = Probe { uplink, target: address, round };
         let key = (uplink, family);
@@ -143,7 +149,7 @@ impl Pinger {
             }
             return Err(classified(Call::Send, error, "failed to send a probe"));
         }
-        self.outstanding.add(token, probe, Instant::now());
+        self.outstanding.add(token, probe, Instant::now(), limit);
         Ok(())
     }
 
@@ -234,6 +240,8 @@ mod tests {
 
     const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
+    const LIMIT: Duration = Duration::from_millis(500);
+
     fn probe(round: u64) -> Probe {
         Probe { uplink: 1, target: TARGET, round }
     }
@@ -251,7 +259,7 @@ mod tests {
         for round in 0..rounds {
             let now = begin + Duration::from_millis(20) * round;
             for probes in 0..128 {
-                outstanding.add(u64::from(round) << 8 | probes, probe(round.into()), now);
+                outstanding.add(u64::from(round) << 8 | probes, probe(round.into()), now, LIMIT);
             }
         }
         assert_eq!(outstanding.take(&answer(7)).map(|probe| probe.round), Some(0), "after 3 s");
@@ -260,17 +268,26 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_waited_for_long_is_recognised_for_as_long() {
+        let begin = Instant::now();
+        let mut outstanding = Outstanding::default();
+        outstanding.add(1, probe(1), begin, Duration::from_secs(20));
+        outstanding.add(2, probe(2), begin + Duration::from_secs(19), LIMIT);
+        assert!(outstanding.take(&answer(1)).is_some());
+    }
+
+    #[test]
     fn answered_and_old_probes_are_forgotten() {
         let begin = Instant::now();
         let mut outstanding = Outstanding::default();
         for token in 0..10_000 {
-            outstanding.add(token, probe(token), begin);
+            outstanding.add(token, probe(token), begin, LIMIT);
             assert!(outstanding.take(&answer(token)).is_some());
         }
         assert!(outstanding.order.len() <= 1, "{}", outstanding.order.len());
-        (0..100).for_each(|token| outstanding.add(token, probe(token), begin));
+        (0..100).for_each(|token| outstanding.add(token, probe(token), begin, LIMIT));
         let later = begin + RECOGNISED + Duration::from_millis(1);
-        outstanding.add(100, probe(100), later);
+        outstanding.add(100, probe(100), later, LIMIT);
         assert_eq!((outstanding.probes.len(), outstanding.order.len()), (1, 1));
         assert!(outstanding.take(&answer(99)).is_none());
     }

@@ -25,24 +25,22 @@ pub struct LocalConnections {
 }
 
 impl LocalConnections {
-    /// Ends them.
+    /// Ends them, as many as possible.
     ///
     /// # Errors
     ///
-    /// If `ss` is missing, or the kernel cannot do that.
+    /// If `ss` is missing, or the kernel cannot do that: the first one.
     pub(super) fn abort(&self) -> Result<()> {
-        for address in &self.addresses {
-            end(address, &self.marked(address))?;
-        }
+        let marked = self.addresses.iter().map(|address| end(address, &self.marked(address)));
+        let marked = first_error(marked);
         let listening = match self.unmarked {
-            Unmarked::None => return Ok(()),
+            Unmarked::None | Unmarked::UnlessBalanced => return marked,
             Unmarked::Outgoing => listening_ports()?,
             Unmarked::All => BTreeSet::new(),
         };
-        for address in &self.addresses {
-            end(address, &self.unmarked(address, &listening))?;
-        }
-        Ok(())
+        let unmarked = self.addresses.iter();
+        let unmarked = unmarked.map(|address| end(address, &self.unmarked(address, &listening)));
+        marked.and(first_error(unmarked))
     }
 
     /// Returns the filter of the connections from an address that carry the uplink.
@@ -60,6 +58,11 @@ impl LocalConnections {
         }
         words
     }
+}
+
+/// Goes on after errors, and returns the first one.
+fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
+    results.fold(Ok(()), |first, result| first.and(result))
 }
 
 fn filter(address: &IpAddr, fwmark: u32, mask: u32) -> Vec<String> {
