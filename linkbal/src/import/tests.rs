@@ -14,6 +14,7 @@ mod shell;
 mod statistic;
 mod tree;
 mod uci;
+mod values;
 
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");
