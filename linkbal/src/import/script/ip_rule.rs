@@ -21,9 +21,11 @@ pub(super) fn read(
     ipv6: bool,
 ) {
     let lines = lines_of(command);
-    let Some((&("add" | "a"), words)) = words.split_first() else {
+    let (verb, words) = words.split_first().unwrap_or((&"", &[]));
+    let deletes = matches!(*verb, "del" | "delete" | "d");
+    if !deletes && !matches!(*verb, "add" | "a") {
         return draft.unneeded(lines, "linkbal removes only its own ip rules");
-    };
+    }
     let priority = facts.free_priority(ipv6);
     let mut rule =
         IpRule { priority, mask: u32::MAX, ipv6, lines: lines.clone(), ..IpRule::default() };
@@ -47,6 +49,9 @@ pub(super) fn read(
             }
         }
     }
+    if deletes {
+        return delete(draft, facts, command, rule);
+    }
     if let Some(word) = unknown.filter(|_| !to_table) {
         return draft
             .untranslated(lines, format!("`{word}` is no word of `ip rule` that is known"));
@@ -59,6 +64,23 @@ pub(super) fn read(
         return draft.unneeded(lines, MAIN_STAYS);
     }
     facts.rules.push(rule);
+}
+
+/// Takes a rule away that the script has added before, if it always does.
+fn delete(draft: &mut Draft, facts: &mut Facts, command: &Command, rule: IpRule) {
+    let same = |one: &IpRule| {
+        (&one.words, &one.table, one.fwmark, one.mask, one.ipv6)
+            == (&rule.words, &rule.table, rule.fwmark, rule.mask, rule.ipv6)
+    };
+    let always = !command.conditional && !command.doubtful && command.function.is_none();
+    match facts.rules.iter().rposition(same).filter(|_| always) {
+        Some(at) => {
+            let added = facts.rules.remove(at);
+            let why = "the script adds it, and takes it away behind";
+            draft.unneeded(added.lines.and(&rule.lines), why);
+        }
+        None => draft.unneeded(rule.lines, "linkbal removes only its own ip rules"),
+    }
 }
 
 /// Says why a rule for the main table has no place in the output.

@@ -25,9 +25,12 @@ pub(super) fn read(
     if table == "mangle" && !chain.is_empty() {
         return mangle(draft, facts, command, &words, ipv6);
     }
+    if table == "mangle" && taken(draft, facts, command, &words, ipv6) {
+        return;
+    }
     if table == "nat" {
         outward(facts, &words, target);
-        if nat::read(facts, draft, command, &words) {
+        if nat::read(facts, draft, command, &words, ipv6) {
             return;
         }
     }
@@ -119,6 +122,38 @@ fn mangle(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str
         ipv6,
         lines,
     });
+}
+
+/// Takes a rule away that the script has added before, if it always does; returns whether it was one.
+fn taken(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    command: &Command,
+    words: &[&str],
+    ipv6: bool,
+) -> bool {
+    /// Returns the words behind the verb and the place.
+    fn said<'w>(words: &[&'w str], verbs: &[&str]) -> Option<Vec<&'w str>> {
+        let at = words.iter().position(|word| verbs.contains(word))?;
+        let mut said = words.to_vec();
+        said.remove(at);
+        let place = at.saturating_add(1);
+        if said.get(place).is_some_and(|word| word.parse::<u32>().is_ok()) {
+            said.remove(place);
+        }
+        Some(said)
+    }
+    let always = !command.conditional && !command.doubtful && command.function.is_none();
+    let Some(wanted) = said(words, &["-D", "--delete"]).filter(|_| always) else { return false };
+    let same = |one: &Chained| {
+        let own: Vec<&str> = one.words.iter().map(String::as_str).collect();
+        one.ipv6 == ipv6 && said(&own, &ADDED).as_ref() == Some(&wanted)
+    };
+    let Some(at) = facts.chained.iter().position(same) else { return false };
+    let added = facts.chained.remove(at);
+    let why = "the script adds it, and takes it away behind";
+    draft.unneeded(added.lines.and(&lines_of(command)), why);
+    true
 }
 
 /// Takes `--option=value` apart.

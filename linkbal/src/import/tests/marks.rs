@@ -316,3 +316,15 @@ fn a_jump_for_packets_without_a_mark_says_nothing_within_its_chain() {
     // A half has the last mark, and a quarter none: it leaves by the default route.
     assert_eq!(members(&config, 0).len(), 2);
 }
+
+#[test]
+fn what_the_script_takes_away_again_is_gone() {
+    let text = "ip rule add from 10.0.0.5 table 2\nip rule del from 10.0.0.5 table 2\n\
+                ip rule del from 10.0.0.6 table 2\nip rule add from 10.0.0.6 table 2\n\
+                iptables -t mangle -I PREROUTING -p tcp -j MARK --set-mark 2\n\
+                iptables -t mangle -D PREROUTING -p tcp -j MARK --set-mark 2\n";
+    assert_eq!(rules(text), [r#"source = "10.0.0.6", use = "eth1""#]);
+    let unsure = "ip rule add from 10.0.0.5 table 2\n\
+                  if ping -c1 x; then ip rule del from 10.0.0.5 table 2; fi\n";
+    assert_eq!(rules(unsure).len(), 1);
+}
