@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
+mod ip_rules;
 mod main_table;
 mod marks;
 mod nat;

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::import::{
+    model::Rule,
     note::Lines,
     shell::{Script, Variable},
 };
@@ -173,6 +174,8 @@ pub(super) struct Facts {
     pub(super) masks: BTreeSet<u32>,
     /// Set if connections keep marks that packets get behind the choice of a line.
     pub(super) saves_late: bool,
+    /// The chain whose last rule restores marks of connections, and the conditions of that rule.
+    pub(super) restored: Option<(String, Rule)>,
     /// Sources of this machine's own packets.
     pub(super) own: Vec<IpAddr>,
     /// Set if another script is run.

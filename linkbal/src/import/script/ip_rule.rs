@@ -7,6 +7,7 @@ use super::{
     uplink::is_shared,
 };
 use crate::import::{
+    excluded::{self, MainTable},
     model::{Draft, Policy, Rule},
     shell::Command,
     values,
@@ -125,7 +126,8 @@ pub(super) fn rule(
     }
     // Without a default route in it, the main table takes no flows away from the rules behind.
     let main = facts.defaults.iter().any(|route| route.table.is_empty() && route.ipv6 == ip.ipv6);
-    if policy.is_none() && (last || !main) {
+    let to_main = ip.table.is_empty();
+    if to_main && (last || !main) {
         return draft.unneeded(ip.lines.clone(), MAIN_STAYS);
     }
     let mut rule = Rule { lines: ip.lines.clone(), policy, ..Rule::default() };
@@ -139,6 +141,10 @@ pub(super) fn rule(
         }
     }
     super::limit_family(&mut rule, facts, ip.ipv6);
+    let inside = MainTable::default();
+    if to_main && rule.policy.is_some() && inside.leaves(&rule) {
+        return excluded::leave(draft, rule, ip.lines.clone(), &inside);
+    }
     draft.rules.push(rule);
 }
 

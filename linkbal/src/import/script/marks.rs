@@ -307,7 +307,18 @@ pub(super) fn write(
             draft.untranslated(ip.lines.clone(), "no mark of this number is set in the script");
         }
     }
-    for one in marked {
+    // They go on to the ip rules behind; those for all flows are for flows without a rule.
+    let mut behind = ordered.iter().skip_while(|ip| ip.fwmark.is_none());
+    let passed = behind.any(|ip| {
+        let plain = ip.fwmark.is_none() && !ip.table.is_empty() && !ip.words.is_empty();
+        plain && !ip_rule::is_for_own(facts, ip)
+    });
+    for mut one in marked {
+        if passed && one.shares.is_none() && matches!(one.effect, Effect::Mark(0) | Effect::End) {
+            let why = "what stays unmarked goes on to the ip rules behind those of the marks: a rule \
+                       would keep it from these";
+            one.rule.broken.push(why.into());
+        }
         match one.effect {
             _ if one.shares.is_some() => of_shares(draft, facts, ordered, one, ipv6),
             Effect::Mark(number @ 1..) => of_number(draft, facts, ordered, number, &one.rule),
