@@ -97,6 +97,7 @@ pub(super) fn assigned(words: &[&str]) -> BTreeSet<String> {
         "let" | "read" => {
             rest.iter().filter(|word| !word.starts_with('-')).map(|word| base(word)).collect()
         }
+        "shift" | "set" => (1..=9).map(|number| number.to_string()).collect(),
         // A calculation for what it sets.
         ":" => rest
             .iter()

@@ -68,6 +68,10 @@ impl Values {
 
     /// Sets an array: all elements, each of them, and their places.
     pub(super) fn set_array(&mut self, name: &str, words: &[String]) {
+        // One by names is not read.
+        if words.iter().any(|word| word.starts_with('[')) {
+            return self.forget_array(name);
+        }
         let elements = words.iter().flat_map(|word| self.elements(word)).map(|value| value.text);
         let texts: Vec<String> = elements.take(MAX_TURNS).collect();
         let places: Vec<String> = (0..texts.len()).map(|at| at.to_string()).collect();
@@ -77,6 +81,16 @@ impl Values {
         self.set(name, texts.first().map(Value::fixed).into_iter().collect());
         self.set(&format!("{name}[@]"), vec![Value::fixed(texts.join(" "))]);
         self.set(&format!("!{name}[@]"), vec![Value::fixed(places.join(" "))]);
+    }
+
+    /// Makes all values of an array unknown.
+    pub(super) fn forget_array(&mut self, name: &str) {
+        for at in 0..MAX_TURNS {
+            self.remove(&format!("{name}[{at}]"));
+        }
+        for name in [name.to_owned(), format!("{name}[@]"), format!("!{name}[@]")] {
+            self.set(&name, vec![Value::unknown()]);
+        }
     }
 
     /// Returns the words that a word of a loop or of an array stands for. One with spaces is a text in

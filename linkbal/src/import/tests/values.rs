@@ -126,3 +126,17 @@ fn what_a_condition_sets_is_not_sure() {
     let (translated, _) = imported(Kind::Script, &format!("{TWO}{within}"), None);
     assert!(translated.text.contains("10.0.0.2"), "{}", translated.text);
 }
+
+#[test]
+fn arrays_that_are_changed_are_not_known() {
+    for change in ["A[1]=10.0.0.7", "A+=(10.0.0.7)", "declare -A A=([x]=10.0.0.7)"] {
+        let text = format!(
+            "A=(10.0.0.5 10.0.0.6)\n{change}\nfor a in ${{A[@]}}; do ip rule add from $a table 2; done\n"
+        );
+        assert!(sources(&text).is_empty(), "{change}");
+    }
+    assert!(sources("T=1\nT+=2\nip rule add from 10.0.0.$T table 2\n").is_empty());
+    let shift = "add() {\n while true; do\n ip rule add from $1 table 2\n shift\n done\n}\n\
+                 add 10.0.0.1 10.0.0.2\n";
+    assert!(sources(shift).is_empty());
+}

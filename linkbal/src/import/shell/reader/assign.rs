@@ -73,7 +73,15 @@ impl Reader {
                     self.values.set(&name, vec![Value::unknown()]);
                 }
             }
-            _ => {}
+            // Text that is added, or an element of an array.
+            word => {
+                let end = word.find(['+', '[']).unwrap_or(word.len());
+                let (name, rest) = word.split_at(end);
+                let adds = rest.starts_with("+=") || rest.contains("]=") || rest.contains("]+=");
+                if is_name(name) && adds {
+                    self.values.forget_array(name);
+                }
+            }
         }
     }
 
