@@ -1,4 +1,4 @@
-//! What sets variables.
+//! Assignments, and commands that set variables.
 
 use super::{Open, Reader};
 use crate::import::shell::{MAX_TURNS, UNKNOWN, Variable, carried, expand::Value};
