@@ -31,7 +31,8 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     let attached = attached(&mut draft, &tree.root);
     modify::read_all(&mut draft, &tree.root, &groups, &attached, &main);
     default(&mut draft, &groups, main.uplink);
-    vyos::nat::read(&mut draft, tree.root.at(&["service", "nat"]));
+    let balanced = vyos::nat::Balanced::ByRules;
+    vyos::nat::read(&mut draft, tree.root.at(&["service", "nat"]), balanced);
     draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
     vyos::rest(&mut draft, &tree, "load-balance");
     Ok(draft)

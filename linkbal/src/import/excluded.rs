@@ -28,10 +28,8 @@ pub(super) fn leave(draft: &mut Draft, rule: Rule, lines: Lines, main: &MainTabl
     }
     let addresses = ["source", "destination"];
     let destinations = rule.matches.iter().find(|one| one.key == "destination");
-    // A network of one's own is the same by whichever interface flows come in.
     let others = || rule.matches.iter().filter(|one| !addresses.contains(&&*one.key));
-    let exemptible = others().all(|one| one.key == "interface");
-    if exemptible && destinations.is_some_and(|nets| main.leads_inside(&nets.value)) {
+    if main.leaves(&rule) {
         if let Some(nets) = destinations.filter(|nets| is_taken(draft, &nets.value)) {
             let why = format!(
                 "an earlier rule takes a part of {}, and an exemption would come before it: write \
@@ -85,6 +83,15 @@ fn nets_of(value: &str) -> impl Iterator<Item = Option<IpNet>> + '_ {
 }
 
 impl MainTable {
+    /// Returns whether a rule is for networks of one's own: these are the same by whichever interface
+    /// flows come in.
+    pub(super) fn leaves(&self, rule: &Rule) -> bool {
+        let keys = ["source", "destination", "interface"];
+        let destinations = rule.matches.iter().find(|one| one.key == "destination");
+        rule.matches.iter().all(|one| keys.contains(&&*one.key))
+            && destinations.is_some_and(|nets| self.leads_inside(&nets.value))
+    }
+
     /// Returns whether all destinations of a value are private, or have a route of their own.
     fn leads_inside(&self, value: &str) -> bool {
         let mut nets = nets_of(value).peekable();

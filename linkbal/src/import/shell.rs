@@ -4,6 +4,7 @@
 //! gives its commands once for each word.
 
 mod branch;
+mod carried;
 mod expand;
 mod guard;
 mod known;
@@ -74,7 +75,7 @@ pub(super) struct Script {
 
 /// Reads a script.
 pub(super) fn read(text: &str) -> Script {
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(carried::variables(text));
     let mut lines = (1..).zip(text.lines());
     while let Some((line, content)) = lines.next() {
         let (mut joined, mut last_line) = (content.to_owned(), line);

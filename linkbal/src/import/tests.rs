@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{Config, Gateway, OnDown, Otherwise, StickyBy, Target};
 
+mod ip_rules;
 mod main_table;
 mod marks;
 mod nat;
@@ -14,6 +15,7 @@ mod shell;
 mod statistic;
 mod tree;
 mod uci;
+mod values;
 
 const MWAN3: &str = include_str!("../../tests/import/mwan3");
 const NETWORK: &str = include_str!("../../tests/import/network");

@@ -41,7 +41,11 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         draft.local_off = Some(setting.remark("no enable-local-traffic"));
     }
     default(&mut draft, main.uplink);
-    nat::read(&mut draft, tree.root.at(&["nat", "source"]));
+    let balanced = match wan.get("disable-source-nat") {
+        Some(_) => nat::Balanced::Never,
+        None => nat::Balanced::Always,
+    };
+    nat::read(&mut draft, tree.root.at(&["nat", "source"]), balanced);
     draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
     rest(&mut draft, &tree, "load-balancing");
     Ok(draft)

@@ -24,6 +24,11 @@ pub(super) fn read_all(
     let Some(firewall) = root.get("firewall") else {
         return;
     };
+    for set in firewall.values("ipv6-modify") {
+        let why =
+            "rules of `ipv6-modify` are not read: write a [[rule]] with `destination = \"::/0\"`";
+        draft.untranslated(set.lines(), why);
+    }
     draft.covered.extend(firewall.get("modify").map(|modify| modify.line.into()));
     for set in firewall.values("modify") {
         draft.cover(set.line);

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use ipnet::IpNet;
+
 use crate::import::{
+    model::Rule,
     note::Lines,
     shell::{Script, Variable},
 };
@@ -96,7 +99,31 @@ pub(super) struct Untranslated {
     pub(super) inside: bool,
     /// The device by which it leaves.
     pub(super) device: Option<String>,
+    pub(super) scope: Scope,
+    /// Set if it is what a rule that translates leaves out.
+    pub(super) negated: bool,
     pub(super) lines: Lines,
+}
+
+/// Addresses that a rule of the table nat names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope {
+    /// All of them if there are none.
+    pub(super) sources: Option<Vec<IpNet>>,
+    pub(super) destinations: Option<Vec<IpNet>>,
+    pub(super) ipv6: bool,
+}
+
+/// A rule of the chain POSTROUTING.
+#[derive(Clone, Debug)]
+pub(super) enum Outward {
+    Leaves(Untranslated),
+    Translates {
+        scope: Scope,
+        device: Option<String>,
+        /// Set if it has other conditions.
+        others: bool,
+    },
 }
 
 /// A question to a host.
@@ -139,18 +166,48 @@ pub(super) struct Facts {
     pub(super) unknown_defaults: Lines,
     /// Numbers and names of routing tables.
     pub(super) tables: Vec<(String, String)>,
-    /// Exceptions from the translation of addresses.
-    pub(super) exempt: Vec<Untranslated>,
+    /// The chain POSTROUTING, as far as it is about the translation of addresses.
+    pub(super) postrouting: Vec<Outward>,
     /// Devices by which packets leave translated.
     pub(super) outward: BTreeSet<String>,
     /// Masks of marks, but those of all bits.
     pub(super) masks: BTreeSet<u32>,
     /// Set if connections keep marks that packets get behind the choice of a line.
     pub(super) saves_late: bool,
+    /// The chain whose last rule restores marks of connections, and the conditions of that rule.
+    pub(super) restored: Option<(String, Rule)>,
     /// Sources of this machine's own packets.
     pub(super) own: Vec<IpAddr>,
     /// Set if another script is run.
     pub(super) runs_others: bool,
+}
+
+impl Scope {
+    /// Returns whether all that `other` names is named.
+    pub(super) fn covers(&self, other: &Scope) -> bool {
+        let all = |own: &Option<Vec<IpNet>>, other: &Option<Vec<IpNet>>| match (own, other) {
+            (None, _) => true,
+            (Some(own), Some(other)) => {
+                other.iter().all(|net| own.iter().any(|one| one.contains(net)))
+            }
+            (Some(_), None) => false,
+        };
+        self.ipv6 == other.ipv6
+            && all(&self.sources, &other.sources)
+            && all(&self.destinations, &other.destinations)
+    }
+
+    /// Returns whether something is named by both.
+    pub(super) fn meets(&self, other: &Scope) -> bool {
+        let some = |own: &Option<Vec<IpNet>>, other: &Option<Vec<IpNet>>| {
+            let (Some(own), Some(other)) = (own, other) else { return true };
+            let meet = |one: &IpNet| other.iter().any(|net| one.contains(net) || net.contains(one));
+            own.iter().any(meet)
+        };
+        self.ipv6 == other.ipv6
+            && some(&self.sources, &other.sources)
+            && some(&self.destinations, &other.destinations)
+    }
 }
 
 impl Facts {

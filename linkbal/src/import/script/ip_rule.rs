@@ -7,6 +7,7 @@ use super::{
     uplink::is_shared,
 };
 use crate::import::{
+    excluded::{self, MainTable},
     model::{Draft, Policy, Rule},
     shell::Command,
     values,
@@ -21,9 +22,11 @@ pub(super) fn read(
     ipv6: bool,
 ) {
     let lines = lines_of(command);
-    let Some((&("add" | "a"), words)) = words.split_first() else {
+    let (verb, words) = words.split_first().unwrap_or((&"", &[]));
+    let deletes = matches!(*verb, "del" | "delete" | "d");
+    if !deletes && !matches!(*verb, "add" | "a") {
         return draft.unneeded(lines, "linkbal removes only its own ip rules");
-    };
+    }
     let priority = facts.free_priority(ipv6);
     let mut rule =
         IpRule { priority, mask: u32::MAX, ipv6, lines: lines.clone(), ..IpRule::default() };
@@ -47,6 +50,9 @@ pub(super) fn read(
             }
         }
     }
+    if deletes {
+        return delete(draft, facts, command, rule);
+    }
     if let Some(word) = unknown.filter(|_| !to_table) {
         return draft
             .untranslated(lines, format!("`{word}` is no word of `ip rule` that is known"));
@@ -59,6 +65,23 @@ pub(super) fn read(
         return draft.unneeded(lines, MAIN_STAYS);
     }
     facts.rules.push(rule);
+}
+
+/// Takes a rule away that the script has added before, if it always does.
+fn delete(draft: &mut Draft, facts: &mut Facts, command: &Command, rule: IpRule) {
+    let same = |one: &IpRule| {
+        (&one.words, &one.table, one.fwmark, one.mask, one.ipv6)
+            == (&rule.words, &rule.table, rule.fwmark, rule.mask, rule.ipv6)
+    };
+    let always = !command.conditional && !command.doubtful && command.function.is_none();
+    match facts.rules.iter().rposition(same).filter(|_| always) {
+        Some(at) => {
+            let added = facts.rules.remove(at);
+            let why = "the script adds it, and takes it away behind";
+            draft.unneeded(added.lines.and(&rule.lines), why);
+        }
+        None => draft.unneeded(rule.lines, "linkbal removes only its own ip rules"),
+    }
 }
 
 /// Says why a rule for the main table has no place in the output.
@@ -103,7 +126,8 @@ pub(super) fn rule(
     }
     // Without a default route in it, the main table takes no flows away from the rules behind.
     let main = facts.defaults.iter().any(|route| route.table.is_empty() && route.ipv6 == ip.ipv6);
-    if policy.is_none() && (last || !main) {
+    let to_main = ip.table.is_empty();
+    if to_main && (last || !main) {
         return draft.unneeded(ip.lines.clone(), MAIN_STAYS);
     }
     let mut rule = Rule { lines: ip.lines.clone(), policy, ..Rule::default() };
@@ -117,6 +141,10 @@ pub(super) fn rule(
         }
     }
     super::limit_family(&mut rule, facts, ip.ipv6);
+    let inside = MainTable::default();
+    if to_main && rule.policy.is_some() && inside.leaves(&rule) {
+        return excluded::leave(draft, rule, ip.lines.clone(), &inside);
+    }
     draft.rules.push(rule);
 }
 

@@ -1,11 +1,17 @@
 //! `iptables`: which of its rules are about the choice of a line.
 
 use super::{
+    conditions::{self, State},
     facts::{Chained, Facts, Target},
     is_unmarked, lines_of, nat,
     routes::value_of,
 };
-use crate::import::{model::Draft, shell::Command, values};
+use crate::import::{
+    model::{Draft, Rule, Setting},
+    note::Lines,
+    shell::Command,
+    values,
+};
 
 /// Options that put a rule into a chain.
 const ADDED: [&str; 4] = ["-A", "-I", "--append", "--insert"];
@@ -25,9 +31,12 @@ pub(super) fn read(
     if table == "mangle" && !chain.is_empty() {
         return mangle(draft, facts, command, &words, ipv6);
     }
+    if table == "mangle" && taken(draft, facts, command, &words, ipv6) {
+        return;
+    }
     if table == "nat" {
         outward(facts, &words, target);
-        if nat::read(facts, draft, command, &words) {
+        if nat::read(facts, draft, command, &words, ipv6) {
             return;
         }
     }
@@ -85,6 +94,9 @@ fn mangle(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str
     let chain = value_of(words, &ADDED).unwrap_or_default();
     let late = !matches!(chain, "PREROUTING" | "INPUT" | "OUTPUT");
     facts.saves_late |= late && words.contains(&"--save-mark");
+    if is_restored(facts, command, chain, words, jump) {
+        return draft.unneeded(lines, "a connection that exists keeps its uplink by itself");
+    }
     let broken = if added_bits {
         Some("it adds bits to the mark of another rule".to_owned())
     } else {
@@ -119,6 +131,70 @@ fn mangle(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str
         ipv6,
         lines,
     });
+}
+
+/// Returns whether a rule lets what has a mark go right behind one that restores it: new connections have
+/// none there.
+fn is_restored(
+    facts: &mut Facts,
+    command: &Command,
+    chain: &str,
+    words: &[&str],
+    jump: &str,
+) -> bool {
+    let before = facts.restored.take();
+    let mut rule = Rule::default();
+    let said: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let state = conditions::read(&mut rule, &said, &Lines::default());
+    let last = words.iter().any(|word| matches!(*word, "-A" | "--append"));
+    if jump == "CONNMARK" {
+        let all = rule.broken.len() == usize::from(words.contains(&"--restore-mark"));
+        let sure = last && all && state == State::default() && !command.doubtful;
+        facts.restored = (sure && words.contains(&"--restore-mark")).then(|| (chain.into(), rule));
+        return false;
+    }
+    let within = |(of, restore): &(String, Rule)| {
+        let has = |set: &Setting| {
+            rule.matches.iter().any(|one| one.key == set.key && one.value == set.value)
+        };
+        of == chain && restore.matches.iter().all(has)
+    };
+    matches!(jump, "ACCEPT" | "RETURN")
+        && last
+        && state.marked
+        && before.as_ref().is_some_and(within)
+}
+
+/// Takes a rule away that the script has added before, if it always does; returns whether it was one.
+fn taken(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    command: &Command,
+    words: &[&str],
+    ipv6: bool,
+) -> bool {
+    /// Returns the words behind the verb and the place.
+    fn said<'w>(words: &[&'w str], verbs: &[&str]) -> Option<Vec<&'w str>> {
+        let at = words.iter().position(|word| verbs.contains(word))?;
+        let mut said = words.to_vec();
+        said.remove(at);
+        let place = at.saturating_add(1);
+        if said.get(place).is_some_and(|word| word.parse::<u32>().is_ok()) {
+            said.remove(place);
+        }
+        Some(said)
+    }
+    let always = !command.conditional && !command.doubtful && command.function.is_none();
+    let Some(wanted) = said(words, &["-D", "--delete"]).filter(|_| always) else { return false };
+    let same = |one: &Chained| {
+        let own: Vec<&str> = one.words.iter().map(String::as_str).collect();
+        one.ipv6 == ipv6 && said(&own, &ADDED).as_ref() == Some(&wanted)
+    };
+    let Some(at) = facts.chained.iter().position(same) else { return false };
+    let added = facts.chained.remove(at);
+    let why = "the script adds it, and takes it away behind";
+    draft.unneeded(added.lines.and(&lines_of(command)), why);
+    true
 }
 
 /// Takes `--option=value` apart.

@@ -3,11 +3,15 @@
 //! In iptables the last mark that fits counts, so rules are in the opposite order. What ends the way of
 //! a packet keeps the mark that it has by then: it goes before all that comes later.
 
+mod entry;
 pub(super) mod statistic;
 
 use std::collections::VecDeque;
 
-use self::statistic::Shares;
+use self::{
+    entry::{Entry, is_mark},
+    statistic::Shares,
+};
 use super::{
     chains::{Effect, Item, Walk},
     conditions::{self, State},
@@ -67,9 +71,11 @@ pub(super) fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Mar
     // The line of a packet is chosen before it meets FORWARD.
     let later = if facts.saves_late { walk.through(draft, "FORWARD") } else { Vec::new() };
     let others = walk.others(draft);
-    let mut all = in_order(draft, facts, &later, ipv6);
-    all.extend(in_order(draft, facts, &way, ipv6));
-    all.extend(others.iter().filter_map(|item| marked(draft, facts, item, ipv6)));
+    let before = way.iter().any(is_mark);
+    let mut all = in_order(draft, facts, &later, before, ipv6);
+    all.extend(in_order(draft, facts, &way, false, ipv6));
+    let alone = |item: &Item| marked(draft, facts, item, Entry::Unmarked, ipv6);
+    all.extend(others.iter().filter_map(alone));
     // Flows that stay unmarked need no rule if no mark comes behind it.
     let needed = all.iter().rposition(|one| matches!(one.effect, Effect::Mark(1..)));
     for extra in all.split_off(needed.map_or(0, |at| at.saturating_add(1))) {
@@ -78,12 +84,21 @@ pub(super) fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) -> Vec<Mar
     all
 }
 
-/// Returns the rules of a chain in the order in which the first one counts.
-fn in_order(draft: &mut Draft, facts: &Facts, items: &[Item], ipv6: bool) -> Vec<Marked> {
+/// Returns the rules of a chain in the order in which the first one counts. `before` says that packets
+/// may have marks of another one.
+fn in_order(
+    draft: &mut Draft,
+    facts: &Facts,
+    items: &[Item],
+    before: bool,
+    ipv6: bool,
+) -> Vec<Marked> {
     // What is decided, and what later marks still go before.
     let (mut fixed, mut open) = (Vec::new(), Vec::new());
     let mut ended = false;
-    let marked = items.iter().filter_map(|item| marked(draft, facts, item, ipv6)).collect();
+    let entries = entry::of(items, before);
+    let all = items.iter().zip(entries);
+    let marked = all.filter_map(|(item, entry)| marked(draft, facts, item, entry, ipv6)).collect();
     let mut list: VecDeque<Marked> = statistic::together(draft, marked).into();
     while let Some(one) = list.pop_front() {
         if ended {
@@ -200,7 +215,13 @@ fn end(draft: &mut Draft, one: Marked, fixed: &mut Vec<Marked>, open: &mut Vec<M
 }
 
 /// Returns the rule of a line; `None` if it says nothing about flows of the LAN.
-fn marked(draft: &mut Draft, facts: &Facts, item: &Item, ipv6: bool) -> Option<Marked> {
+fn marked(
+    draft: &mut Draft,
+    facts: &Facts,
+    item: &Item,
+    entry: Entry,
+    ipv6: bool,
+) -> Option<Marked> {
     // On a device of several uplinks, others may be, too.
     let own = |draft: &Draft, device: &str| {
         let mut of_device =
@@ -215,9 +236,14 @@ fn marked(draft: &mut Draft, facts: &Facts, item: &Item, ipv6: bool) -> Option<M
     }
     let mut rule = Rule { lines: item.lines.clone(), ..Rule::default() };
     let (mut state, mut draw) = (State::default(), None);
-    for words in &item.words {
+    let last = item.words.len().saturating_sub(1);
+    for (at, words) in item.words.iter().enumerate() {
         let own = conditions::read(&mut rule, words, &item.lines);
-        state.unmarked |= own.unmarked;
+        // That of a jump is one for packets when they enter its chain.
+        state.unmarked |= own.unmarked && (at == last || entry == Entry::First);
+        if own.unmarked && at < last && entry == Entry::Unknown {
+            rule.broken.push(entry::WHY.into());
+        }
         state.marked |= own.marked;
         state.existing |= own.existing;
         if let Some(chance) = own.chance {
@@ -281,7 +307,18 @@ pub(super) fn write(
             draft.untranslated(ip.lines.clone(), "no mark of this number is set in the script");
         }
     }
-    for one in marked {
+    // They go on to the ip rules behind; those for all flows are for flows without a rule.
+    let mut behind = ordered.iter().skip_while(|ip| ip.fwmark.is_none());
+    let passed = behind.any(|ip| {
+        let plain = ip.fwmark.is_none() && !ip.table.is_empty() && !ip.words.is_empty();
+        plain && !ip_rule::is_for_own(facts, ip)
+    });
+    for mut one in marked {
+        if passed && one.shares.is_none() && matches!(one.effect, Effect::Mark(0) | Effect::End) {
+            let why = "what stays unmarked goes on to the ip rules behind those of the marks: a rule \
+                       would keep it from these";
+            one.rule.broken.push(why.into());
+        }
         match one.effect {
             _ if one.shares.is_some() => of_shares(draft, facts, ordered, one, ipv6),
             Effect::Mark(number @ 1..) => of_number(draft, facts, ordered, number, &one.rule),

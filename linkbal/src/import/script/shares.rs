@@ -122,14 +122,29 @@ pub(super) fn of_table(facts: &Facts, table: &str, ipv6: bool) -> Vec<Member> {
     members
 }
 
+/// Returns the uplinks of the main table for an ip rule that leads there; `None` if flows without a rule
+/// use them, too.
+fn of_main(facts: &Facts, rule: &IpRule) -> Option<Policy> {
+    let takes_all = |one: &&IpRule| {
+        let plain = one.words.is_empty() && one.broken.is_empty() && one.fwmark.is_none();
+        plain && one.ipv6 == rule.ipv6 && !one.table.is_empty()
+    };
+    let last = facts.rules.iter().find(takes_all)?;
+    let members = of_table(facts, "", rule.ipv6);
+    let others = of_table(facts, &last.table, rule.ipv6);
+    let same = ranked(&members) == ranked(&others);
+    let policy = Policy { members, lines: rule.lines.clone(), ..Policy::default() };
+    (!same && !policy.members.is_empty()).then_some(policy)
+}
+
 /// Returns the uplinks of the default route that an ip rule leads to; `None` for that of the main
-/// table.
+/// table, if flows without a rule use it.
 ///
 /// # Errors
 /// The reason why there are none.
 pub(super) fn policy_of(facts: &Facts, rule: &IpRule) -> Result<Option<Policy>, String> {
     if rule.table.is_empty() {
-        return Ok(None);
+        return Ok(of_main(facts, rule));
     }
     let members = of_table(facts, &rule.table, rule.ipv6);
     if members.is_empty() {

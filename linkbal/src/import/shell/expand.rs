@@ -1,7 +1,10 @@
 //! Values of variables, and words with these filled in.
 
+mod frames;
+
 use std::collections::BTreeMap;
 
+use self::frames::Frame;
 use super::{MAX_TURNS, MAX_VALUE, UNKNOWN, known};
 
 /// Longest line with its variables filled in, in bytes.
@@ -41,7 +44,11 @@ impl Value {
 
 /// The variables by name, each with a value for each turn of the loops that it depends on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Values(BTreeMap<String, Vec<Value>>);
+pub(super) struct Values {
+    all: BTreeMap<String, Vec<Value>>,
+    /// The open blocks.
+    frames: Vec<Frame>,
+}
 
 /// Words of a command, once for each combination of turns.
 pub(super) struct Combinations {
@@ -52,14 +59,21 @@ pub(super) struct Combinations {
 
 impl Values {
     pub(super) fn set(&mut self, name: &str, values: Vec<Value>) {
-        self.0.insert(name.to_owned(), values);
+        self.put(name, Some(values));
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Vec<Value>> {
+        self.all.get(name)
     }
 
     /// Sets an array: all elements, each of them, and their places.
     pub(super) fn set_array(&mut self, name: &str, words: &[String]) {
-        let elements: Vec<Value> = words.iter().flat_map(|word| self.expand(word)).collect();
-        let texts = elements.iter().flat_map(|value| value.text.split_whitespace());
-        let texts: Vec<String> = texts.map(str::to_owned).take(MAX_TURNS).collect();
+        // One by names is not read.
+        if words.iter().any(|word| word.starts_with('[')) {
+            return self.forget_array(name);
+        }
+        let elements = words.iter().flat_map(|word| self.elements(word)).map(|value| value.text);
+        let texts: Vec<String> = elements.take(MAX_TURNS).collect();
         let places: Vec<String> = (0..texts.len()).map(|at| at.to_string()).collect();
         for (at, text) in places.iter().zip(&texts) {
             self.set(&format!("{name}[{at}]"), vec![Value::fixed(text)]);
@@ -69,8 +83,42 @@ impl Values {
         self.set(&format!("!{name}[@]"), vec![Value::fixed(places.join(" "))]);
     }
 
+    /// Makes all values of an array unknown.
+    pub(super) fn forget_array(&mut self, name: &str) {
+        for at in 0..MAX_TURNS {
+            self.remove(&format!("{name}[{at}]"));
+        }
+        for name in [name.to_owned(), format!("{name}[@]"), format!("!{name}[@]")] {
+            self.set(&name, vec![Value::unknown()]);
+        }
+    }
+
+    /// Returns the words that a word of a loop or of an array stands for. One with spaces is a text in
+    /// quotes, and all elements of an array are taken as they are.
+    pub(super) fn elements(&self, word: &str) -> Vec<Value> {
+        let array = word.strip_prefix("${").and_then(|word| word.strip_suffix("[@]}"));
+        if let Some(array) = array.filter(|name| !name.starts_with('!')) {
+            let of = |at: usize| self.all.get(&format!("{array}[{at}]"))?.first().cloned();
+            let all: Vec<Value> = (0..MAX_TURNS).map_while(of).collect();
+            if !all.is_empty() {
+                return all;
+            }
+        }
+        let quoted = !word.contains(['(', '`']) && word.contains(char::is_whitespace);
+        let word = known::braces(word).unwrap_or_else(|| word.to_owned());
+        let apart = |found: Value| {
+            let Value { text, turns } = found;
+            let texts: Vec<String> = match quoted {
+                true => vec![text],
+                false => text.split_whitespace().map(str::to_owned).collect(),
+            };
+            texts.into_iter().map(move |text| Value { text, turns: turns.clone() })
+        };
+        self.expand(&word).into_iter().flat_map(apart).collect()
+    }
+
     pub(super) fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+        self.put(name, None);
     }
 
     /// Returns the words with their variables filled in. An unquoted variable with spaces is several
@@ -78,7 +126,7 @@ impl Values {
     pub(super) fn combinations(&self, words: &[String]) -> Combinations {
         // Spaces within words are spaces between words afterwards.
         let line = words.join(" ");
-        let values = self.all(&line);
+        let values = self.filled(&line);
         let beyond = values.len() > MAX_TURNS;
         let words = |value: Value| value.text.split_whitespace().map(str::to_owned).collect();
         Combinations { all: values.into_iter().take(MAX_TURNS).map(words).collect(), beyond }
@@ -86,7 +134,7 @@ impl Values {
 
     /// Returns a word with its variables filled in: once for each turn that it depends on.
     pub(super) fn expand(&self, word: &str) -> Vec<Value> {
-        let mut all = self.all(word);
+        let mut all = self.filled(word);
         all.truncate(MAX_TURNS);
         // A value that doubles itself has no end.
         if all.iter().any(|value| value.text.len() > MAX_VALUE) {
@@ -96,7 +144,7 @@ impl Values {
     }
 
     /// Fills in variables; returns one value more than the most if there are more.
-    fn all(&self, text: &str) -> Vec<Value> {
+    fn filled(&self, text: &str) -> Vec<Value> {
         let mut all = vec![Value::default()];
         let mut rest = text;
         while let Some(at) = rest.find(['$', '`']) {
@@ -131,7 +179,7 @@ impl Values {
             None => Value::unknown(),
         };
         let text = command.replace('`', "");
-        self.all(&text).into_iter().take(MAX_TURNS).map(printed).collect()
+        self.filled(&text).into_iter().take(MAX_TURNS).map(printed).collect()
     }
 
     /// Returns the values of a sum, a difference or a product.
@@ -143,7 +191,7 @@ impl Values {
             let name = side.trim_matches(['$', '{', '}']);
             let number = name.chars().all(|c| c.is_ascii_digit());
             let fixed = || vec![if number { Value::fixed(name) } else { Value::unknown() }];
-            self.0.get(name).cloned().filter(|_| !number).unwrap_or_else(fixed)
+            self.all.get(name).cloned().filter(|_| !number).unwrap_or_else(fixed)
         };
         let (left, right) = (side(left), side(right));
         let pairs = left.iter().flat_map(|one| right.iter().map(move |other| (one, other)));
@@ -160,19 +208,30 @@ impl Values {
         let unknown = || vec![Value::unknown()];
         let Some(name) = array.strip_prefix('!') else {
             if matches!(at, "@" | "*") {
-                return self.0.get(&format!("{array}[@]")).cloned().unwrap_or_else(unknown);
+                return self.all.get(&format!("{array}[@]")).cloned().unwrap_or_else(unknown);
             }
             // A name without a dollar is a variable, too.
-            let named = self.0.contains_key(at);
-            let places = self.all(&if named { format!("${at}") } else { at.to_owned() });
+            let named = self.all.contains_key(at);
+            let places = self.filled(&if named { format!("${at}") } else { at.to_owned() });
             let of = |place: Value| {
-                let found = self.0.get(&format!("{array}[{}]", place.text))?.first()?;
+                let found = self.all.get(&format!("{array}[{}]", place.text))?.first()?;
                 Some(Value { text: found.text.clone(), turns: place.together(found)? })
             };
             let found: Option<Vec<Value>> = places.into_iter().take(MAX_TURNS).map(of).collect();
             return found.filter(|found| !found.is_empty()).unwrap_or_else(unknown);
         };
-        self.0.get(&format!("!{name}[@]")).cloned().unwrap_or_else(unknown)
+        self.all.get(&format!("!{name}[@]")).cloned().unwrap_or_else(unknown)
+    }
+
+    /// Returns the values of a variable, and a default in the place of empty ones.
+    fn or_default(&self, name: &str, default: &str) -> Vec<Value> {
+        let default = self.expand(default);
+        let Some(known) = self.all.get(name) else { return default };
+        let of = |value: &Value| match value.text.is_empty() {
+            true => default.clone(),
+            false => vec![value.clone()],
+        };
+        known.iter().flat_map(of).take(MAX_TURNS).collect()
     }
 
     /// Returns the values of what begins with `$` or a backtick, and what is behind it.
@@ -191,17 +250,18 @@ impl Values {
             return (sum.map_or_else(|| self.output(inner), |sum| self.calculated(sum)), rest);
         }
         if let Some(braced) = after.strip_prefix('{') {
-            let end = braced.find('}').unwrap_or(braced.len());
+            let end = end_of_braces(braced);
             let (name, rest) = braced.split_at(end);
             let rest = rest.strip_prefix('}').unwrap_or(rest);
             if let Some((array, at)) = name.strip_suffix(']').and_then(|name| name.split_once('['))
             {
                 return (self.element(array, at), rest);
             }
-            let values = self.0.get(name).cloned();
             // A default stands behind `:-`.
-            let default = || name.split_once(":-").map(|(_, default)| vec![Value::fixed(default)]);
-            return (values.or_else(default).unwrap_or_else(unknown), rest);
+            if let Some((name, default)) = name.split_once(":-") {
+                return (self.or_default(name, default), rest);
+            }
+            return (self.all.get(name).cloned().unwrap_or_else(unknown), rest);
         }
         let end =
             after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
@@ -210,8 +270,22 @@ impl Values {
             let skip = after.chars().next().map_or(0, char::len_utf8);
             return (unknown(), &after[skip..]);
         }
-        (self.0.get(name).cloned().unwrap_or_else(unknown), rest)
+        (self.all.get(name).cloned().unwrap_or_else(unknown), rest)
     }
+}
+
+/// Returns the place of the closing brace, or the length of the text.
+fn end_of_braces(text: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth = depth.saturating_add(1),
+            '}' if depth == 0 => return at,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// Returns the text behind the closing parenthesis.

@@ -1,67 +1,23 @@
 //! The words of the language: branches, loops and functions around commands.
 
+mod assign;
+mod blocks;
 mod calls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use self::calls::Body;
+use self::{
+    assign::{array, assignment},
+    blocks::Open,
+    calls::Body,
+};
 use super::{
-    Command, MAX_TURNS, Script, Variable,
+    Command, Script,
     branch::{Branch, is_undoing},
-    expand::{Value, Values},
-    guard, known,
+    expand::Values,
+    guard,
     tokens::{Token, tokens},
 };
-
-/// A block of the language.
-#[derive(Clone)]
-pub(super) enum Open {
-    If(Test),
-    /// `case`, with what its branch is.
-    Case(Branch),
-    /// A loop over words, with the name of its variable.
-    For(String),
-    /// A loop on a condition.
-    While(Test),
-    Function {
-        name: String,
-        undoing: bool,
-        /// Set once its brace has come.
-        begun: bool,
-    },
-    /// Commands in braces; set if they are done on some runs only.
-    Group(bool),
-}
-
-/// The test of a block.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Test {
-    /// Set while its commands are read.
-    open: bool,
-    /// Set if what follows is done on some runs only.
-    doubtful: bool,
-    /// Set if it is about the script's arguments: each branch is one of its services.
-    of_arguments: bool,
-}
-
-impl Open {
-    /// Returns the test of the block, if it has one.
-    fn test(&mut self) -> Option<&mut Test> {
-        match self {
-            Open::If(test) | Open::While(test) => Some(test),
-            _ => None,
-        }
-    }
-
-    /// Returns whether what is in the block is done on some runs only.
-    fn is_doubtful(&self) -> bool {
-        match self {
-            Open::If(test) | Open::While(test) => test.doubtful,
-            Open::Group(doubtful) => *doubtful,
-            _ => false,
-        }
-    }
-}
 
 /// A call of a function of the script.
 pub(super) struct Call {
@@ -92,9 +48,20 @@ pub(super) struct Reader {
     pub(super) depth: usize,
     /// Number of lines that were read again.
     pub(super) replayed: usize,
+    /// Set while lines are read again for what they set alone.
+    quiet: bool,
+    /// The variables that loops hand from turn to turn, by the lines of the loops.
+    carried: BTreeMap<usize, BTreeSet<String>>,
+    /// The variables that the function has for itself.
+    locals: BTreeSet<String>,
 }
 
 impl Reader {
+    /// Makes a reader; loops hand on the variables that are named by their lines.
+    pub(super) fn new(carried: BTreeMap<usize, BTreeSet<String>>) -> Reader {
+        Reader { carried, ..Reader::default() }
+    }
+
     /// Reads a line; returns the end of a text that follows.
     pub(super) fn line(&mut self, content: &str, line: usize, last_line: usize) -> Option<String> {
         let tokens = tokens(content);
@@ -152,13 +119,13 @@ impl Reader {
             }
             match first {
                 "if" | "elif" | "while" | "until" | "then" | "else" | "do" => {
-                    self.test(first);
+                    self.test(first, line);
                     self.control(line, last_line);
                 }
                 "{" => {
                     match self.open.last_mut() {
                         Some(Open::Function { begun, .. }) if !*begun => *begun = true,
-                        _ => self.open.push(Open::Group(self.asked)),
+                        _ => self.begin(Open::Group(self.asked)),
                     }
                     self.control(line, last_line);
                 }
@@ -166,13 +133,14 @@ impl Reader {
                     self.control(line, last_line);
                 }
                 "fi" | "esac" | "done" | "}" | ")" => {
-                    if let Some(Open::For(name)) = self.open.pop() {
-                        self.values.remove(&name);
-                    }
+                    self.close();
                     self.control(line, last_line);
                 }
                 "case" => {
-                    self.open.push(Open::Case(Branch::Patterns(None)));
+                    let subject = words.get(1).map(String::as_str).unwrap_or_default();
+                    let of_arguments = self.function().is_none()
+                        && ["$1", "${1", "$@", "$*"].iter().any(|sign| subject.contains(sign));
+                    self.begin(Open::Case(Branch::Patterns(None), of_arguments));
                     self.control(line, last_line);
                     let at = words.iter().position(|word| word == "in").unwrap_or(words.len());
                     words = words.get(at.saturating_add(1)..).unwrap_or_default();
@@ -202,6 +170,12 @@ impl Reader {
                     let options = words[1..].iter().take_while(|word| word.starts_with('-'));
                     words = &words[options.count()..];
                     self.control(line, last_line);
+                    if first != "export" && first != "readonly" {
+                        self.own(&words[1..]);
+                    }
+                    // A name alone sets nothing.
+                    let bare = words[1..].iter().take_while(|word| assign::is_name(word)).count();
+                    words = &words[bare..];
                 }
                 _ if array(words).is_some() => {
                     let Some((name, elements, rest)) = array(words) else { return };
@@ -227,30 +201,15 @@ impl Reader {
 
     /// Takes a pattern of `case`, or the end of a branch; returns whether it was one.
     fn branch(&mut self, words: &[String]) -> bool {
-        let Some(Open::Case(branch)) = self.open.last_mut() else {
+        let Some(Open::Case(branch, of_arguments)) = self.open.last_mut() else {
             return words.first().is_some_and(|word| word == ";;");
         };
         let next = branch.next(words);
         *branch = next.unwrap_or(branch.begun());
+        if next == Some(Branch::Patterns(None)) && !*of_arguments {
+            self.values.otherwise();
+        }
         next.is_some()
-    }
-
-    /// Takes a word of `if` and of loops on conditions.
-    fn test(&mut self, word: &str) {
-        let begun = Test { open: true, ..Test::default() };
-        match word {
-            "if" => return self.open.push(Open::If(begun)),
-            "while" | "until" => return self.open.push(Open::While(begun)),
-            _ => {}
-        }
-        let Some(test) = self.open.last_mut().and_then(Open::test) else { return };
-        match word {
-            "elif" => {
-                *test = Test { open: true, doubtful: !test.of_arguments, ..*test };
-            }
-            "else" if !test.of_arguments => test.doubtful = true,
-            _ => test.open = false,
-        }
     }
 
     fn start_function(&mut self, name: &str) {
@@ -258,7 +217,10 @@ impl Reader {
         self.script.functions.insert(name.to_owned());
         self.begun = Some(name.to_owned());
         let undoing = is_undoing(name);
-        self.open.push(Open::Function { name: name.to_owned(), undoing, begun: false });
+        self.begin(Open::Function { name: name.to_owned(), undoing, begun: false });
+        if self.depth == 0 {
+            self.without_arguments();
+        }
     }
 
     /// Returns the function that is open.
@@ -269,51 +231,10 @@ impl Reader {
         })
     }
 
-    /// Takes a command of a test, if it is one.
-    fn take_test(&mut self, words: &[String]) {
-        let within = self.function().is_some();
-        let Some(test) = self.open.last_mut().and_then(Open::test).filter(|test| test.open) else {
-            return;
-        };
-        if !within && guard::is_about_arguments(words) {
-            test.of_arguments = true;
-        } else if !guard::is_guard(words) {
-            test.doubtful = true;
-        }
-    }
-
-    fn start_loop(&mut self, words: &[String], line: usize) {
-        let name = words.first().cloned().unwrap_or_default();
-        let listed = words.get(1).is_some_and(|word| word == "in");
-        self.loops = self.loops.saturating_add(1);
-        let mut values: Vec<Value> = Vec::new();
-        let words = words.iter().skip(2).map(|word| known::braces(word).unwrap_or(word.clone()));
-        for found in words.flat_map(|word| self.values.expand(&word)) {
-            for text in found.text.split_whitespace() {
-                let mut turns = found.turns.clone();
-                turns.insert(self.loops, values.len());
-                values.push(Value { text: text.to_owned(), turns });
-            }
-        }
-        if values.len() > MAX_TURNS {
-            self.script.beyond.push(line);
-            values.truncate(MAX_TURNS);
-        }
-        if !listed || values.is_empty() {
-            values = vec![Value::unknown()];
-        }
-        self.values.set(&name, values);
-        self.open.push(Open::For(name));
-    }
-
-    fn set(&mut self, name: &str, value: &str, line: usize) {
-        let values = self.values.expand(value);
-        let texts = values.iter().map(|value| value.text.clone()).collect();
-        self.script.variables.push(Variable { name: name.into(), values: texts, line });
-        self.values.set(name, values);
-    }
-
     fn control(&mut self, line: usize, last_line: usize) {
+        if self.quiet {
+            return;
+        }
         let command = Command {
             words: Vec::new(),
             text: Vec::new(),
@@ -336,15 +257,20 @@ impl Reader {
         line: usize,
         last_line: usize,
     ) {
-        let within = |open: &Open| matches!(open, Open::If(_) | Open::Case(_) | Open::While(_));
+        let within = |open: &Open| matches!(open, Open::If(_) | Open::Case(..) | Open::While(_));
         let conditional = self.open.iter().any(within);
         let doubtful = self.asked || self.open.iter().any(Open::is_doubtful);
         self.take_test(words);
         let undoes = |open: &Open| match open {
             Open::Function { undoing, .. } => *undoing,
-            other => matches!(other, Open::Case(Branch::Commands(true))),
+            other => matches!(other, Open::Case(Branch::Commands(true), _)),
         };
         let undoing = self.open.iter().any(undoes);
+        if self.quiet {
+            let combinations = self.values.combinations(words);
+            self.effects(words);
+            return combinations.all.iter().for_each(|words| self.call(words, line));
+        }
         let function = self.function().map(str::to_owned);
         if let Some(name) = words.first().cloned() {
             self.calls.push(Call { name, doubtful, within: function.clone() });
@@ -370,26 +296,7 @@ impl Reader {
                 control: false,
             });
         }
-        all.iter().for_each(|words| self.call(words));
+        self.effects(words);
+        all.iter().for_each(|words| self.call(words, line));
     }
-}
-
-/// Returns the name of an array, its elements, and the words behind it.
-fn array(words: &[String]) -> Option<(String, Vec<String>, &[String])> {
-    let (name, first) = assignment(words.first()?)?;
-    let first = first.strip_prefix('(')?;
-    let end = words.iter().position(|word| word.ends_with(')'))?;
-    let (own, rest) = words.split_at(end.saturating_add(1));
-    let others = own.iter().skip(1).cloned();
-    let elements = std::iter::once(first.to_owned()).chain(others);
-    let elements = elements.map(|word| word.trim_end_matches(')').to_owned());
-    Some((name.to_owned(), elements.filter(|word| !word.is_empty()).collect(), rest))
-}
-
-/// Returns the name and the value of an assignment.
-fn assignment(word: &str) -> Option<(&str, &str)> {
-    let (name, value) = word.split_once('=')?;
-    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-    let fits = name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit());
-    fits.then_some((name, value))
 }

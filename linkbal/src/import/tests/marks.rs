@@ -292,3 +292,39 @@ fn what_leaves_the_chain_behind_comments_alone_is_an_exception() {
     assert_eq!(found, expected);
     assert_eq!(rules(&text)[0], r#"destination = "192.168.0.0/16""#);
 }
+
+#[test]
+fn a_jump_for_packets_without_a_mark_says_nothing_within_its_chain() {
+    let jump = "iptables -t mangle -A PREROUTING -i lan0 -m mark --mark 0 -j LB\n";
+    let two = "iptables -t mangle -A LB -j MARK --set-mark 1\n\
+               iptables -t mangle -A LB -p tcp --dport 80 -j MARK --set-mark 2\n";
+    let expected = [
+        r#"interface = "lan0", protocol = "tcp", dport = 80, use = "eth1""#,
+        r#"interface = "lan0""#,
+    ];
+    assert_eq!(rules(&format!("{jump}{two}")), expected);
+    // Earlier marks stay: a single rule of the chain says so, several are comments.
+    let before = chain(&["-p udp -j MARK --set-mark 2"]);
+    let one = "iptables -t mangle -A LB -j MARK --set-mark 1\n";
+    let expected = [r#"protocol = "udp", use = "eth1""#, r#"interface = "lan0""#];
+    assert_eq!(rules(&format!("{before}{jump}{one}")), expected);
+    let all = rules(&format!("{before}{jump}{two}"));
+    assert_eq!(all.iter().filter(|rule| rule.starts_with('#')).count(), 2, "{all:?}");
+    let shared = "iptables -t mangle -A LB -m statistic --mode random --probability 0.5 -j MARK --set-mark 1\n\
+                  iptables -t mangle -A LB -m statistic --mode random --probability 0.5 -j MARK --set-mark 2\n";
+    let (_, config) = imported(Kind::Script, &format!("{TWO}{jump}{shared}"), None);
+    // A half has the last mark, and a quarter none: it leaves by the default route.
+    assert_eq!(members(&config, 0).len(), 2);
+}
+
+#[test]
+fn what_the_script_takes_away_again_is_gone() {
+    let text = "ip rule add from 10.0.0.5 table 2\nip rule del from 10.0.0.5 table 2\n\
+                ip rule del from 10.0.0.6 table 2\nip rule add from 10.0.0.6 table 2\n\
+                iptables -t mangle -I PREROUTING -p tcp -j MARK --set-mark 2\n\
+                iptables -t mangle -D PREROUTING -p tcp -j MARK --set-mark 2\n";
+    assert_eq!(rules(text), [r#"source = "10.0.0.6", use = "eth1""#]);
+    let unsure = "ip rule add from 10.0.0.5 table 2\n\
+                  if ping -c1 x; then ip rule del from 10.0.0.5 table 2; fi\n";
+    assert_eq!(rules(unsure).len(), 1);
+}

@@ -78,11 +78,71 @@ fn what_vyos_and_edgeos_do_not_translate_is_exempt() {
 
 #[test]
 fn an_exception_is_for_its_uplink_by_the_name_that_it_has_here() {
-    let vyos = "set load-balancing wan interface-health eth0.5 nexthop 203.0.113.1\n\
-                set load-balancing wan interface-health eth1 nexthop 198.51.100.1\n\
-                set load-balancing wan rule 1 interface eth0.5\n\
-                set nat source rule 5 source address 10.8.0.0/24\n\
-                set nat source rule 5 exclude\n\
-                set nat source rule 5 outbound-interface eth0.5\n";
-    assert_eq!(exempt(Kind::Vyos, vyos), ["10.8.0.0/24> eth0-5"]);
+    let edgeos = "set load-balance group G interface eth0.5\n\
+                  set load-balance group G interface eth1\n\
+                  set service nat rule 5 source address 10.8.0.0/24\n\
+                  set service nat rule 5 exclude\n\
+                  set service nat rule 5 outbound-interface eth0.5\n";
+    assert_eq!(exempt(Kind::Edgeos, edgeos), ["10.8.0.0/24> eth0-5"]);
+    // What a rule before it translates is no exception.
+    let before = edgeos.to_owned()
+        + "set service nat rule 4 type masquerade\n\
+           set service nat rule 4 outbound-interface eth0.5\n";
+    assert!(exempt(Kind::Edgeos, &before).is_empty());
+    let other =
+        before.replace("rule 4 outbound-interface eth0.5", "rule 4 outbound-interface eth1");
+    assert_eq!(exempt(Kind::Edgeos, &other).len(), 1);
+    let behind = before.replace("rule 4", "rule 6");
+    assert_eq!(exempt(Kind::Edgeos, &behind).len(), 1);
+}
+
+#[test]
+fn an_exception_of_vyos_is_not_about_balanced_flows() {
+    let vyos = "set load-balancing wan interface-health eth0 nexthop 203.0.113.1\n\
+                set load-balancing wan rule 1 interface eth0\n\
+                set nat source rule 5 source address 192.168.7.0/24\n\
+                set nat source rule 5 exclude\n";
+    let (translated, config) = imported(Kind::Vyos, vyos, None);
+    assert!(config.exempt.is_empty());
+    assert!(notes(&translated, NoteKind::Untranslated, 4, "before this rule"), "{translated:#?}");
+    let off = vyos.to_owned() + "set load-balancing wan disable-source-nat\n";
+    let (translated, _) = imported(Kind::Vyos, &off, None);
+    assert!(notes(&translated, NoteKind::Unneeded, 4, "stays yours"), "{translated:#?}");
+}
+
+#[test]
+fn an_exception_counts_by_its_place() {
+    let of = |rules: &[&str]| {
+        let rules: String = rules.iter().map(|rule| format!("iptables -t nat {rule}\n")).collect();
+        exempt(Kind::Script, &format!("{TWO}{rules}"))
+    };
+    let leave = "-A POSTROUTING -s 10.0.5.0/24 -j ACCEPT";
+    let (first, second) =
+        ("-A POSTROUTING -o eth0 -j MASQUERADE", "-A POSTROUTING -o eth1 -j MASQUERADE");
+    assert!(of(&[first, second, leave]).is_empty());
+    assert_eq!(of(&[first, leave, second]), ["10.0.5.0/24> eth1"]);
+    assert_eq!(of(&[leave, first, second]), ["10.0.5.0/24> eth0 eth1"]);
+    assert_eq!(of(&[first, second, &leave.replace("-A", "-I")]), ["10.0.5.0/24> eth0 eth1"]);
+    // A part of it is translated already.
+    let part = "-A POSTROUTING -s 10.0.5.7 -o eth0 -j MASQUERADE";
+    assert!(of(&[part, leave]).is_empty());
+    assert_eq!(of(&["-A POSTROUTING -p tcp -s 10.9.0.0/16 -j MASQUERADE", leave]).len(), 1);
+    // What one rule leaves out, another one may translate.
+    let negated = "-A POSTROUTING -o eth0 ! -s 203.0.113.24/29 -j MASQUERADE";
+    assert_eq!(of(&[negated]), ["203.0.113.24/29> eth0"]);
+    let rest = "-A POSTROUTING -o eth0 -s 203.0.113.24/29 -j SNAT --to-source 192.0.2.9";
+    assert!(of(&[negated, rest]).is_empty());
+    assert_eq!(of(&[negated, second]).len(), 1);
+}
+
+#[test]
+fn an_exception_in_a_chain_of_its_own_is_to_be_written() {
+    let text = format!(
+        "{TWO}iptables -t nat -N NONAT\niptables -t nat -A NONAT -d 203.0.113.0/24 -j ACCEPT\n\
+         iptables -t nat -A DOCKER -i docker0 -j RETURN\n"
+    );
+    let (translated, config) = imported(Kind::Script, &text, None);
+    assert!(config.exempt.is_empty());
+    assert!(notes(&translated, NoteKind::Untranslated, 4, "nat.exempt"), "{translated:#?}");
+    assert!(!notes(&translated, NoteKind::Untranslated, 5, "nat.exempt"), "{translated:#?}");
 }

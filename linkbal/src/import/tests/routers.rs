@@ -109,3 +109,12 @@ fn halves_of_all_destinations_are_routes_like_others() {
     let (_, config) = imported(Kind::Script, text, None);
     assert_eq!(config.rules.len(), 2);
 }
+
+#[test]
+fn rules_of_edgeos_for_ipv6_are_told() {
+    let text = "set load-balance group G interface eth0\n\
+                set firewall ipv6-modify b6 rule 1 action modify\n\
+                set firewall ipv6-modify b6 rule 1 modify table 6\n";
+    let (translated, _) = imported(Kind::Edgeos, text, None);
+    assert!(notes(&translated, NoteKind::Untranslated, 3, "ipv6-modify"), "{translated:#?}");
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Marked;
 use crate::import::{
-    model::{Draft, Member, Policy},
+    model::{Draft, Member, Policy, Rule},
     note::{Lines, NoteKind},
     script::{
         chains::Effect,
@@ -25,6 +25,10 @@ const TOLERANCE: f64 = 0.005;
 /// Says what to do if shares are not known.
 const FILL_IN: &str = "weight: the script shares flows by `-m statistic`, in a way that cannot be worked \
                        out here: write the `weight` of each uplink, or a [[rule]] with `use`";
+
+/// Says what to do if those of some flows are not known.
+const FILL_IN_RULE: &str = "use: the script shares these flows by `-m statistic`, in a way that cannot be \
+                            worked out here: write the weights of a [[rule]]";
 
 /// Says why marks by chance are comments.
 const UNKNOWN: &str = "the shares of `-m statistic` cannot be worked out here";
@@ -248,13 +252,22 @@ fn one_of(draft: &mut Draft, run: Vec<Marked>, alone: bool, last: bool) -> Vec<M
 
 /// Makes a comment of a rule whose share is not known, and asks for the shares.
 pub(super) fn give_up(draft: &mut Draft, mut one: Marked) -> Marked {
-    draft.note(NoteKind::FillIn, one.rule.lines.clone(), FILL_IN);
+    let said = if takes_all(&one.rule) { FILL_IN } else { FILL_IN_RULE };
+    draft.note(NoteKind::FillIn, one.rule.lines.clone(), said);
     one.rule.broken.push(UNKNOWN.into());
     one.state.chance = None;
     one
 }
 
-/// Returns whether shares of flows are to be filled in.
+/// Returns whether a rule takes all flows, at least those of an interface or a protocol.
+fn takes_all(rule: &Rule) -> bool {
+    let whole = ["\"0.0.0.0/0\"", "\"::/0\""];
+    rule.matches
+        .iter()
+        .all(|one| matches!(&*one.key, "interface" | "protocol") || whole.contains(&&*one.value))
+}
+
+/// Returns whether shares of all flows are to be filled in.
 pub(in crate::import::script) fn is_unknown(draft: &Draft) -> bool {
     draft.notes.iter().any(|note| note.why == FILL_IN)
 }

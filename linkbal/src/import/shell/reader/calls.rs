@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use super::{Call, Reader};
+use super::{Call, Reader, assign::ARGUMENTS};
 use crate::import::shell::{Script, expand::Value};
 
 /// Most lines of bodies that are read again for calls.
@@ -11,9 +11,6 @@ const MAX_LINES: usize = 4096;
 
 /// Deepest nesting of calls that are read.
 const DEPTH: usize = 4;
-
-/// Most arguments of a call.
-const ARGUMENTS: usize = 9;
 
 /// The body of a function.
 #[derive(Default)]
@@ -24,6 +21,8 @@ pub(super) struct Body {
     commands: Vec<usize>,
     /// Set if it looks at its arguments.
     has_arguments: bool,
+    /// Set if it may set variables.
+    sets: bool,
     /// Set once it is read with some.
     called: bool,
 }
@@ -41,41 +40,52 @@ impl Reader {
             return;
         }
         let commands = self.script.commands.iter().enumerate().skip(from);
-        let own = commands.filter(|(_, one)| one.function.as_deref() == Some(name));
+        // Functions that it calls are a part of it.
+        let own = commands.filter(|(_, one)| one.function.is_some());
         let own: Vec<usize> = own.map(|(at, _)| at).collect();
         let body = self.bodies.entry(name.to_owned()).or_default();
         body.commands.extend(own);
         body.has_arguments |= content.contains("$1") || content.contains("${1");
+        body.sets |= content.contains('=');
         Rc::make_mut(&mut body.lines).push((content.to_owned(), line, last_line));
     }
 
-    /// Reads the body of a function with the arguments of a call.
-    pub(super) fn call(&mut self, words: &[String]) {
+    /// Reads the body of a function with the arguments of a call. One that looks at no arguments is read
+    /// for the variables alone that it sets.
+    pub(super) fn call(&mut self, words: &[String], line: usize) {
         let Some((name, arguments)) = words.split_first() else { return };
         let open = self.function() == Some(name);
-        if arguments.is_empty() || open || self.depth >= DEPTH {
+        let Some(body) = self.bodies.get_mut(name) else { return };
+        let quiet = self.quiet || arguments.is_empty() || !body.has_arguments;
+        if open || self.depth >= DEPTH || quiet && !body.sets {
             return;
         }
-        let Some(body) = self.bodies.get_mut(name).filter(|body| body.has_arguments) else {
-            return;
-        };
         self.replayed = self.replayed.saturating_add(body.lines.len());
         if self.replayed > MAX_LINES {
-            return;
+            return self.script.beyond.push(line);
         }
-        body.called = true;
+        body.called |= !quiet;
         let lines = Rc::clone(&body.lines);
-        let (before, asked, blocks) = (self.values.clone(), self.asked, self.open.clone());
+        let locals = std::mem::take(&mut self.locals);
+        let before = (self.asked, self.open.clone(), self.begun.take(), self.quiet);
+        let frames = self.values.depth();
+        self.values.begin();
         for number in 1..=ARGUMENTS {
             let text = arguments.get(number.saturating_sub(1)).cloned().unwrap_or_default();
             self.values.set(&number.to_string(), vec![Value::fixed(text)]);
         }
         self.depth = self.depth.saturating_add(1);
+        self.quiet = quiet;
         for (content, line, last_line) in lines.iter() {
             self.line(content, *line, *last_line);
         }
         self.depth = self.depth.saturating_sub(1);
-        (self.values, self.asked, self.open) = (before, asked, blocks);
+        while self.values.depth() > frames.saturating_add(1) {
+            self.values.end(true);
+        }
+        self.values.leave(&self.locals);
+        (self.asked, self.open, self.begun, self.quiet) = before;
+        self.locals = locals;
     }
 
     /// Returns the script. What a function does that is only called on some runs is done on some only.
