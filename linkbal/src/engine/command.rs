@@ -30,8 +30,8 @@ pub type UplinkMtu = BTreeMap<(u32, Family), u32>;
 pub enum Unmarked {
     /// None: they wait for the uplink, or are another one's.
     None,
-    /// As [`Unmarked::Outgoing`] if the programs for local traffic do not run, else as
-    /// [`Unmarked::None`].
+    /// Connections that this machine made, but only while the programs for local traffic do not run: those
+    /// mark them.
     UnlessBalanced,
     /// Connections that this machine made.
     Outgoing,

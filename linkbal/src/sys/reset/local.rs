@@ -62,7 +62,7 @@ impl LocalConnections {
 
 /// Goes on after errors, and returns the first one.
 fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
-    results.fold(Ok(()), |first, result| first.and(result))
+    results.reduce(Result::and).unwrap_or(Ok(()))
 }
 
 fn filter(address: &IpAddr, fwmark: u32, mask: u32) -> Vec<String> {
