@@ -175,7 +175,7 @@ fn a_datapath_without_settings_changes_no_packet() -> Result<()> {
 
 /// Maximum number of verified instructions of a program, far below the verifier's limit of a
 /// million.
-const BUDGET: u32 = 60_000;
+const BUDGET: u32 = 64_000;
 
 #[test]
 fn the_programs_stay_within_their_budget_of_verified_instructions() -> Result<()> {
