@@ -142,6 +142,8 @@ pub struct ModelTables {
     pub rule_counters: RefCell<HashMap<u8, RuleCounters>>,
     /// The clock, in seconds since boot.
     pub now_s: u32,
+    /// Timer ticks of the kernel since then.
+    pub jiffies: u32,
 }
 
 impl ModelTables {
@@ -408,6 +410,14 @@ impl Tables for ModelTables {
                 break;
             }
         }
+    }
+
+    fn jiffies(&self) -> u32 {
+        self.now_s.wrapping_shl(self.second_bits()).wrapping_add(self.jiffies)
+    }
+
+    fn second_bits(&self) -> u32 {
+        8
     }
 
     fn tick(&self) -> u32 {

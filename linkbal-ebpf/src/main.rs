@@ -14,12 +14,12 @@ mod xdp;
 
 use aya_ebpf::{
     bindings::{TC_ACT_UNSPEC, bpf_flow_keys, bpf_sock},
-    helpers::generated::bpf_set_hash,
+    helpers::generated::{bpf_set_hash, bpf_set_hash_invalid},
     macros::classifier,
     programs::TcContext,
 };
 use linkbal_common::{
-    dns::learn_local, egress::egress, ingress::ingress, mss::MssChange, shortcut::is_taken,
+    dns::learn_local, egress::egress, ingress::ingress, mss::MssChange, shortcut::taken_mark,
     tables::Tables as _, verdict::Verdict, wan_egress::wan_egress,
 };
 
@@ -84,7 +84,10 @@ fn to_lan<const L3: bool>(ctx: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let (packet, maps) = (Skb::<L3>(ctx), Maps::<_, false>(ctx));
-    if shortcut::exist() && is_taken(&packet, &maps, ingress_ifindex(ctx)) {
+    if shortcut::exist()
+        && let Some(fwmark) = taken_mark(&packet, &maps, ingress_ifindex(ctx))
+    {
+        ctx.set_mark(fwmark);
         return TC_ACT_UNSPEC;
     }
     let known = egress(&packet, &maps, ingress_ifindex(ctx));
@@ -158,6 +161,13 @@ fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
             shortcut::store_up::<L3>(ctx);
         }
         ctx.set_mark(fwmark);
+    }
+    if let Some(hash) = changes.hash {
+        let skb = ctx.skb.skb;
+        // SAFETY: the context is valid for the length of the program.
+        unsafe {
+            if hash == 0 { bpf_set_hash_invalid(skb) } else { bpf_set_hash(skb, hash); }
+        }
     }
     if let Some(change) = changes.mss {
         set_mss(ctx, &change);

@@ -2,7 +2,9 @@
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
-    helpers::generated::{bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head},
+    helpers::generated::{
+        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail,
+    },
     programs::TcContext,
 };
 use linkbal_common::{
@@ -138,6 +140,8 @@ fn store_down_of<const L3: bool>(ctx: &TcContext) -> i32 {
 fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i32 {
     let taken = shortcut::take::<UP, V6, _, _>(&Skb::<L3>(ctx), &Maps::<_, false>(ctx));
     let Some(Taken { udp, fwmark, target }) = taken else { return TC_ACT_UNSPEC };
+    // A word of the address is enough: if one begins like that, its driver pads the frame again.
+    let to_l3 = target.mac[0] == 0;
     let ports =
         if V6 { change_ipv6::<L3, UP>(ctx, &target) } else { change_ipv4::<L3, UP>(ctx, &target) };
     let Some(ports) = ports else { return TC_ACT_UNSPEC };
@@ -147,13 +151,46 @@ fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i3
     let network = if L3 { 0 } else { ETHERNET };
     let transport = network + if V6 { size_of::<Ipv6>() } else { size_of::<Ipv4>() } - PORTS;
     update_checksum(ctx, udp, transport, target.address_change, ports);
+    if V6 {
+        // A sum of the whole packet that the network card gave (CHECKSUM_COMPLETE): the line above takes
+        // the address for one of IPv4, whose header has a checksum of its own, so that its sum is the same.
+        // SAFETY: the context is valid for the length of the program.
+        unsafe { bpf_csum_update(skb, target.header_change.into()) };
+    }
     let family = if V6 { Family::Ipv6 } else { Family::Ipv4 };
     if L3 && target.mac != [0; 3] && !add_ethernet(ctx, target.mac, family) {
         // It is changed already.
         return TC_ACT_SHOT;
     }
+    if !L3 && to_l3 {
+        trim::<V6>(ctx);
+    }
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_redirect(target.ifindex, 0) as i32 }
+}
+
+/// Takes off what Ethernet pads short frames with (IEEE 802.3 section 3.2.8), as the kernel does
+/// (`ip_rcv_core` in net/ipv4/ip_input.c), of a packet that leaves without Ethernet: compressors of PPP
+/// headers (RFC 1144) take the length from the frame. If it cannot be taken off, it stays.
+#[inline(always)]
+fn trim<const V6: bool>(ctx: &TcContext) {
+    // SAFETY: the context is valid for the length of the program.
+    let skb = unsafe { &*ctx.skb.skb };
+    let start = ctx.data() + ETHERNET;
+    if skb.gso_size != 0 || start + size_of::<Ipv4>() > ctx.data_end() {
+        return;
+    }
+    // SAFETY: the verifier has just seen that the header lies inside the packet.
+    let words = unsafe { (*(start as *const Ipv4)).version_to_fragment };
+    let length = if V6 {
+        u32::from(u16::from_be(words[2])) + (size_of::<Ipv6>() - PORTS) as u32
+    } else {
+        u32::from(u16::from_be(words[1]))
+    } + ETHERNET as u32;
+    if length < skb.len {
+        // SAFETY: as above.
+        unsafe { bpf_skb_change_tail(ctx.skb.skb, length, 0) };
+    }
 }
 
 /// Changes the checksum of a transport header with the address and the port, before and after.

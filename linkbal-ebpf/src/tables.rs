@@ -451,10 +451,18 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
+    fn jiffies(&self) -> u32 {
+        jiffies() as u32
+    }
+
+    #[inline(always)]
+    fn second_bits(&self) -> u32 {
+        tick_shift()
+    }
+
+    #[inline(always)]
     fn tick(&self) -> u32 {
-        // SAFETY: the helper has no preconditions; the verifier makes one load of it.
-        let jiffies = unsafe { bpf_jiffies64() };
-        (jiffies >> tick_shift()) as u32
+        (jiffies() >> tick_shift()) as u32
     }
 
     #[inline(always)]
@@ -539,7 +547,14 @@ pub(crate) fn recent_flows() -> bool {
     unsafe { (&raw const RECENT_FLOWS).read_volatile() != 0 }
 }
 
-/// Bits of the kernel's timer ticks (`jiffies`) below a tick of shortcuts; user space sets it before the
+/// Returns the kernel's timer ticks.
+#[inline(always)]
+fn jiffies() -> u64 {
+    // SAFETY: the helper has no preconditions; the verifier makes one load of it.
+    unsafe { bpf_jiffies64() }
+}
+
+/// Bits of the kernel's timer ticks (`jiffies`) below about a second; user space sets it before the
 /// programs are loaded.
 #[unsafe(no_mangle)]
 static TICK_SHIFT: u32 = 8;
@@ -547,7 +562,7 @@ static TICK_SHIFT: u32 = 8;
 #[inline(always)]
 fn tick_shift() -> u32 {
     // SAFETY: a static; volatile, since the compiler would take its value for final.
-    unsafe { (&raw const TICK_SHIFT).read_volatile() & 63 }
+    unsafe { (&raw const TICK_SHIFT).read_volatile() & 31 }
 }
 
 /// Returns the counters of an uplink on this CPU.

@@ -196,8 +196,10 @@ pub struct Proposal {
     pub connects: u32,
     /// [`Proposal::check`] of the key and its hash.
     pub check: u32,
+    /// Hash of the packet as it came in, 0 for none.
+    pub packet_hash: u32,
 }
-map_struct!(Proposal, 100);
+map_struct!(Proposal, 104);
 
 impl Proposal {
     /// Returns a word that says which hash the flow of a key has, and that the key is whole: it is

@@ -17,10 +17,15 @@ use crate::{
 /// Number of slots for each way; a power of two.
 pub const SHORTCUTS: usize = 65_536;
 
-/// Ticks for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
+/// Seconds for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
 ///
-/// A tick is about a second: the largest power of two of the kernel's timer ticks that is not longer.
+/// A second is the largest power of two of the kernel's timer ticks (`jiffies`) that is not longer.
 pub const LIFE: u32 = 2;
+
+/// Timer ticks for which the packets of a flow and way go by the kernel once one of them does. Those that
+/// came in together with it (`netif_receive_skb_list` in net/core/dev.c, backlogs of other CPUs) would
+/// overtake it: the kernel forwards it after it has seen them all.
+pub const TOGETHER: u32 = 2;
 
 /// Maximum number of interfaces whose drivers send frames of others.
 pub const XDP_DEVICES: usize = 256;
@@ -134,11 +139,11 @@ pub struct Shortcut {
     pub target: PackedTarget,
     /// [`PackedTarget::check`] of the target.
     pub check: u32,
-    /// Tick in which the kernel last forwarded a packet.
+    /// Timer tick in which the kernel last forwarded a packet.
     pub renewed: u32,
-    /// Tick in which the last packet was left to the kernel.
+    /// Timer tick in which a packet was last left to the kernel to renew the shortcut.
     pub sampled: u32,
-    /// Up: tick in which the kernel last forwarded an answer; 0 before that.
+    /// Up: timer tick in which the shortcut of answers was last stored; 0 before that.
     pub answered: u32,
     /// Down: the way of counting the packets, one of [`counted`].
     pub counted: u32,
@@ -222,7 +227,7 @@ pub struct Target {
     /// Difference of the sums of the address before and after, as the checksums of RFC 1071 have it;
     /// 0 only if it stays the same.
     pub address_change: u16,
-    /// Difference of the sums of the IPv4 header, whose TTL ends one lower.
+    /// Difference of the sums of the IP header, without its checksum: its TTL is one lower, too.
     pub header_change: u16,
     /// Priority of the packets for queues (`skb->priority`), as the kernel set it.
     pub priority: u32,

@@ -4,11 +4,11 @@
 //! rounds they allow for hash tables): an attacker without the seed cannot choose flows that pile
 //! up in one bucket. Packets of a flow that is known and active need no hash.
 
-use crate::maps::flow::{FlowKey, SessionKey};
+use crate::maps::{
+    flow::{FlowKey, SessionKey},
+    uplink::Family,
+};
 pub use crate::maps::seed::Seed;
-
-/// Words of a hashed key: both key structs are 40 bytes.
-type Words = [u64; 5];
 
 /// Returns the hash of a flow. Its low bits are the slot of its proposal, and its bucket if it does
 /// not stick.
@@ -18,54 +18,87 @@ pub fn flow_hash(seed: Seed, key: &FlowKey) -> u32 {
         | u64::from(key.destination_port) << 16
         | u64::from(key.protocol) << 32
         | u64::from(key.family) << 40;
-    siphash13(seed, &words(&key.source, &key.destination, last)) as u32
+    of_ends(seed, key.family(), &key.source, &key.destination, last)
 }
 
 /// Returns the hash of a host that asks DNS servers, by its MAC address and the front of its
 /// address. Has a stack frame of its own, so that its callers need not hold it.
 #[inline(never)]
 pub(crate) fn asker_hash(seed: &Seed, mac: u64, network: u64) -> u32 {
-    siphash13(*seed, &[mac, network, 0, 0, 1 << 62]) as u32
+    siphash13(*seed, &[mac, network, 1 << 62]) as u32
 }
 
 /// Returns the hash of a new sticky session; its low bits are the bucket.
 #[inline(always)]
 pub fn session_hash(seed: Seed, key: &SessionKey) -> u32 {
     let last = u64::from(key.class) | u64::from(key.family) << 32 | 1 << 63;
-    siphash13(seed, &words(&key.source, &key.destination, last)) as u32
+    of_ends(seed, key.family(), &key.source, &key.destination, last)
 }
 
+/// Returns the hash of two addresses and a word, which tells families and kinds of keys apart.
 #[inline(always)]
-fn words(a: &[u32; 4], b: &[u32; 4], last: u64) -> Words {
+fn of_ends(seed: Seed, family: Family, a: &[u32; 4], b: &[u32; 4], last: u64) -> u32 {
     let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    [pair(a[0], a[1]), pair(a[2], a[3]), pair(b[0], b[1]), pair(b[2], b[3]), last]
-}
-
-/// Computes SipHash-1-3 of five little-endian words.
-#[inline(always)]
-fn siphash13(seed: Seed, words: &Words) -> u64 {
-    let mut v = [
-        seed[0] ^ 0x736f_6d65_7073_6575,
-        seed[1] ^ 0x646f_7261_6e64_6f6d,
-        seed[0] ^ 0x6c79_6765_6e65_7261,
-        seed[1] ^ 0x7465_6462_7974_6573,
-    ];
-    for word in words {
-        absorb(&mut v, *word);
+    let mut hash = SipHash::new(seed);
+    match family {
+        Family::Ipv4 => hash.absorb(pair(a[0], b[0])),
+        Family::Ipv6 => {
+            hash.absorb(pair(a[0], a[1]));
+            hash.absorb(pair(a[2], a[3]));
+            hash.absorb(pair(b[0], b[1]));
+            hash.absorb(pair(b[2], b[3]));
+        }
     }
-    absorb(&mut v, (size_of::<Words>() as u64) << 56);
-    v[2] ^= 0xff;
-    round(&mut v);
-    round(&mut v);
-    round(&mut v);
-    v[0] ^ v[1] ^ v[2] ^ v[3]
+    hash.absorb(last);
+    let words = match family {
+        Family::Ipv4 => 2,
+        Family::Ipv6 => 5,
+    };
+    hash.finish(words) as u32
 }
 
+/// Computes SipHash-1-3 of little-endian words.
 #[inline(always)]
-fn absorb(v: &mut [u64; 4], word: u64) {
-    v[3] ^= word;
-    round(v);
-    v[0] ^= word;
+fn siphash13<const WORDS: usize>(seed: Seed, words: &[u64; WORDS]) -> u64 {
+    let mut hash = SipHash::new(seed);
+    for word in words {
+        hash.absorb(*word);
+    }
+    hash.finish(WORDS as u64)
+}
+
+/// The state of SipHash-1-3 over words.
+struct SipHash([u64; 4]);
+
+impl SipHash {
+    #[inline(always)]
+    const fn new(seed: Seed) -> SipHash {
+        SipHash([
+            seed[0] ^ 0x736f_6d65_7073_6575,
+            seed[1] ^ 0x646f_7261_6e64_6f6d,
+            seed[0] ^ 0x6c79_6765_6e65_7261,
+            seed[1] ^ 0x7465_6462_7974_6573,
+        ])
+    }
+
+    #[inline(always)]
+    fn absorb(&mut self, word: u64) {
+        self.0[3] ^= word;
+        round(&mut self.0);
+        self.0[0] ^= word;
+    }
+
+    /// Returns the hash of the `words` that were absorbed.
+    #[inline(always)]
+    fn finish(mut self, words: u64) -> u64 {
+        self.absorb((words * 8) << 56);
+        self.0[2] ^= 0xff;
+        round(&mut self.0);
+        round(&mut self.0);
+        round(&mut self.0);
+        let [a, b, c, d] = self.0;
+        a ^ b ^ c ^ d
+    }
 }
 
 #[inline(always)]
@@ -92,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_siphash13(seed: Seed, words: Words) {
+        fn is_siphash13(seed: Seed, words: [u64; 5]) {
             let mut reference = siphasher::sip::SipHasher13::new_with_keys(seed[0], seed[1]);
             for word in words {
                 reference.write(&word.to_le_bytes());

@@ -122,6 +122,7 @@ fn route<P: Packet, T: Tables>(
             let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
             tables.count(outcome);
             tables.count_uplink(known, packet.length(), outcome);
+            request.packet_hash = packet.hash();
             request.recheck(&flow, tables);
             let (fwmark, hash) = (mask.propose(old_fwmark, known), request.epoch_or_hash);
             if settings.shortcuts != 0 {
@@ -139,6 +140,7 @@ fn route<P: Packet, T: Tables>(
     // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
     let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
     request.epoch_or_hash = 0;
+    request.packet_hash = packet.hash();
     let selection = request.choose(task, known, &origin, tables);
     let (outcome, fwmark) = match selection {
         Selection::Uplink(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),

@@ -18,15 +18,49 @@ use crate::{
     path::{ingress::FORGOTTEN_S, session::is_current, slow::moved_from, tables::Tables},
 };
 
+/// What the proposal of a packet says of it, in one word: functions of programs return no more.
+#[derive(Clone, Copy)]
+pub(crate) struct Proposed(u64);
+
+impl Proposed {
+    /// A packet without a proposal.
+    pub(crate) const UNKNOWN: Proposed = Proposed(0);
+
+    #[inline(always)]
+    const fn new(proposal: &Proposal) -> Proposed {
+        Proposed(proposal.key.protocol as u64 | (proposal.packet_hash as u64) << 32)
+    }
+
+    /// Returns the protocol; 0 if it is unknown.
+    #[inline(always)]
+    pub(crate) const fn protocol(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Returns the hash that the packet came in with; 0 if it had none.
+    #[inline(always)]
+    pub(crate) const fn packet_hash(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
 /// Stores the flow of a packet with the proposal bit that leaves by an uplink; its connection may be
 /// an `inbound` one. A function of its own, whose stack is free when the packet is changed.
 #[inline(never)]
-pub(crate) fn learn_flow<P: Packet, T: Tables>(packet: &P, tables: &T, uplink: u32, inbound: bool) {
+pub(crate) fn learn_flow<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    uplink: u32,
+    inbound: bool,
+) -> Proposed {
     if let Some(proposal) = tables.proposal(packet.hash())
         && proposal.check == Proposal::check(&proposal.key, packet.hash())
     {
+        let proposed = Proposed::new(&proposal);
         store(packet, tables, proposal, uplink, inbound);
+        return proposed;
     }
+    Proposed::UNKNOWN
 }
 
 #[inline(always)]

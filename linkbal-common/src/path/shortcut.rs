@@ -2,24 +2,26 @@
 //!
 //! ```text
 //! up     LAN ingress: shortcut alive? -------------yes--> change, send out by the uplink
-//!                                  | no, or the first packet of a second
+//!                                  | no, or a packet for the kernel
 //!                                  +-> conntrack, nft, routes, NAT -> uplink egress: store it
 //!
 //! down   uplink ingress: shortcut alive? ----------yes--> change, send out to the LAN
-//!                                  | no, or the first packet of a second
+//!                                  | no, or a packet for the kernel
 //!                                  +-> NAT, conntrack, nft, routes -> LAN egress: store it
 //! ```
 //!
 //! A shortcut changes a packet as the kernel changed an earlier one of the flow, which is seen when it
-//! leaves. One packet a second and way is left to the kernel: it keeps the tracked
-//! connection alive, passes the administrator's firewall, and renews the shortcut. A connection that
-//! the kernel would not forward any more loses its shortcut within [`LIFE`] ticks.
+//! leaves. Once a second and way a packet is left to the kernel, with those that came together with it
+//! ([`TOGETHER`]), so that none overtakes another: it keeps the tracked connection alive, passes the
+//! administrator's firewall, and renews the shortcut. A connection that the kernel would not forward any
+//! more loses its shortcut within [`LIFE`] seconds. Each flow has seconds of its own, from its last such
+//! packet on, so that the packets for the kernel do not come all at a time.
 
 use network_types::{eth::EtherType, ip::IpProto};
 
 pub use crate::maps::shortcut::{
-    DRIVER_SLOTS, DriverAddress, LIFE, SHORTCUTS, Shortcut, ShortcutCounters, Target, Tuple, Way,
-    XDP_DEVICES, counted, driver_slot, slot,
+    DRIVER_SLOTS, DriverAddress, LIFE, SHORTCUTS, Shortcut, ShortcutCounters, TOGETHER, Target,
+    Tuple, Way, XDP_DEVICES, counted, driver_slot, slot,
 };
 use crate::{
     maps::{
@@ -86,21 +88,24 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
     let offset = network_offset(packet);
     let tuple = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
     let usable = tables.up_mask().0;
-    let tick = tables.tick();
+    let now = tables.jiffies();
+    let second = 1 << tables.second_bits();
     let hash = tuple.hash::<V6>(settings.seed);
     let udp = (tuple.kind >> 32) as u8 == IpProto::Udp as u8;
     let taken = tables.with_shortcut(way, hash, |shortcut| {
         if !shortcut.tuple.is::<V6>(&tuple) {
             return None;
         }
-        if shortcut.sampled != tick {
+        let since_sample = now.wrapping_sub(shortcut.sampled);
+        if since_sample >= second {
             if !packet.is_seen_again() {
-                shortcut.sampled = tick;
+                shortcut.sampled = now;
             }
             return None;
         }
+        let lasts = now.wrapping_sub(shortcut.renewed) < LIFE * second;
         // The other way is known, too.
-        if tick.wrapping_sub(shortcut.renewed) >= LIFE || UP && shortcut.answered == 0 {
+        if since_sample < TOGETHER || !lasts || UP && shortcut.answered == 0 {
             return None;
         }
         // Calls come first: what follows need not be kept on the stack meanwhile.
@@ -205,7 +210,6 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
     };
     if !settings.takes_shortcuts(uplink)
         || settings.leaves_out() && tables.is_left_out(ingress_ifindex)
-        || !is_plain(packet)
     {
         return;
     }
@@ -216,6 +220,13 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
     }
     let stored = tables.with_request(|request| {
         let Ok((_, tcp)) = parse(packet, &mut request.key) else { return };
+        if tcp.is_syn() {
+            // The connection that had these ends may have been translated otherwise.
+            end_up(tables, settings.seed, flow);
+        }
+        if !is_plain(packet) {
+            return;
+        }
         let key = &request.key;
         // The kernel changes the numbers of some connections (synproxy, helpers that change what they read).
         let same = key.destination == flow.destination
@@ -246,16 +257,35 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
     stored.unwrap_or_default();
 }
 
-/// Returns whether a packet that is about to leave to the LAN took a shortcut, and is counted: no other
-/// one from an uplink carries the proposal bit there.
+/// Ends the shortcut from the LAN of a flow until it is answered again.
 #[inline(always)]
-pub fn is_taken<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u32) -> bool {
+fn end_up<T: Tables>(tables: &T, seed: Seed, flow: &FlowKey) {
+    let tuple = Tuple::of(flow);
+    let ended = tables.with_shortcut(Way::Up, hash(&tuple, flow.family(), seed), |shortcut| {
+        if shortcut.tuple == tuple {
+            shortcut.answered = 0;
+        }
+    });
+    ended.unwrap_or_default();
+}
+
+/// Returns the mark of a packet that is about to leave to the LAN if it took a shortcut, and so is
+/// counted: no other one from an uplink carries the proposal bit there. It is that of the answers that
+/// the kernel forwards: a tunnel, or a filter of the administrator, sees no difference.
+#[inline(always)]
+pub fn taken_mark<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ingress_ifindex: u32,
+) -> Option<u32> {
     let mask = tables.settings().map_or(0, |settings| settings.fwmark_mask);
-    ingress_ifindex != 0 && packet.fwmark() & MarkMask(mask).proposal() != 0
+    let fwmark = packet.fwmark();
+    let taken = ingress_ifindex != 0 && fwmark & MarkMask(mask).proposal() != 0;
+    taken.then_some(fwmark & !mask)
 }
 
 /// Stores the shortcut to the LAN of the flow of an answer, which is about to leave to the LAN as the
-/// kernel has changed it; at most once a second.
+/// kernel has changed it; at most once a second, and when the other way was renewed.
 #[inline(always)]
 pub fn store_down<P: Packet, T: Tables>(
     packet: &P,
@@ -270,19 +300,21 @@ pub fn store_down<P: Packet, T: Tables>(
     {
         return;
     }
-    let tick = tables.tick();
+    let now = tables.jiffies();
+    let second = 1 << tables.second_bits();
     let lan = answer(key);
     let tuple = Tuple::of(&lan);
     let up = tables.with_shortcut(Way::Up, hash(&tuple, key.family(), settings.seed), |up| {
         let target = up.target.unpack::<true>();
+        let is_renewed = now.wrapping_sub(up.renewed) < now.wrapping_sub(up.answered);
         if up.tuple != tuple
-            || up.answered == tick
+            || up.answered != 0 && now.wrapping_sub(up.answered) < second && !is_renewed
             || target.ifindex != ingress_ifindex
-            || tick.wrapping_sub(up.renewed) >= LIFE
+            || now.wrapping_sub(up.renewed) >= LIFE * second
         {
             return None;
         }
-        up.answered = tick;
+        up.answered = now.max(1);
         Some((target.address, target.port, target.uplink, up.renewed))
     });
     let Some(Some((address, port, bit, renewed))) = up else { return };
@@ -352,7 +384,7 @@ fn store<T: Tables>(
     complete: impl FnOnce(&mut Shortcut),
 ) {
     let (tuple, change) = (Tuple::of(key), changed_sum(before, &target.address));
-    let header_change = folded(u32::from(change) + u32::from(TTL_CHANGE));
+    let header_change = header_change(key.family(), change);
     let target = Target { address_change: change, header_change, ..target }.pack();
     let hash = hash(&tuple, key.family(), seed);
     let check = match key.family() {
@@ -369,8 +401,8 @@ fn store<T: Tables>(
             // SAFETY: as above.
             unsafe { (&raw mut shortcut.check).write_volatile(check) };
         }
-        let tick = tables.tick();
-        (shortcut.renewed, shortcut.sampled) = (tick, tick);
+        let now = tables.jiffies();
+        (shortcut.renewed, shortcut.sampled) = (now, now);
         complete(shortcut);
     });
     stored.unwrap_or_default();
@@ -385,8 +417,16 @@ fn hash(tuple: &Tuple, family: Family, seed: Seed) -> u32 {
     }
 }
 
-/// Difference of the sums of a header whose TTL ends one lower.
-const TTL_CHANGE: u16 = !u16::from_ne_bytes([1, 0]);
+/// Returns the difference of the sums of an IP header with an address changed, and a TTL one lower: that is
+/// the first byte of its word (RFC 791), the hop limit the second one of its own (RFC 8200).
+#[inline(always)]
+const fn header_change(family: Family, address_change: u16) -> u16 {
+    let ttl = match family {
+        Family::Ipv4 => u16::from_ne_bytes([1, 0]),
+        Family::Ipv6 => u16::from_ne_bytes([0, 1]),
+    };
+    folded(address_change as u32 + !ttl as u32)
+}
 
 /// Returns the difference of the sums of two addresses, as the checksums of RFC 1071 have it; 0 only
 /// if they are the same.

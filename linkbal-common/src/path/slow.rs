@@ -115,7 +115,11 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     }
     let uplink = if selection < BLOCKED[0] { selection } else { NO_UPLINK };
     if request.task != task::STORE {
-        let hash = hash.unwrap_or_else(|| flow_hash(settings.seed, &request.key));
+        // No closure, which the compiler might make a function of: the stack has no room for its frame.
+        let hash = match hash {
+            Some(hash) => hash,
+            None => flow_hash(settings.seed, &request.key),
+        };
         propose(tables, request, hash, uplink, sticky_class);
     } else if uplink != NO_UPLINK {
         let (last_seen_s, first_seen_ms) = tables.now_s_and_ms();
@@ -155,6 +159,7 @@ fn propose<T: Tables>(
         proposal.check = Proposal::check(&request.key, hash);
         proposal.former = request.uplink;
         proposal.connects = request.connects.into();
+        proposal.packet_hash = request.packet_hash;
         let flow = &mut proposal.flow;
         flow.uplink = uplink;
         flow.sticky_class = sticky_class;

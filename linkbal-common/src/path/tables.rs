@@ -230,7 +230,11 @@ pub trait Tables {
         let now_ns = self.now_ns();
         ((now_ns / 1_000_000_000) as u32, (now_ns / 1_000_000) as u32)
     }
-    /// Returns the tick of shortcuts, see [`LIFE`](crate::maps::shortcut::LIFE).
+    /// Returns the kernel's timer ticks (`jiffies`), modulo 2^32.
+    fn jiffies(&self) -> u32;
+    /// Returns the bits of timer ticks below about a second, see [`LIFE`](crate::maps::shortcut::LIFE).
+    fn second_bits(&self) -> u32;
+    /// Returns the number of the present second by these.
     fn tick(&self) -> u32;
     /// Returns the nanoseconds since boot, by a clock that is quick to read and ticks some hundred
     /// times a second.

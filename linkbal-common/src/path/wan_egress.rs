@@ -3,13 +3,15 @@
 //!
 //! Packets of known flows pass at once: a SYN is never among them.
 
+use network_types::ip::IpProto;
+
 use crate::{
     maps::uplink::NO_UPLINK,
     mark::MarkMask,
     packet::Packet,
     path::{
         dns::note_local_query,
-        learn::learn_flow,
+        learn::{Proposed, learn_flow},
         mss::{self, MssChange},
         tables::{SHARED, Tables},
     },
@@ -20,6 +22,8 @@ use crate::{
 pub struct Changes {
     /// The fwmark that it gets.
     pub fwmark: Option<u32>,
+    /// The hash that it gets back; 0 for none, so that the kernel computes it.
+    pub hash: Option<u32>,
     /// The MSS that it gets.
     pub mss: Option<MssChange>,
 }
@@ -40,14 +44,20 @@ pub fn wan_egress<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex:
         Some(SHARED) => marked,
         other => other.unwrap_or(NO_UPLINK),
     };
-    let mss = if uplink == NO_UPLINK { None } else { mss::clamp(packet, tables, uplink) };
     // A packet that the main table routed has no number; its connection may have one the next time.
-    if asks && marked != NO_UPLINK && uplink != NO_UPLINK {
-        learn_flow(packet, tables, uplink, fwmark & mask.inbound() != 0);
-    }
+    let learns = asks && marked != NO_UPLINK && uplink != NO_UPLINK;
+    let proposed = if learns {
+        learn_flow(packet, tables, uplink, fwmark & mask.inbound() != 0)
+    } else {
+        Proposed::UNKNOWN
+    };
+    let without_mss = uplink == NO_UPLINK || proposed.protocol() == IpProto::Udp as u8;
+    let mss = if without_mss { None } else { mss::clamp(packet, tables, uplink) };
     if local && settings.domains != 0 {
         note_local_query(packet, tables, settings);
     }
     let answered = fwmark & !(mask.proposal() | mask.inbound());
-    Changes { fwmark: asks.then_some(answered), mss }
+    // Queues that tell flows apart by that hash would let the packet overtake its flow.
+    let hash = asks.then(|| proposed.packet_hash());
+    Changes { fwmark: asks.then_some(answered), hash, mss }
 }

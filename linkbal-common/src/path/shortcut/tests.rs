@@ -102,7 +102,7 @@ impl Gateway {
         let leaving = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
         if let Some(Taken { fwmark, target, .. }) = take::<false, false, _, _>(&arriving, &self.0) {
             let leaving = ModelPacket { fwmark, ..leaving };
-            assert!(is_taken(&leaving, &self.0, ifindex), "it is counted already");
+            assert_eq!(taken_mark(&leaving, &self.0, ifindex), Some(0), "it is counted already");
             return Some(target);
         }
         if egress(&leaving, &self.0, ifindex) {
@@ -117,11 +117,20 @@ impl Gateway {
         self.down_by(WAN[0])
     }
 
+    /// Lets timer ticks go by.
+    fn wait(&mut self, jiffies: u32) {
+        let second = 1 << self.0.second_bits();
+        let jiffies = self.0.jiffies + jiffies;
+        self.0.now_s += jiffies / second;
+        self.0.jiffies = jiffies % second;
+    }
+
     /// Sends one packet of each way and second by the kernel, and returns whether the next ones take
     /// shortcuts.
     fn take(&mut self) -> [bool; 2] {
         self.up();
         self.down();
+        self.wait(TOGETHER);
         [self.up().is_some(), self.down().is_some()]
     }
 }
@@ -166,8 +175,75 @@ fn the_first_packet_of_a_second_is_left_to_the_kernel() {
     let mut gateway = Gateway::new();
     for _ in 0..4 {
         assert_eq!((gateway.up(), gateway.down()), (None, None));
+        gateway.wait(TOGETHER);
         assert!(gateway.up().is_some() && gateway.down().is_some());
         gateway.0.now_s += 1;
+    }
+}
+
+/// Checks that no packet overtakes one that the kernel has not forwarded yet.
+#[test]
+fn packets_that_come_together_with_one_for_the_kernel_go_the_same_way() {
+    let mut gateway = Gateway::new();
+    gateway.take();
+    for _ in 0..3 {
+        gateway.0.now_s += 1;
+        for _ in 0..TOGETHER {
+            for _ in 0..3 {
+                assert_eq!((gateway.up(), gateway.down()), (None, None));
+            }
+            gateway.wait(1);
+        }
+        assert!(gateway.up().is_some() && gateway.down().is_some());
+    }
+}
+
+/// Checks that packets for the kernel are at most a second apart, whenever the flow's packets come, and that
+/// the shortcut lasts in between: of the answers, too, whose second is another one.
+#[test]
+fn the_seconds_of_a_flow_begin_with_its_packets() {
+    let mut gateway = Gateway::new();
+    let second = 1 << gateway.0.second_bits();
+    // The number of timer ticks wraps soon.
+    gateway.0.now_s = u32::MAX / second - 5;
+    for up_every in [10, 60, 100, second / 2 + 1] {
+        let (mut left, mut since) = ([0; 2], [0; 2]);
+        for at in 0..40 * second {
+            for (way, every) in [(0, up_every), (1, 7)] {
+                if at % every != 0 {
+                    continue;
+                }
+                let taken = if way == 0 { gateway.up() } else { gateway.down() };
+                if taken.is_some() {
+                    since[way] += every;
+                    assert!(since[way] < second, "{up_every}: way {way} at {at}");
+                } else {
+                    (left[way], since[way]) = (left[way] + 1, 0);
+                }
+            }
+            gateway.wait(1);
+        }
+        // The first ones of all, and then about one in a second.
+        assert!(left[0] <= 2 * 42 && left[1] <= 2 * 42, "{up_every}: {left:?}");
+    }
+}
+
+#[test]
+fn a_packet_gets_back_the_hash_that_it_came_in_with() {
+    let gateway = Gateway::new();
+    for packet_hash in [0, 77] {
+        let bytes = packet([1, 0], HOST, SERVER);
+        let frame = ModelPacket { ifindex: LAN, hash: packet_hash, ..ModelPacket::frame(&bytes) };
+        let Verdict::Propose { fwmark, hash } = ingress(&frame, &gateway.0) else {
+            panic!("the flow is new");
+        };
+        let bytes = packet([2, 3], OUTSIDE, SERVER);
+        let frame = ModelPacket::frame(&bytes);
+        let leaving = ModelPacket { ifindex: WAN[0], fwmark, hash, ..frame };
+        assert_eq!(wan_egress(&leaving, &gateway.0, LAN).hash, Some(packet_hash));
+        let known = ModelPacket { fwmark: MASK.encode(0), ..leaving };
+        assert_eq!(wan_egress(&known, &gateway.0, LAN).hash, None);
+        gateway.0.flows.borrow_mut().clear();
     }
 }
 
@@ -189,6 +265,8 @@ fn a_driver_leaves_packets_alone_until_tc_has_left_one_to_the_kernel() {
         gateway.0.now_s += 1;
         assert!(!up_at_driver(&gateway, WAN[0]) && !up_at_driver(&gateway, WAN[0]));
         assert_eq!(gateway.up(), None, "the first that tc sees is left to the kernel");
+        assert!(!up_at_driver(&gateway, WAN[0]), "it would overtake that one");
+        gateway.wait(TOGETHER);
         assert!(up_at_driver(&gateway, WAN[0]));
     }
 }
@@ -211,8 +289,8 @@ fn a_shortcut_that_is_not_renewed_ends() {
     let mut gateway = Gateway::new();
     assert_eq!(gateway.take(), [true; 2]);
     for (way, shortcut) in gateway.0.shortcuts.borrow_mut().iter_mut() {
-        assert_eq!(shortcut.renewed, 1000, "{way:?}");
-        shortcut.renewed = 1000 - LIFE;
+        assert_eq!(shortcut.renewed, 1000 << 8, "{way:?}");
+        shortcut.renewed = (1000 - LIFE) << 8;
     }
     // The packet of this second was left to the kernel before.
     assert_eq!((gateway.up(), gateway.down()), (None, None));
@@ -350,6 +428,57 @@ fn connections_whose_numbers_the_kernel_changes_have_no_shortcut() {
     }
 }
 
+/// Checks that the first packets of a connection do not take the shortcut of an earlier one between the same
+/// ends: the kernel may translate it otherwise.
+#[test]
+fn a_new_connection_of_the_same_ends_waits_for_answers() {
+    let segment = |macs: [usize; 2], [from, to]: [End; 2], flags: u8| {
+        let [source, destination] = macs.map(|mac| MACS[mac]);
+        let builder = PacketBuilder::ethernet2(source, destination).ipv4(from.0, to.0, 64);
+        let builder = builder.tcp(from.1, to.1, 100, 1000).ack(200);
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, b"payload").expect("a vector takes all");
+        bytes[14 + 20 + 13] = flags;
+        bytes
+    };
+    let (syn, ack) = (0x02, 0x10);
+    let up = |gateway: &Gateway, flags: u8| {
+        let bytes = segment([1, 0], [HOST, SERVER], flags);
+        let frame = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
+        if take::<true, false, _, _>(&frame, &gateway.0).is_some() {
+            return true;
+        }
+        if let Verdict::Propose { fwmark, hash } = ingress(&frame, &gateway.0) {
+            let bytes = segment([2, 3], [OUTSIDE, SERVER], flags);
+            let frame = ModelPacket::frame(&bytes);
+            let leaving = ModelPacket { ifindex: WAN[0], fwmark, hash, ..frame };
+            let _ = wan_egress(&leaving, &gateway.0, LAN);
+            store_up(&leaving, &gateway.0, LAN);
+        }
+        false
+    };
+    let down = |gateway: &Gateway| {
+        let bytes = segment([0, 1], [SERVER, HOST], ack);
+        let leaving = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
+        assert!(egress(&leaving, &gateway.0, WAN[0]));
+        let mut key = FlowKey::default();
+        parse(&leaving, &mut key).expect("the packet is valid");
+        store_down(&leaving, &gateway.0, &key, WAN[0]);
+    };
+    let mut gateway = Gateway::new();
+    for _ in 0..2 {
+        // The second one begins before the shortcut of the first one ends.
+        assert!(!up(&gateway, syn));
+        gateway.wait(TOGETHER);
+        assert!(!up(&gateway, ack), "it has no answer yet");
+        gateway.wait(256);
+        assert!(!up(&gateway, ack));
+        down(&gateway);
+        gateway.wait(TOGETHER);
+        assert!(up(&gateway, ack));
+    }
+}
+
 #[test]
 fn segments_must_fit_the_interface() {
     let bytes = tcp(0x10, 3000, 64);
@@ -385,6 +514,35 @@ proptest! {
         let number = |checksum: u16| checksum % 0xffff;
         prop_assert_eq!(number(has), number(over(&after)));
         prop_assert_eq!(adjusted(had, changed_sum(&before, &before)), had);
+    }
+
+    #[test]
+    fn the_sum_of_a_header_follows_its_address_and_ttl(
+        mut header: [u16; 20], after: [u32; 4], ttl in 2..=u8::MAX, v6: bool,
+    ) {
+        let (family, words, source, at) =
+            if v6 { (Family::Ipv6, 20, 4..12, 3) } else { (Family::Ipv4, 10, 6..8, 4) };
+        // The checksum of IPv4 itself is left out.
+        header[5] = if v6 { header[5] } else { 0 };
+        let byte = usize::from(v6);
+        let with_ttl = |word: u16, ttl: u8| {
+            let mut bytes = word.to_ne_bytes();
+            bytes[byte] = ttl;
+            u16::from_ne_bytes(bytes)
+        };
+        header[at] = with_ttl(header[at], ttl);
+        let before = header;
+        let mut address = [0; 4];
+        for (index, word) in source.clone().enumerate() {
+            address[index / 2] |= u32::from(header[word]) << (16 * (index % 2));
+            header[word] = (after[index / 2] >> (16 * (index % 2))) as u16;
+        }
+        let len = source.len() / 2;
+        let after: [u32; 4] = std::array::from_fn(|at| if at < len { after[at] } else { 0 });
+        header[at] = with_ttl(header[at], ttl - 1);
+        let change = header_change(family, changed_sum(&address, &after));
+        let had = checksum(&before[..words]);
+        prop_assert_eq!(adjusted(had, change) % 0xffff, checksum(&header[..words]) % 0xffff);
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Attachments {
     pub(super) attached: BTreeMap<u32, Attached>,
     /// The interface of a drill.
     drilled: Option<String>,
+    /// The id of the drill's program at its ingress.
+    pub(super) drill_program: Option<u32>,
     /// The programs at their drivers.
     pub(super) drivers: Drivers,
 }
@@ -118,6 +120,7 @@ impl Attachments {
             method,
             attached: BTreeMap::new(),
             drilled: None,
+            drill_program: None,
             drivers: Drivers::new(bpf_dir, drivers),
         }
     }
@@ -173,6 +176,9 @@ impl Attachments {
         side: TcAttachType,
     ) -> Result<SchedClassifierLink> {
         self.drilled = Some(name.to_owned());
+        if side == TcAttachType::Ingress {
+            self.drill_program = Some(program.info()?.id());
+        }
         let id = match self.method {
             Method::Tcx => {
                 let ingress = side == TcAttachType::Ingress;
@@ -190,6 +196,7 @@ impl Attachments {
     /// Forgets the drill: what it left is removed the next time that the interfaces are set.
     pub(super) fn forget_drill(&mut self) {
         self.drilled = None;
+        self.drill_program = None;
     }
 
     /// Returns all links.

@@ -53,7 +53,7 @@ impl Attachments {
             let links = attached.links.iter().map(|(_, link)| link);
             // A program at the driver comes before all of them.
             let behind = if self.drivers.runs(*ifindex) {
-                others(*ifindex, self.method, links)
+                others(*ifindex, self.method, links, self.drill_program)
             } else {
                 behind(*ifindex, self.method, links)
             };
@@ -83,14 +83,17 @@ fn behind<'a>(
     }
 }
 
-/// Returns what of others is at the ingress of an interface, before or behind linkbal's program.
+/// Returns what of others is at the ingress of an interface, before or behind linkbal's program; that of a
+/// `drill` is its own.
 fn others<'a>(
     ifindex: u32,
     method: Method,
     links: impl Iterator<Item = &'a HeldLink>,
+    drill: Option<u32>,
 ) -> io::Result<Option<String>> {
     if matches!(method, Method::Tcx) {
-        let own = links.map(HeldLink::program).collect::<io::Result<Vec<u32>>>()?;
+        let own = links.map(HeldLink::program).chain(drill.map(Ok));
+        let own = own.collect::<io::Result<Vec<u32>>>()?;
         if let Some(id) = programs(ifindex)?.iter().find(|id| !own.contains(id)) {
             return Ok(Some(format!("tcx program {id}")));
         }

@@ -359,6 +359,14 @@ impl Tables for Live<'_> {
 
     fn read_reply(&self, _reply: &mut Reply) {}
 
+    fn jiffies(&self) -> u32 {
+        0
+    }
+
+    fn second_bits(&self) -> u32 {
+        0
+    }
+
     fn tick(&self) -> u32 {
         0
     }

@@ -27,7 +27,7 @@ enum Step {
     Down(usize),
     /// The tracked connection of a port is deleted.
     Delete(usize),
-    Tick,
+    Wait(u32),
     /// The uplink goes down, and comes back.
     Flap,
 }
@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..HOSTS).prop_map(Step::Up),
         6 => (0..PORTS).prop_map(Step::Down),
         2 => (0..PORTS).prop_map(Step::Delete),
-        3 => Just(Step::Tick),
+        3 => prop_oneof![Just(1), Just(TOGETHER), 1..300u32].prop_map(Step::Wait),
         1 => Just(Step::Flap),
     ]
 }
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Port {
     owner: Option<usize>,
-    /// Tick in which each host lost it last.
+    /// Timer tick in which each host lost it last.
     lost: [Option<u32>; HOSTS],
 }
 
@@ -64,8 +64,8 @@ impl Nat {
     /// Checks that a host that takes a shortcut has the port, or has lost it only just.
     fn check(&mut self, number: usize, port: usize) {
         self.taken += 1;
-        let (Port { owner, lost }, now) = (self.ports[port], self.gateway.0.now_s);
-        let had = lost[number].is_some_and(|lost| now - lost < LIFE);
+        let (Port { owner, lost }, now) = (self.ports[port], self.gateway.0.jiffies());
+        let had = lost[number].is_some_and(|lost| now - lost < LIFE << 8);
         assert!(owner == Some(number) || had, "host {number}, port {port}: {owner:?} {lost:?}");
     }
 
@@ -118,10 +118,10 @@ impl Nat {
             Step::Down(port) => self.down(port),
             Step::Delete(port) => {
                 if let Some(number) = self.ports[port].owner.take() {
-                    self.ports[port].lost[number] = Some(self.gateway.0.now_s);
+                    self.ports[port].lost[number] = Some(self.gateway.0.jiffies());
                 }
             }
-            Step::Tick => self.gateway.0.now_s += 1,
+            Step::Wait(jiffies) => self.gateway.wait(jiffies),
             Step::Flap => self.gateway.0.epochs[epoch_index(0, Family::Ipv4) as usize] += 1,
         }
     }
@@ -130,14 +130,15 @@ impl Nat {
 #[test]
 fn translations_are_followed() {
     let mut nat = Nat::new();
-    for step in [Step::Up(0), Step::Down(0), Step::Up(0), Step::Down(0)] {
+    let together = Step::Wait(TOGETHER);
+    for step in [Step::Up(0), Step::Down(0), together, Step::Up(0), Step::Down(0)] {
         nat.take_step(step);
     }
     assert_eq!(nat.taken, 2, "the second packet of each way");
     // The port of the first host is now that of the second one.
-    for step in
-        [Step::Delete(0), Step::Up(1), Step::Tick, Step::Down(0), Step::Up(1), Step::Down(0)]
-    {
+    let second = Step::Wait(256);
+    let begun = [Step::Delete(0), Step::Up(1), second, Step::Down(0), Step::Up(1), together];
+    for step in begun.into_iter().chain([Step::Down(0)]) {
         nat.take_step(step);
     }
     assert_eq!(nat.taken, 3, "the second host takes it");
