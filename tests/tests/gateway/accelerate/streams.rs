@@ -4,10 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::thread;
+use std::time::Duration;
 
 use linkbal_lab::namespace::Namespace;
+use linkbal_lab::namespace::offload::Offload;
 use linkbal_lab::topology::plan::{self, Family};
-use linkbal_lab::topology::{CLIENT_INTERFACE, CUSTOMER_INTERFACE, Lab};
+use linkbal_lab::topology::{CLIENT_INTERFACE, CUSTOMER_INTERFACE, LAN_INTERFACE, Lab};
 use linkbal_lab::traffic::{FlowSpec, Protocol};
 use linkbal_lab::wait;
 use serde_json::Value;
@@ -24,40 +26,18 @@ const BYTES: usize = 8 << 20;
 const PIECE: usize = 1024;
 /// Number of connections of each family.
 const CONNECTIONS: usize = 3;
-/// The command of ethtool that turns the computation of checksums by cards on or off
-/// (include/uapi/linux/ethtool.h).
-const ETHTOOL_STXCSUM: u32 = 0x17;
+/// Number of datagrams that are sent at a time, and of such bursts.
+const BURST: u64 = 32;
+const BURSTS: u64 = 3000;
+/// Time between two bursts: all together take a few seconds.
+const PAUSE: Duration = Duration::from_millis(1);
 
-/// Makes a namespace compute the checksums of what it sends by an interface, where its kernel would
-/// leave that to a card. Only then the receiver checks them.
-fn compute_checksums(namespace: &Namespace, interface: &str) {
-    #[repr(C)]
-    struct Value {
-        command: u32,
-        data: u32,
-    }
-    #[repr(C)]
-    struct Request {
-        name: [u8; libc::IFNAMSIZ],
-        data: *mut Value,
-        rest: [u64; 2],
-    }
-    let mut value = Value { command: ETHTOOL_STXCSUM, data: 0 };
-    let mut request = Request { name: [0; libc::IFNAMSIZ], data: &raw mut value, rest: [0; 2] };
-    request.name[..interface.len()].copy_from_slice(interface.as_bytes());
-    let _entered = namespace.enter().unwrap();
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    // SAFETY: the kernel reads the request, which is as long as its `struct ifreq`, and reads and
-    // writes the value that it points at; both outlive the call.
-    let status = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-    assert_eq!(status, 0, "{interface}: {}", std::io::Error::last_os_error());
-}
-
-/// Makes all ends compute checksums.
+/// Makes all ends compute checksums, where their kernels would leave that to a card. Only then the
+/// receivers check them.
 fn compute_all_checksums(lab: &Lab) {
-    compute_checksums(&lab.lan, CLIENT_INTERFACE);
+    lab.lan.set_offload(CLIENT_INTERFACE, Offload::TxChecksum, false).unwrap();
     for uplink in &lab.uplinks {
-        compute_checksums(&lab.net, &uplink.spec.name);
+        lab.net.set_offload(&uplink.spec.name, Offload::TxChecksum, false).unwrap();
     }
 }
 
@@ -263,4 +243,59 @@ fn datagrams_keep_their_checksums_or_have_none() {
             assert_eq!([without, lan_without], [0, 0]);
         }
     }
+}
+
+/// Makes a socket send what it is given at a time as datagrams of 8 bytes.
+fn send_in_bursts(socket: &UdpSocket) {
+    let size = libc::c_int::try_from(size_of::<u64>()).unwrap();
+    let (level, name) = (libc::SOL_UDP, libc::UDP_SEGMENT);
+    // SAFETY: the kernel reads an `int`.
+    let status =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const size).cast(), 4) };
+    assert_eq!(status, 0);
+}
+
+/// Checks that no datagram overtakes another one: drivers hand over several at a time, of which the kernel
+/// sees all before it forwards the first one.
+#[test]
+fn datagrams_that_come_together_stay_in_order() {
+    let gateway = start();
+    let lab = &gateway.lab;
+    compute_all_checksums(lab);
+    lab.gateway.set_offload(LAN_INTERFACE, Offload::Gro, true).unwrap();
+    let at = SocketAddr::new(plan::server(Family::V4, 1), PORT);
+    let server = datagrams(&lab.net, at, false);
+    let client = datagrams(&lab.lan, SocketAddr::new(plan::client(Family::V4, 2), 0), false);
+    client.connect(at).unwrap();
+    send_in_bursts(&client);
+    let begin = taken(&gateway)[0];
+    let receiver = server.try_clone().unwrap();
+    let receive = thread::spawn(move || {
+        let (mut next, mut received) = (0, 0);
+        let mut bytes = [0; 8];
+        while next < BURST * BURSTS {
+            let (length, from) = receiver.recv_from(&mut bytes).unwrap();
+            let number = u64::from_ne_bytes(bytes);
+            assert!(length == 8 && number >= next, "{number} came after {next}");
+            (next, received) = (number + 1, received + 1);
+            if number % BURST == 0 {
+                receiver.send_to(&bytes, from).unwrap();
+            }
+        }
+        received
+    });
+    for burst in 0..BURSTS {
+        let numbers = burst * BURST..(burst + 1) * BURST;
+        let bytes: Vec<u8> = numbers.flat_map(u64::to_ne_bytes).collect();
+        client.send(&bytes).unwrap();
+        thread::sleep(PAUSE);
+    }
+    // The last one may be lost like any other.
+    while !receive.is_finished() {
+        client.send(&(BURST * BURSTS).to_ne_bytes()).unwrap();
+        thread::sleep(PAUSE);
+    }
+    let received: u64 = receive.join().unwrap();
+    let taken = taken(&gateway)[0] - begin;
+    assert!(received > BURST * BURSTS / 2 && taken > received / 2, "{received}, {taken}");
 }
