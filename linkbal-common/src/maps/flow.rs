@@ -6,9 +6,9 @@ use crate::{
     maps::{key::MacKey, uplink::Family},
 };
 
-/// The exact tuple of a flow as the LAN host sends it.
+/// The exact tuple of a flow as the LAN host sends it. Aligned, so that it is copied by words of 64 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct FlowKey {
     /// Source address.
     pub source: Address,
@@ -96,7 +96,7 @@ pub const fn class_of(index: u32) -> u32 {
 /// The entry of a flow. Its epoch is that of its uplink when the uplink was chosen: in another
 /// epoch the flow is over, even if the uplink is usable again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Flow {
     /// The uplink of the flow.
     pub uplink: u32,

@@ -53,12 +53,11 @@ pub(crate) fn learn_flow<P: Packet, T: Tables>(
     uplink: u32,
     inbound: bool,
 ) -> Proposed {
-    if let Some(proposal) = tables.proposal(packet.hash())
+    if let Some(mut proposal) = tables.proposal(packet.hash())
         && proposal.check == Proposal::check(&proposal.key, packet.hash())
     {
-        let proposed = Proposed::new(&proposal);
-        store(packet, tables, proposal, uplink, inbound);
-        return proposed;
+        store(packet, tables, &mut proposal, uplink, inbound);
+        return Proposed::new(&proposal);
     }
     Proposed::UNKNOWN
 }
@@ -67,7 +66,7 @@ pub(crate) fn learn_flow<P: Packet, T: Tables>(
 fn store<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
-    mut proposal: Proposal,
+    proposal: &mut Proposal,
     uplink: u32,
     inbound: bool,
 ) {
