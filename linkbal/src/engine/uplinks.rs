@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     ops::{Deref, DerefMut},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use super::{
     indexed::Indexed,
     kernel::nexthop,
     per_family::PerFamily,
+    report::Report,
 };
 use crate::config::{OnDegraded, Uplink};
 
@@ -131,6 +133,14 @@ impl Uplinks {
     /// Returns the uplink with an index.
     pub(super) fn by_index_mut(&mut self, index: u32) -> Option<&mut UplinkState> {
         self.0.iter_mut().find(|uplink| uplink.index == index)
+    }
+
+    /// Sets the state that the administrator wants of an uplink; returns the report if it is another one.
+    pub(super) fn set_admin(&mut self, index: u32, admin: AdminState) -> Option<Report> {
+        let uplink = self.by_index_mut(index)?;
+        let from = mem::replace(&mut uplink.admin, admin);
+        let report = || Report::Admin { uplink: uplink.config.name.clone(), from, to: admin };
+        (from != admin).then(report)
     }
 
     /// Returns the uplink with a name.

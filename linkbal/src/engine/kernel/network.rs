@@ -310,6 +310,13 @@ impl Snapshot {
     pub fn forwards(&self, family: Family) -> bool {
         self.sysctls.get(forwarding(family)).is_none_or(|value| value != "0")
     }
+
+    /// Sets the state of an interface, in place of that with its name: if that was recreated, it had
+    /// another index.
+    pub(in crate::engine) fn set_link(&mut self, link: Link) {
+        self.links.retain(|_, known| known.name != link.name);
+        self.links.insert(link.ifindex, link);
+    }
 }
 
 /// End of the path of the sysctls by which an interface takes packets with this machine's own

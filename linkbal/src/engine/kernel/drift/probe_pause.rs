@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// A change for probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum PauseChange {
+pub(super) enum PauseChange {
     /// Probes are paused, until a time at most.
     Begins(Duration),
     /// Probes go on.
