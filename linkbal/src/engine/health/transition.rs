@@ -13,6 +13,8 @@
 
 use std::{fmt, net::IpAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Health, quality::Quality};
 use crate::words::measured;
 
@@ -20,7 +22,8 @@ use crate::words::measured;
 pub(super) const ENABLED: &str = "enabled by the administrator, to be proved good";
 
 /// The state of an uplink in one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum State {
     /// No verdict yet.
     Init,
