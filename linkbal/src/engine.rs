@@ -24,7 +24,6 @@ pub mod indexed;
 pub mod kernel;
 pub mod mistakes;
 pub mod obstacles;
-pub mod per_family;
 pub mod plan;
 pub mod policy;
 pub mod reconfigure;
@@ -371,7 +370,7 @@ impl Engine {
         verdicts::report(&self.context, &verdicts, &mut self.output);
         verdicts::ask_gateways(&mut self.context, &self.datapath, &mut self.output);
         // The last uplink that is not full may be among them.
-        self.update_known_avoided();
+        self.datapath.update_known_avoided(self.avoided(), &mut self.output);
     }
 
     /// Tells the datapath which uplinks are usable, and ends the flows of those that no longer are.
@@ -406,23 +405,14 @@ impl Engine {
     /// Follows the uplinks' quality: reports, lets new flows avoid degraded ones, moves flows back.
     fn update_quality(&mut self) {
         avoid::report_degraded(&mut self.context, &mut self.output);
-        self.update_known_avoided();
         let avoided = self.avoided();
+        self.datapath.update_known_avoided(avoided, &mut self.output);
         self.failback.update(&self.context, &self.datapath, avoided, &mut self.output);
         self.refusals.update_unsent_probes(&self.context, &mut self.output);
     }
 
     fn update_avoided(&mut self) {
-        let avoided = self.avoided();
-        self.datapath.update_avoided(avoided, &mut self.output);
-    }
-
-    /// Updates what to avoid, unless the datapath is yet to be told for the first time, with
-    /// everything else.
-    fn update_known_avoided(&mut self) {
-        if self.datapath.knows_avoided() {
-            self.update_avoided();
-        }
+        self.datapath.update_avoided(self.avoided(), &mut self.output);
     }
 
     /// Ends flows that are to begin anew: they must find the new routes in place.

@@ -16,9 +16,8 @@ use super::{
         resource::Part,
     },
     obstacles::Obstacles,
-    per_family::PerFamily,
 };
-use crate::config::Target;
+use crate::{config::Target, per_family::PerFamily};
 
 /// An address, and the time for which it may be believed.
 pub type Lifetime = (IpAddr, Duration);

@@ -15,10 +15,12 @@ use super::{
     health::{Health, HealthEvent, State, Transition, traffic::TrafficMonitor},
     indexed::Indexed,
     kernel::nexthop,
-    per_family::PerFamily,
     report::Report,
 };
-use crate::config::{OnDegraded, Uplink};
+use crate::{
+    config::{OnDegraded, Uplink},
+    per_family::PerFamily,
+};
 
 /// One uplink as the engine sees it.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use crate::{
             nexthop::{configured_gateway, nexthop},
             unready::Unready,
         },
-        per_family::other,
     },
+    per_family::other,
 };
 
 /// States of uplinks as the daemon has them, by name and family; those that it does not know of are

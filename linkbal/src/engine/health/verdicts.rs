@@ -5,19 +5,21 @@ use std::time::Duration;
 use linkbal_common::uplink::Family;
 
 use super::{HealthEvent, State};
-use crate::engine::{
-    admin::AdminState,
-    command::Command,
-    context::{Context, Output},
-    datapath::Datapath,
-    kernel::{
-        bond,
-        nexthop::{self, Nexthop, nexthop},
-        reconcile::Reconciler,
+use crate::{
+    engine::{
+        admin::AdminState,
+        command::Command,
+        context::{Context, Output},
+        datapath::Datapath,
+        kernel::{
+            bond,
+            nexthop::{self, Nexthop, nexthop},
+            reconcile::Reconciler,
+        },
+        report::Report,
+        uplinks::{UplinkState, Verdict},
     },
     per_family::other,
-    report::Report,
-    uplinks::{UplinkState, Verdict},
 };
 
 /// Starts the rounds of probes that are due.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use self::probe_pause::{PauseChange, ProbePauses};
+use self::probe_pause::ProbePauses;
 pub(in crate::engine) use self::undone::Last;
 use super::{
     bond,
@@ -27,7 +27,6 @@ use super::{
 use crate::engine::{
     command::Command,
     context::{Context, Output},
-    health::{HealthEvent, Pause},
     report::Report,
 };
 
@@ -162,13 +161,10 @@ impl Drift {
     /// Pauses probes while something that linkbal set up is undone, or an address of an uplink is gone and
     /// not yet seen to be: no target could answer.
     pub(in crate::engine) fn update_pause(&mut self, context: &mut Context) {
-        let event = match self.probe_pauses.change() {
-            Some(PauseChange::Begins(until)) => HealthEvent::Paused(Pause::Drift, until),
-            Some(PauseChange::Ends) => HealthEvent::Resumed(Pause::Drift),
-            None => return,
-        };
-        // None of the two is a verdict.
-        context.uplinks.handle_all(&event, context.now);
+        if let Some(change) = self.probe_pauses.change() {
+            // It is no verdict.
+            context.uplinks.handle_all(&change.event(), context.now);
+        }
     }
 
     /// Returns whether the observation shows everything that was asked for before it ended.

@@ -18,6 +18,7 @@ use super::{
     bond::{BondChange, Bonding},
     resource::{Process, ResourceKind},
 };
+use crate::per_family::PerFamily;
 
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
 pub const PROTOCOL: u8 = 201;
@@ -50,7 +51,7 @@ pub struct Link {
     pub port: bool,
     /// MTU in bytes, of IPv4 and IPv6; 0 if unknown.
     #[serde(default)]
-    pub mtu: [u32; 2],
+    pub mtu: PerFamily<u32>,
 }
 
 #[cfg(test)]
@@ -65,7 +66,7 @@ impl Link {
             point_to_point: false,
             ethernet: true,
             port: false,
-            mtu: [1500; 2],
+            mtu: PerFamily::both(1500),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use crate::engine::health::{HealthEvent, Pause};
+
 /// Most pauses within `WINDOW`.
 const MOST: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -20,6 +22,16 @@ pub(super) enum PauseChange {
     Begins(Duration),
     /// Probes go on.
     Ends,
+}
+
+impl PauseChange {
+    /// Returns the event for the health of uplinks.
+    pub(super) const fn event(self) -> HealthEvent<'static> {
+        match self {
+            PauseChange::Begins(until) => HealthEvent::Paused(Pause::Drift, until),
+            PauseChange::Ends => HealthEvent::Resumed(Pause::Drift),
+        }
+    }
 }
 
 /// The pauses.
