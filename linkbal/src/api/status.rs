@@ -194,9 +194,9 @@ pub struct Missing {
 pub enum Unused {
     /// The administrator has drained it.
     Draining,
-    /// Its load or quality.
+    /// New flows avoid it for its load or quality.
     Avoided,
-    /// Its state.
+    /// State in which it is not usable.
     #[serde(untagged)]
     NotUp(health::State),
 }

@@ -1,4 +1,4 @@
-//! What others see of the engine: the daemon between events, and the status.
+//! The view that others have of the engine: the daemon between events, and the status.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -171,6 +171,7 @@ impl Health {
         Some((at, self.schedule.find(number)?))
     }
 
+    /// Judges a round, as far as that is possible by now.
     pub(super) fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
         let transition =
             match self.schedule.rounds[round].judge(&self.targets, self.probe.quorum)? {

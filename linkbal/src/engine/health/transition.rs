@@ -88,7 +88,7 @@ pub(super) enum Signal<'a> {
     Carrier,
     /// A round was good.
     GoodRound,
-    /// As many rounds in a row were bad as make a verdict.
+    /// Enough rounds in a row were bad for a verdict.
     BadRounds,
     /// The kernel does not find the link-layer address of the gateway.
     GatewayMissing(IpAddr),
