@@ -14,6 +14,7 @@ use linkbal::{
         },
         plan, policy,
     },
+    per_family::PerFamily,
 };
 use linkbal_common::{
     bucket::CAPACITY,
@@ -143,7 +144,7 @@ const fn link(ifindex: u32, name: String) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     }
 }
 

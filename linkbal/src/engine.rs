@@ -24,18 +24,15 @@ pub mod indexed;
 pub mod kernel;
 pub mod mistakes;
 pub mod obstacles;
-pub mod per_family;
 pub mod plan;
 pub mod policy;
 pub mod reconfigure;
 pub mod report;
 mod shortcuts;
 pub mod uplinks;
+mod view;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use linkbal_common::uplink::{Family, UpMask};
 
@@ -47,25 +44,23 @@ use self::{
     device_names::with_device_names,
     domains::Domains,
     flows::{FlowTermination, Former},
-    health::{HealthEvent, Pause, suspicion, verdicts},
+    health::{HealthEvent, suspicion, verdicts},
     indexed::Indexed,
     kernel::{
         bond,
-        conflict::{Conflict, survey::Survey},
+        conflict::survey::Survey,
         conflicts::Conflicts,
-        drift::{Drift, PauseChange},
+        drift::Drift,
         handover::Handover,
         lan::interfaces::LanInterfaces,
         lease::Leases,
-        network::{Link, NetworkEvent, Snapshot, route_command},
+        network::{NetworkEvent, Snapshot},
         reconcile::{Reconciler, SETTLE},
         refusals::Refusals,
-        resource::ResourceKind,
         standby,
     },
-    obstacles::Obstacle,
     shortcuts::Shortcuts,
-    uplinks::{UplinkState, Uplinks, Verdict},
+    uplinks::{UplinkState, Verdict},
 };
 pub use self::{
     command::Command,
@@ -136,112 +131,6 @@ impl Engine {
         engine
     }
 
-    /// Returns the uplinks, for the status.
-    pub const fn uplinks(&self) -> &Uplinks {
-        &self.context.uplinks
-    }
-
-    /// Returns the uplinks that are usable, by family.
-    pub const fn up(&self) -> UpMask {
-        self.context.up
-    }
-
-    /// Returns the uplinks that new flows avoid as long as there are others.
-    pub fn avoided(&self) -> UpMask {
-        avoid::avoided(&self.context, &self.leases)
-    }
-
-    /// Returns the families in which no uplink is usable but drained ones, though without the
-    /// administrator there might be one.
-    pub fn families_without_choice(&self) -> Vec<Family> {
-        avoid::families_without_choice(&self.context)
-    }
-
-    /// Returns whether counters of traffic may decide a verdict soon: a usable uplink loses probes.
-    pub fn wants_traffic(&self) -> bool {
-        suspicion::may_decide(&self.context.uplinks)
-    }
-
-    /// Returns whether routes, ip rules and translation are in place for all uplinks.
-    pub const fn is_installed(&self) -> bool {
-        self.reconciler.is_installed()
-    }
-
-    /// Returns the LAN interfaces and whether they exist, for the status.
-    pub const fn lan(&self) -> &BTreeMap<String, bool> {
-        self.lan.exists()
-    }
-
-    /// Returns the last observation, for the status.
-    pub const fn snapshot(&self) -> Option<&Snapshot> {
-        self.context.snapshot.as_ref()
-    }
-
-    /// Returns the repairs, and what is throttled, for the status.
-    pub const fn drift(&self) -> &Drift {
-        &self.drift
-    }
-
-    /// Returns the conflicts, for the status.
-    pub const fn conflicts(&self) -> &BTreeSet<Conflict> {
-        self.conflicts.found()
-    }
-
-    /// Says what of an uplink is gone and may come back in a moment, for the status.
-    pub fn gap(&self, uplink: &UplinkState, family: Family) -> Option<String> {
-        self.leases.gap(uplink, family, self.context.now)
-    }
-
-    /// Returns the command that brings back the default route that an uplink had, if that is gone.
-    pub fn lost_route(&self, uplink: &UplinkState, family: Family) -> Option<String> {
-        let route = self.leases.former_route(uplink, family)?;
-        Some(route_command(route, &uplink.config.interface))
-    }
-
-    /// Returns the firewall chains of others that drop what this machine sends, or the answers to it,
-    /// for the status.
-    pub fn closed(&self) -> Vec<String> {
-        self.conflicts.closed(&self.context)
-    }
-
-    /// Returns what the kernel refuses, with the reason and advice.
-    pub fn refused(&self) -> BTreeMap<String, String> {
-        let named = |(what, problem): (String, String)| (self.named(&what), self.named(&problem));
-        self.refusals.explained().into_iter().map(named).collect()
-    }
-
-    /// Puts the names of devices in place of their indexes in a text about routes.
-    pub fn named(&self, text: &str) -> String {
-        let snapshot = self.context.snapshot.as_ref();
-        snapshot.map_or_else(|| text.to_owned(), |snapshot| snapshot.with_device_names(text))
-    }
-
-    /// Returns the probes that this machine cannot send, with the reason.
-    pub const fn unsent_probes(&self) -> &BTreeMap<String, String> {
-        self.refusals.unsent_probes()
-    }
-
-    /// Returns why the flows of an uplink take no shortcuts, for the status; `None` if they do.
-    pub fn obstacle_of_uplink(&self, uplink: &UplinkState) -> Option<Obstacle> {
-        self.shortcuts.of_uplink(&self.context, &uplink.config)
-    }
-
-    /// Returns why packets of a LAN interface take no shortcuts, for the status; `None` if they do.
-    pub fn obstacle_of_lan(&self, interface: &str) -> Option<Obstacle> {
-        let snapshot = self.context.snapshot.as_ref()?;
-        self.shortcuts.of_lan(&self.context.config, snapshot, interface)
-    }
-
-    /// Returns the number of observations of the kernel, for the status.
-    pub const fn observations(&self) -> u64 {
-        self.reconciler.observations()
-    }
-
-    /// Returns the domains of rules, for the status.
-    pub const fn domains(&self) -> &Domains {
-        &self.domains
-    }
-
     /// Handles an event.
     pub fn handle_event(&mut self, event: Event, now: Duration) {
         self.context.now = now;
@@ -288,44 +177,6 @@ impl Engine {
             (command, _) => Some(command),
         }
     }
-
-    /// Goes on with another configuration, which [`reconfigure::refusal`] has nothing against.
-    /// `admin` is the state that the administrator wants of uplinks that were not configured
-    /// before.
-    pub fn reconfigure(
-        &mut self,
-        config: Config,
-        indexed: Vec<Indexed>,
-        admin: &BTreeMap<String, AdminState>,
-        now: Duration,
-    ) {
-        self.context.now = now;
-        self.context.config = config;
-        for gone in reconfigure::replace_uplinks(&mut self.context, indexed, admin) {
-            self.leases.forget(&gone);
-            self.failback.forget(gone.index);
-            self.flows.add(&gone);
-        }
-        self.domains.replace(domains::names(&self.context.config.rules), now);
-        self.lan.reconfigure(&self.context.config);
-        let is_up = |uplink: &UplinkState, family| uplink.health[family].state().is_up();
-        let up = self.context.uplinks.mask(is_up);
-        self.flows.give_back(&mut self.context.uplinks);
-        if up == self.context.up {
-            self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
-        } else {
-            self.context.up = up;
-            self.set_usable();
-        }
-        self.shortcuts.reconfigure();
-        self.update_datapath();
-        self.weights.reconfigure(&self.context, &mut self.output);
-        let Engine { context, reconciler, drift, refusals, output, .. } = self;
-        reconciler.reconfigure(context, drift, refusals, output);
-        self.update_admin();
-        self.check_readiness();
-        self.update_quality();
-    }
 }
 
 /// The order of the parts.
@@ -352,35 +203,21 @@ impl Engine {
                 self.refusals.update_unattached(reasons, &mut self.output);
             }
             Event::Damaged(parts) => self.drift.datapath_damaged(parts, now, &mut self.output),
-            Event::ProbeAnswer { uplink, family, target, round } => {
-                self.health_event(uplink, family, &HealthEvent::ProbeAnswered(&target, round));
-            }
-            Event::ProbeFailed { uplink, family, target, round, reason, kind } => {
-                let event = HealthEvent::ProbeFailed(&target, round, &reason, kind);
-                self.health_event(uplink, family, &event);
-            }
             Event::GatewayAsked { uplink, family, answers } => {
                 let context = &mut self.context;
                 verdicts::gateway_asked(context, uplink, family, answers, &mut self.output);
             }
-            Event::ProbeUnsent { uplink, family, target, round, reason } => {
-                let event = HealthEvent::ProbeUnsent(&target, round, &reason);
-                self.health_event(uplink, family, &event);
-            }
-            Event::ProbeSkipped { uplink, family, target, round } => {
-                self.health_event(uplink, family, &HealthEvent::ProbeSkipped(&target, round));
+            Event::ProbeAnswer { .. }
+            | Event::ProbeFailed { .. }
+            | Event::ProbeUnsent { .. }
+            | Event::ProbeSkipped { .. } => {
+                if let Some((uplink, family, event)) = event.of_probe() {
+                    self.health_event(uplink, family, &event);
+                }
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin),
-            Event::Admit { uplink } => {
-                for family in Family::ALL {
-                    self.health_event(uplink, family, &HealthEvent::Admitted);
-                }
-            }
-            Event::Drill { uplink, on } => {
-                for family in Family::ALL {
-                    self.health_event(uplink, family, &HealthEvent::Blocked(on));
-                }
-            }
+            Event::Admit { uplink } => self.both_families(uplink, &HealthEvent::Admitted),
+            Event::Drill { uplink, on } => self.both_families(uplink, &HealthEvent::Blocked(on)),
             Event::Counted(counts) => self.counted(&counts),
             Event::Traffic { counters, networks } => {
                 suspicion::count(&counters, &networks, &mut self.context.uplinks, now);
@@ -390,70 +227,42 @@ impl Engine {
             Event::Resolved { name, addresses } => {
                 self.domains.resolved(name, &addresses, now, &mut self.output);
             }
-            // Without a way out, a failure says nothing of the name.
-            Event::NotResolved { name, .. } if !self.can_resolve() => {
-                self.domains.store_unsent(&name, now);
-            }
             Event::NotResolved { name, reason } => {
-                self.domains.not_resolved(name, reason, now, &mut self.output);
+                let has_way = self.can_resolve();
+                self.domains.not_resolved(name, reason, has_way, now, &mut self.output);
             }
         }
     }
 
+    /// Handles a message of the kernel. What may decide a verdict does not wait for the observation that
+    /// it leads to.
     fn network_event(&mut self, event: NetworkEvent) {
         let now = self.context.now;
-        match event {
-            NetworkEvent::NeighbourFailed { ifindex, address } => {
+        self.reconciler.heard(&event, now);
+        self.conflicts.heard(&event, now);
+        self.drift.heard(&event, &mut self.context);
+        match (event, &mut self.context.snapshot) {
+            (NetworkEvent::NeighbourFailed { ifindex, address }, _) => {
                 let verdicts = verdicts::neighbour_failed(&mut self.context, ifindex, address);
                 self.apply_verdicts(verdicts);
                 verdicts::start_rounds(&mut self.context, &self.datapath, &mut self.output);
-                return;
             }
-            NetworkEvent::OtherTables { by } => return self.conflicts.tables_changed(by, now),
-            NetworkEvent::Datapath { .. } | NetworkEvent::Obstacle => return,
-            NetworkEvent::Overrun => {
-                self.conflicts.tables_changed(None, now);
-                self.drift.changed(ResourceKind::Routes, None, now);
-                self.reconciler.observe_paced(now);
-            }
-            _ => self.reconciler.observe_paced(now + SETTLE),
-        }
-        // The carrier need not wait for the full observation.
-        let Some(snapshot) = self.context.snapshot.as_mut() else { return };
-        match event {
-            NetworkEvent::Link(link) => {
-                if !link.up || !link.carrier {
-                    self.drift.went_down(link.ifindex, now);
-                }
-                forget_name(snapshot, &link);
+            (NetworkEvent::Link(link), Some(snapshot)) => {
                 let changed = Some(link.ifindex);
-                snapshot.links.insert(link.ifindex, link);
+                snapshot.set_link(link);
                 let kept = self.handover.update(&mut self.context.uplinks, snapshot, changed, now);
                 self.reconciler.observe_by(kept);
                 self.check_readiness();
             }
-            NetworkEvent::LinkGone { ifindex } => {
-                self.drift.went_down(ifindex, now);
+            (NetworkEvent::LinkGone { ifindex }, Some(snapshot)) => {
                 snapshot.links.remove(&ifindex);
                 self.check_readiness();
-            }
-            NetworkEvent::AddressGone { ifindex } => {
-                self.drift.went_down(ifindex, now);
-                let name = snapshot.links.get(&ifindex).map(|link| &link.name);
-                let mut uplinks = self.context.uplinks.iter();
-                if uplinks.any(|uplink| Some(&uplink.config.interface) == name) {
-                    self.drift.address_gone(now);
-                    self.update_pause();
-                }
-            }
-            NetworkEvent::ResourceChanged { what, by } => {
-                self.drift.changed(what, by, now);
-                self.update_pause();
             }
             _ => {}
         }
     }
 
+    /// Handles an observation: what follows from it is compared with the kernel, and then judged.
     fn observed(&mut self, mut snapshot: Snapshot) {
         let now = self.context.now;
         self.reconciler.observed(now);
@@ -480,6 +289,7 @@ impl Engine {
         self.end_moved();
     }
 
+    /// Handles the end of changes, for which some decisions had to wait.
     fn applied(&mut self) {
         self.reconciler.applied(self.context.now);
         self.end_repair();
@@ -488,33 +298,21 @@ impl Engine {
         self.end_moved();
     }
 
+    /// Asks for the changes from the observed to the desired state.
     fn reconcile(&mut self, before: Option<&Snapshot>) {
         let Engine { context, reconciler, drift, refusals, output, .. } = self;
         reconciler.reconcile(context, drift, refusals, before, output);
         if reconciler.is_pending() {
             self.conflicts.routes_changed();
         }
-        self.update_pause();
+        self.drift.update_pause(&mut self.context);
     }
 
     /// Lets probes count again, once nothing is left to repair.
     fn end_repair(&mut self) {
         if !self.reconciler.is_pending() {
-            self.drift.repaired();
-            self.update_pause();
+            self.drift.repaired(&mut self.context);
         }
-    }
-
-    /// Pauses probes while something that linkbal set up is undone, or an address of an uplink is gone and
-    /// not yet seen to be: no target could answer.
-    fn update_pause(&mut self) {
-        let event = match self.drift.pause_change() {
-            Some(PauseChange::Begins(until)) => HealthEvent::Paused(Pause::Drift, until),
-            Some(PauseChange::Ends) => HealthEvent::Resumed(Pause::Drift),
-            None => return,
-        };
-        // None of the two is a verdict.
-        self.context.uplinks.handle_all(&event, self.context.now);
     }
 
     fn surveyed(&mut self, survey: Survey) {
@@ -524,6 +322,7 @@ impl Engine {
         self.conflicts.update(&self.context, &mut self.output);
     }
 
+    /// Tells the datapath what is new in the network.
     fn update_datapath(&mut self) {
         let started = self.reconciler.has_requested();
         self.lan.update(&self.context, started, &mut self.output);
@@ -534,11 +333,20 @@ impl Engine {
         }
     }
 
+    /// Handles an event of one uplink and family.
     fn health_event(&mut self, uplink: u32, family: Family, event: &HealthEvent<'_>) {
         let verdicts = verdicts::handle(&mut self.context, uplink, family, event);
         self.apply_verdicts(verdicts);
     }
 
+    /// Handles an event of both families of an uplink, one after the other.
+    fn both_families(&mut self, uplink: u32, event: &HealthEvent<'_>) {
+        for family in Family::ALL {
+            self.health_event(uplink, family, event);
+        }
+    }
+
+    /// Checks which uplinks are ready, and starts to probe them.
     fn check_readiness(&mut self) {
         let verdicts =
             verdicts::check_readiness(&mut self.context, &mut self.reconciler, &self.bonds);
@@ -562,7 +370,7 @@ impl Engine {
         verdicts::report(&self.context, &verdicts, &mut self.output);
         verdicts::ask_gateways(&mut self.context, &self.datapath, &mut self.output);
         // The last uplink that is not full may be among them.
-        self.update_known_avoided();
+        self.datapath.update_known_avoided(self.avoided(), &mut self.output);
     }
 
     /// Tells the datapath which uplinks are usable, and ends the flows of those that no longer are.
@@ -573,13 +381,8 @@ impl Engine {
 
     /// Stores the state that the administrator wants of an uplink.
     fn set_admin(&mut self, index: u32, admin: AdminState) {
-        let Some(uplink) = self.context.uplinks.by_index_mut(index) else { return };
-        let from = std::mem::replace(&mut uplink.admin, admin);
-        if from == admin {
-            return;
-        }
-        let uplink = uplink.config.name.clone();
-        self.output.report(Report::Admin { uplink, from, to: admin });
+        let Some(report) = self.context.uplinks.set_admin(index, admin) else { return };
+        self.output.report(report);
         self.update_avoided();
         self.update_admin();
         // An uplink that was enabled is probed at once.
@@ -588,15 +391,7 @@ impl Engine {
 
     /// Takes down uplinks that are disabled, and lets those that no longer are prove themselves.
     fn update_admin(&mut self) {
-        let indexes: Vec<_> =
-            self.context.uplinks.iter().map(|uplink| (uplink.index, uplink.admin)).collect();
-        let mut verdicts = Vec::new();
-        for (index, admin) in indexes {
-            let event = HealthEvent::Disabled(admin == AdminState::Disabled);
-            for family in Family::ALL {
-                verdicts.extend(verdicts::handle(&mut self.context, index, family, &event));
-            }
-        }
+        let verdicts = verdicts::update_admin(&mut self.context);
         self.apply_verdicts(verdicts);
     }
 
@@ -610,27 +405,18 @@ impl Engine {
     /// Follows the uplinks' quality: reports, lets new flows avoid degraded ones, moves flows back.
     fn update_quality(&mut self) {
         avoid::report_degraded(&mut self.context, &mut self.output);
-        self.update_known_avoided();
         let avoided = self.avoided();
+        self.datapath.update_known_avoided(avoided, &mut self.output);
         self.failback.update(&self.context, &self.datapath, avoided, &mut self.output);
         self.refusals.update_unsent_probes(&self.context, &mut self.output);
     }
 
     fn update_avoided(&mut self) {
-        let avoided = self.avoided();
-        self.datapath.update_avoided(avoided, &mut self.output);
+        self.datapath.update_avoided(self.avoided(), &mut self.output);
     }
 
-    /// Updates what to avoid, unless the datapath is yet to be told for the first time, with
-    /// everything else.
-    fn update_known_avoided(&mut self) {
-        if self.datapath.knows_avoided() {
-            self.update_avoided();
-        }
-    }
-
+    /// Ends flows that are to begin anew: they must find the new routes in place.
     fn end_moved(&mut self) {
-        // Flows that begin anew are to find the new routes in place.
         if !self.reconciler.is_pending() {
             self.leases.end_moved(&self.context, &self.datapath, &mut self.output);
         }
@@ -640,11 +426,6 @@ impl Engine {
     const fn can_resolve(&self) -> bool {
         self.reconciler.is_installed() && self.context.up.0 != 0
     }
-}
-
-/// Forgets the known interface with the name of `link`: if it was recreated, it has another index.
-fn forget_name(snapshot: &mut Snapshot, link: &Link) {
-    snapshot.links.retain(|_, known| known.name != link.name);
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ use self::{
     outages::{Down, Outages},
     series::{DAY, DAYS, Series},
 };
-use crate::engine::per_family::PerFamily;
+use crate::per_family::PerFamily;
 
 /// Most uplinks whose history is kept: as many as can be configured, and some former ones.
 pub const MOST: usize = MAX_UPLINKS + 8;

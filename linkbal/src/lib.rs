@@ -19,6 +19,7 @@ pub mod import;
 pub mod init;
 mod mac;
 pub mod notify;
+pub mod per_family;
 pub mod removal;
 pub mod replay;
 pub mod sys;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Time from which on nobody counts in seconds.
+const LONG: Duration = Duration::from_secs(120);
+
 /// Returns a number with the thing that it counts: `1 uplink`, `2 uplinks`.
 pub(crate) fn count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
@@ -23,6 +26,16 @@ pub(crate) fn length(time: Duration) -> String {
     parts.collect::<Vec<_>>().join(" ")
 }
 
+/// Returns a time as people say it, a short one exactly.
+pub(crate) fn spoken(time: Duration) -> String {
+    if time < LONG { format!("{} s", time.as_secs_f64()) } else { length(time) }
+}
+
+/// Returns a time that was measured as people say it.
+pub(crate) fn measured(time: Duration) -> String {
+    if time < LONG { format!("{:.1} s", time.as_secs_f64()) } else { length(time) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +52,16 @@ mod tests {
         let expected =
             ["1 s", "45 s", "1 min", "4 min 12 s", "10 min", "1 h", "2 h 5 min", "1 d 1 h", "10 d"];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn long_times_are_said_in_minutes() {
+        let spoken_of = |millis| spoken(Duration::from_millis(millis));
+        let each = [500, 15_000, 119_000, 559_000, 3_600_000].map(spoken_of);
+        assert_eq!(each, ["0.5 s", "15 s", "119 s", "9 min 19 s", "1 h"]);
+        assert_eq!(
+            [5030, 600_040].map(|millis| measured(Duration::from_millis(millis))),
+            ["5.0 s", "10 min"]
+        );
     }
 }

@@ -20,6 +20,7 @@ use super::{
     error::ApiError,
     extract::{Asked, Named},
 };
+use crate::engine::health;
 
 /// A request for a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +65,11 @@ pub enum Update {
         /// `ipv4` or `ipv6`.
         family: String,
         /// State before.
-        from: String,
+        #[schema(value_type = String)]
+        from: health::State,
         /// State after.
-        to: String,
+        #[schema(value_type = String)]
+        to: health::State,
         /// The reason.
         reason: String,
     },

@@ -25,7 +25,9 @@ use super::{
     notify::ReceiverStatus,
     status::Status,
 };
-use crate::engine::{balance::load::Octets, health::latencies::Latencies, uplinks::UplinkState};
+use crate::engine::{
+    admin::AdminState, balance::load::Octets, health::latencies::Latencies, uplinks::UplinkState,
+};
 
 /// The media type of the text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -112,7 +114,7 @@ impl Metrics {
         samples.gauges(
             "uplink_enabled",
             "1 if the administrator neither disabled nor drained the uplink",
-            each(&|uplink| f64::from(u8::from(uplink.admin == "enabled"))),
+            each(&|uplink| f64::from(u8::from(uplink.admin == AdminState::Enabled))),
         )?;
         samples.gauges(
             "uplink_full",
@@ -170,14 +172,13 @@ impl Metrics {
         let all = || {
             let uplinks = self.status.uplinks.iter().zip(&self.uplinks);
             uplinks.flat_map(|(uplink, totals)| {
-                let families = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
+                let families = uplink.families().map(|(family, of)| (family.name(), of));
                 let is_there = |name| totals.probes.iter().any(|(family, _)| *family == name);
-                let known = families.into_iter().filter(move |(name, _)| is_there(*name));
-                let known = known.filter_map(|(name, of)| Some((name, of.as_ref()?)));
+                let known = families.filter(move |(name, _)| is_there(*name));
                 known.map(|(family, of)| (labels(&uplink.name, family), of))
             })
         };
-        let up = all().map(|(labels, of)| (labels, f64::from(u8::from(of.state == "up"))));
+        let up = all().map(|(labels, of)| (labels, f64::from(u8::from(of.state.is_up()))));
         samples.gauges("uplink_up", "1 if the uplink is up", up)?;
         let standby = all().map(|(labels, of)| (labels, f64::from(u8::from(of.standby))));
         let help = "1 if the uplink waits for nothing but its virtual addresses, which another gateway has";

@@ -6,9 +6,10 @@
 mod collect;
 mod fallback;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use axum::{Extension, Json, extract::State};
+use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -22,7 +23,17 @@ use super::{
     rules::RuleUse,
     tcp::WithoutToken,
 };
-use crate::{engine::kernel::conflict::Conflict, sys::datapath::memory::MapMemory};
+use crate::{
+    engine::{
+        admin::AdminState,
+        health,
+        kernel::{
+            bond::{BondState, MemberState},
+            conflict::Conflict,
+        },
+    },
+    sys::datapath::memory::MapMemory,
+};
 
 /// Version of the schema.
 pub const VERSION: u32 = 1;
@@ -173,7 +184,31 @@ pub struct Missing {
     /// Tier.
     pub tier: u32,
     /// `init`, `down`, `admin-down`, `draining`, or `avoided` for its load or quality.
-    pub state: String,
+    #[schema(value_type = String)]
+    pub state: Unused,
+}
+
+/// The reason for which new flows do not use an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unused {
+    /// The administrator has drained it.
+    Draining,
+    /// New flows avoid it for its load or quality.
+    Avoided,
+    /// State in which it is not usable.
+    #[serde(untagged)]
+    NotUp(health::State),
+}
+
+impl fmt::Display for Unused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unused::Draining => f.write_str("draining"),
+            Unused::Avoided => f.write_str("avoided"),
+            Unused::NotUp(state) => state.fmt(f),
+        }
+    }
 }
 
 /// A setting that is undone again and again.
@@ -239,7 +274,8 @@ pub struct Bond {
     /// Name of the mode, as in the kernel.
     pub mode: String,
     /// `up`, `down`, `missing`, or `foreign` if another device has its name.
-    pub state: String,
+    #[schema(value_type = String)]
+    pub state: BondState,
     /// The active member; null in modes without one.
     pub active: Option<String>,
     /// The members, in the order of the configuration.
@@ -252,7 +288,8 @@ pub struct BondMember {
     /// Network interface.
     pub interface: String,
     /// `active`, `standby`, `down`, `outside` (of the bond) or `missing`.
-    pub state: String,
+    #[schema(value_type = String)]
+    pub state: MemberState,
 }
 
 /// One LAN interface.
@@ -296,9 +333,11 @@ pub struct Uplink {
     /// The routing table.
     pub table: u32,
     /// `init`, `up`, `down` or `admin-down`; up if one family is.
-    pub state: String,
+    #[schema(value_type = String)]
+    pub state: health::State,
     /// Administrative state: `enabled`, `disabled` or `drained`.
-    pub admin: String,
+    #[schema(value_type = String)]
+    pub admin: AdminState,
     /// Share of the new flows without a rule that it should get now, from 0 to 1: of IPv4, or of IPv6 if
     /// it has that alone.
     pub share_wanted: f64,
@@ -326,9 +365,39 @@ pub struct Uplink {
     /// Health for IPv4; null if the uplink only has IPv6.
     pub ipv4: Option<FamilyStatus>,
     /// Mode of IPv6: `masquerade`, `prefix`, `routed` or `off`.
-    pub ipv6_mode: String,
+    #[schema(value_type = String)]
+    pub ipv6_mode: Ipv6Mode,
     /// Health for IPv6; null if the uplink only has IPv4, or IPv6 is off.
     pub ipv6: Option<FamilyStatus>,
+}
+
+impl Uplink {
+    /// Returns the health in a family; `None` if the uplink does not have it.
+    pub const fn family(&self, family: Family) -> Option<&FamilyStatus> {
+        match family {
+            Family::Ipv4 => self.ipv4.as_ref(),
+            Family::Ipv6 => self.ipv6.as_ref(),
+        }
+    }
+
+    /// Returns the families that the uplink has, IPv4 first.
+    pub fn families(&self) -> impl Iterator<Item = (Family, &FamilyStatus)> {
+        Family::ALL.into_iter().filter_map(|family| Some((family, self.family(family)?)))
+    }
+}
+
+/// The mode of IPv6 on an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv6Mode {
+    /// Addresses are translated to that of the uplink.
+    Masquerade,
+    /// Prefixes are translated.
+    Prefix,
+    /// Nothing is translated.
+    Routed,
+    /// The uplink has no IPv6.
+    Off,
 }
 
 /// The load of an uplink: all bytes of its interface, or those of the LAN's packets if several
@@ -360,7 +429,8 @@ pub struct CapacityStatus {
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct FamilyStatus {
     /// `init`, `up`, `down` or `admin-down`.
-    pub state: String,
+    #[schema(value_type = String)]
+    pub state: health::State,
     /// Time at which it entered that state, RFC 3339, UTC.
     pub since: String,
     /// The reason for that state.

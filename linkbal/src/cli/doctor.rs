@@ -24,6 +24,7 @@ use crate::{
             self, Attempts, Complaint, Machine, States, Trial, command_in,
             uplinks::{self, Known, NOTED_LOSS},
         },
+        health::State,
         indexed::{self, Indexed},
         kernel::{
             conflict::Conflict,
@@ -170,7 +171,7 @@ fn hanging(pid: u32) -> Complaint {
 
 /// Returns the complaint about an uplink that is up, but loses many of its probes.
 fn lossy(uplink: &Uplink, family: &str, health: &FamilyStatus) -> Option<Complaint> {
-    if health.state != "up" || health.drilled || health.loss < NOTED_LOSS {
+    if health.state != State::Up || health.drilled || health.loss < NOTED_LOSS {
         return None;
     }
     let name = &uplink.name;
@@ -249,10 +250,8 @@ fn of_machine(clashes: Clashes) -> Vec<Complaint> {
 /// Returns the states of the uplinks that the daemon knows.
 fn states(status: &Status) -> States {
     let each = status.uplinks.iter().flat_map(|uplink| {
-        let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];
-        families.into_iter().filter_map(|(family, health)| {
-            Some(((uplink.name.clone(), family), health.as_ref()?.state.clone()))
-        })
+        let families = uplink.families();
+        families.map(|(family, health)| ((uplink.name.clone(), family), health.state))
     });
     each.collect()
 }
@@ -260,21 +259,17 @@ fn states(status: &Status) -> States {
 /// Returns the uplinks as the daemon has them.
 fn known(status: &Status) -> Vec<Known> {
     let each = status.uplinks.iter().flat_map(|uplink| {
-        let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];
-        families.into_iter().filter_map(|(family, health)| {
-            let health = health.as_ref()?;
-            Some(Known {
-                uplink: uplink.name.clone(),
-                family,
-                state: health.state.clone(),
-                admin: uplink.admin.clone(),
-                standby: health.standby,
-                drilled: health.drilled,
-                reason: health.reason.clone(),
-                remedy: health.remedy.clone().unwrap_or_default(),
-                gateway: health.gateway.clone(),
-                loss: health.loss,
-            })
+        uplink.families().map(|(family, health)| Known {
+            uplink: uplink.name.clone(),
+            family,
+            state: health.state,
+            admin: uplink.admin,
+            standby: health.standby,
+            drilled: health.drilled,
+            reason: health.reason.clone(),
+            remedy: health.remedy.clone().unwrap_or_default(),
+            gateway: health.gateway.clone(),
+            loss: health.loss,
         })
     });
     each.collect()
@@ -283,8 +278,7 @@ fn known(status: &Status) -> Vec<Known> {
 /// Returns what the daemon complains of besides its uplinks.
 fn of_status(status: &Status) -> Vec<Complaint> {
     let lossy = status.uplinks.iter().flat_map(|uplink| {
-        let families = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
-        families.into_iter().filter_map(|(family, health)| lossy(uplink, family, health.as_ref()?))
+        uplink.families().filter_map(|(family, health)| lossy(uplink, family.name(), health))
     });
     let refused = status.refused.iter().map(|(what, problem)| {
         Complaint::new(

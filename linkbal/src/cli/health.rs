@@ -8,7 +8,7 @@ use linkbal_common::uplink::Family;
 use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
 
 use crate::{
-    api::status::{FamilyStatus, Status, Uplink},
+    api::status::{Status, Uplink},
     words::count,
 };
 
@@ -76,10 +76,9 @@ pub(super) fn judge(status: &Status, needed: Needed) -> Result<String> {
 }
 
 fn judge_family(status: &Status, needed: Needed, family: Family) -> Result<String> {
-    let of = |uplink| health_of(uplink, family);
-    let states = || status.uplinks.iter().filter_map(of);
-    let up = states().filter(|health| is_up(health)).count();
-    let waiting = states().filter(|health| !is_up(health) && health.standby).count();
+    let states = || status.uplinks.iter().filter_map(|uplink| uplink.family(family));
+    let up = states().filter(|health| health.state.is_up()).count();
+    let waiting = states().filter(|health| !health.state.is_up() && health.standby).count();
     let on_standby = if waiting == 0 { String::new() } else { format!(", {waiting} on standby") };
     let (name, uplinks) = (family.name(), count(status.uplinks.len(), "uplink"));
     let counted = format!("{up} of {uplinks} up for {name}{on_standby}");
@@ -98,22 +97,11 @@ fn judge_family(status: &Status, needed: Needed, family: Family) -> Result<Strin
     bail!("unhealthy: {counted}, {needed} needed{reasons}")
 }
 
-const fn health_of(uplink: &Uplink, family: Family) -> Option<&FamilyStatus> {
-    match family {
-        Family::Ipv4 => uplink.ipv4.as_ref(),
-        Family::Ipv6 => uplink.ipv6.as_ref(),
-    }
-}
-
-fn is_up(health: &FamilyStatus) -> bool {
-    health.state == "up"
-}
-
 fn failing(uplink: &Uplink, family: Family) -> Option<String> {
     let name = &uplink.name;
-    match health_of(uplink, family) {
+    match uplink.family(family) {
         None => Some(format!("{name} has no {}", family.name())),
-        Some(health) if is_up(health) || health.standby => None,
+        Some(health) if health.state.is_up() || health.standby => None,
         Some(health) => Some(format!("{name} is {}, {}", health.state, health.reason)),
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context as _, Result};
 use hyper::Method;
-use linkbal_common::uplink::{Family, UpMask};
+use linkbal_common::uplink::UpMask;
 use serde::Serialize;
 
 use super::stderr;
@@ -226,10 +226,8 @@ async fn running(instance: &Instance) -> Option<UpMask> {
     let text = text.ok()?;
     let status: Status = serde_json::from_str(&text).ok()?;
     let up = status.uplinks.iter().fold(UpMask::default(), |mask, uplink| {
-        let families = [(Family::Ipv4, &uplink.ipv4), (Family::Ipv6, &uplink.ipv6)];
-        families.into_iter().fold(mask, |mask, (family, health)| {
-            let is_up = health.as_ref().is_some_and(|health| health.state == "up");
-            mask.with(uplink.index, family, is_up)
+        uplink.families().fold(mask, |mask, (family, health)| {
+            mask.with(uplink.index, family, health.state.is_up())
         })
     });
     Some(up)

@@ -2,16 +2,18 @@
 
 pub(super) mod watch;
 
+use std::fmt;
+
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use super::{local_time::Zone, notify::problem};
 use crate::{
     api::status::{
-        Bond, CapacityStatus, ConfigurationStatus, Domains, Fallback, FamilyStatus, LimitedHost,
-        Load, Missing, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts,
+        Bond, CapacityStatus, ConfigurationStatus, Domains, Fallback, FamilyStatus, Ipv6Mode,
+        LimitedHost, Load, Missing, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts,
     },
     bytes::{bit_rate, bytes},
-    engine::kernel::conflict::Conflict,
+    engine::{admin::AdminState, health::State, kernel::conflict::Conflict},
 };
 
 /// A column: its title, whether it has words rather than numbers, and whether only `--wide` shows it.
@@ -116,8 +118,8 @@ fn table(status: &Status, wide: bool, zone: &Zone) -> String {
     table.load_style(presets::NOTHING);
     table.set_header(shown().map(|column| align(column, column.title.into())));
     for uplink in in_tiers(status) {
-        for (at, (family, health)) in families(uplink).into_iter().enumerate() {
-            let cells = COLUMNS.iter().zip(row(uplink, family, health, at == 0, zone));
+        for (at, (family, health)) in uplink.families().enumerate() {
+            let cells = COLUMNS.iter().zip(row(uplink, family.name(), health, at == 0, zone));
             let cells = cells.filter(|(column, _)| wide || !column.is_wide);
             table.add_row(cells.map(|(column, cell)| align(column, cell)));
         }
@@ -148,15 +150,28 @@ fn window(status: &Status) -> String {
     format!("FLOWS: live ones. ACTUAL: share of the flows that began {window}.\n")
 }
 
-/// Returns the families that an uplink has, with their names.
-pub(super) fn families(uplink: &Uplink) -> Vec<(&'static str, &FamilyStatus)> {
-    let each = [("ipv4", &uplink.ipv4), ("ipv6", &uplink.ipv6)];
-    each.into_iter().filter_map(|(name, family)| Some((name, family.as_ref()?))).collect()
+/// The state of a family as people are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The state by its health.
+    Is(State),
+    /// Up, and drained.
+    Draining,
 }
 
-/// Returns the state in a word: an uplink that is up and drained is draining.
-pub(super) fn state<'a>(uplink: &Uplink, health: &'a FamilyStatus) -> &'a str {
-    if uplink.admin == "drained" && health.state == "up" { "draining" } else { &health.state }
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shown::Is(state) => state.fmt(f),
+            Shown::Draining => f.pad("draining"),
+        }
+    }
+}
+
+/// Returns the state of a family as people are told.
+pub(super) fn state(uplink: &Uplink, health: &FamilyStatus) -> Shown {
+    let drains = uplink.admin == AdminState::Drained && health.state.is_up();
+    if drains { Shown::Draining } else { Shown::Is(health.state) }
 }
 
 /// Returns the row of a family; values of the uplink as a whole are in the first one only.
@@ -188,10 +203,10 @@ fn row(
 /// Returns the sentences about an uplink.
 pub(super) fn reasons(uplink: &Uplink, zone: &Zone) -> Vec<String> {
     let name = &uplink.name;
-    let each = families(uplink).into_iter();
-    let reasons = each.map(|(family, health)| reason(name, family, health, zone));
-    let drained = (uplink.admin == "drained").then(|| draining(uplink));
-    let off = (uplink.ipv6_mode == "off")
+    let each = uplink.families();
+    let reasons = each.map(|(family, health)| reason(name, family.name(), health, zone));
+    let drained = (uplink.admin == AdminState::Drained).then(|| draining(uplink));
+    let off = (uplink.ipv6_mode == Ipv6Mode::Off)
         .then(|| format!("{name} ipv6 is off: the configuration says so\n"));
     let shortcuts = uplink.shortcuts.as_ref().map(|shortcuts| of_uplink(uplink, shortcuts));
     reasons.chain([carries(uplink)]).chain(shortcuts).chain(drained).chain(off).collect()

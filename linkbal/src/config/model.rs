@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use crate::per_family::PerFamily;
 use ipnet::{IpNet, Ipv4Net};
 use linkbal_common::mark::DEFAULT_MASK;
 
@@ -78,10 +79,8 @@ pub struct Uplink {
     /// The tier, 1 to 16. A higher one is used only while all uplinks of lower ones are down or
     /// avoided (full, drained or degraded).
     pub tier: u32,
-    /// IPv4 gateway.
-    pub gateway_ipv4: Gateway,
-    /// IPv6 gateway.
-    pub gateway_ipv6: Gateway,
+    /// Gateways.
+    pub gateway: PerFamily<Gateway>,
     /// Uplinks that the outer packets of a tunnel may use, the best one first; if empty, all that
     /// are no tunnels.
     pub over: Vec<String>,

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
+use crate::per_family::PerFamily;
 
 mod bond;
 mod examples;
@@ -156,8 +157,7 @@ fn uplink(name: &str, interface: &str, weight: u32) -> Uplink {
         interface: interface.into(),
         weight,
         tier: 1,
-        gateway_ipv4: Gateway::Auto,
-        gateway_ipv6: Gateway::Auto,
+        gateway: PerFamily::default(),
         over: vec![],
         endpoints: vec![],
         nat: true,
@@ -318,8 +318,10 @@ fn every_key_is_read() {
         ..Probe::default()
     };
     let cable = Uplink {
-        gateway_ipv4: Gateway::Address(address("192.0.2.2")),
-        gateway_ipv6: Gateway::Address(address("fe80::1")),
+        gateway: PerFamily {
+            ipv4: Gateway::Address(address("192.0.2.2")),
+            ipv6: Gateway::Address(address("fe80::1")),
+        },
         ipv6: Ipv6::Off,
         capacity: Some(Capacity { down: 64_000, up: 64_000 }),
         probe: Probe { targets: vec![], ..base.clone() },
@@ -327,7 +329,7 @@ fn every_key_is_read() {
     };
     let dsl = Uplink {
         tier: 16,
-        gateway_ipv6: Gateway::Address(address("2001:db8::1")),
+        gateway: PerFamily { ipv4: Gateway::Auto, ipv6: Gateway::Address(address("2001:db8::1")) },
         prefixes_ipv4: vec!["198.51.100.64/28".parse().expect("a prefix")],
         ipv6: Ipv6::Prefix {
             prefixes: ["2001:db8:a::/56", "2001:db8:b::/64", "2001:db8:c::/64"].map(net).into(),
@@ -343,7 +345,7 @@ fn every_key_is_read() {
         mtu: Some(1492),
         accelerate: false,
         nat: false,
-        gateway_ipv4: Gateway::Address(address("192.0.2.1")),
+        gateway: PerFamily { ipv4: Gateway::Address(address("192.0.2.1")), ipv6: Gateway::Auto },
         probe: Probe {
             targets: vec![echo("192.0.2.9")],
             interval: Duration::from_millis(20),

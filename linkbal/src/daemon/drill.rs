@@ -86,8 +86,8 @@ impl Drill {
         self.send(Update::Changed {
             at_ms: self.ms(now),
             family: family.name().to_owned(),
-            from: change.from.name().to_owned(),
-            to: change.to.name().to_owned(),
+            from: change.from,
+            to: change.to,
             reason: reason.to_owned(),
         });
     }

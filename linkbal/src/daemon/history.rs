@@ -8,10 +8,10 @@ use super::Daemon;
 use crate::{
     engine::{
         health::{Health, KnownOutage, State},
-        per_family::PerFamily,
         uplinks::UplinkState,
     },
     history::{Counters, FamilySample, Probes, Sample, Verdict, archive::Archive, outages::Down},
+    per_family::PerFamily,
     sys::host::{instance::Instance, memory},
 };
 

@@ -9,9 +9,11 @@ use std::{collections::BTreeMap, time::Duration};
 use linkbal_common::counter::NETWORKS;
 
 use super::{Daemon, warn_of};
-use crate::engine::{
-    Event,
-    health::traffic::{POLL_INTERVAL, Traffic},
+use crate::{
+    engine::{
+        Event,
+        health::traffic::{POLL_INTERVAL, Traffic},
+    },
     per_family::PerFamily,
 };
 

@@ -1,5 +1,7 @@
 //! The state that the administrator wants of uplinks, besides their health.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -24,5 +26,11 @@ impl AdminState {
             AdminState::Disabled => "disabled",
             AdminState::Drained => "drained",
         }
+    }
+}
+
+impl fmt::Display for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }

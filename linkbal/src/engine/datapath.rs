@@ -95,16 +95,18 @@ impl Datapath {
         }
     }
 
-    /// Returns whether it was told which uplinks to avoid.
-    pub(super) const fn knows_avoided(&self) -> bool {
-        self.avoided.is_some()
-    }
-
     /// Sets the uplinks that new flows avoid, if that changed.
     pub(super) fn update_avoided(&mut self, avoided: UpMask, output: &mut Output) {
         if self.avoided != Some(avoided) {
             self.avoided = Some(avoided);
             output.push(Command::SetAvoidMask(avoided));
+        }
+    }
+
+    /// Sets the same, unless that is yet to be told for the first time, with everything else.
+    pub(super) fn update_known_avoided(&mut self, avoided: UpMask, output: &mut Output) {
+        if self.avoided.is_some() {
+            self.update_avoided(avoided, output);
         }
     }
 }

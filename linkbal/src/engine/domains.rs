@@ -193,14 +193,18 @@ impl Domains {
         }
     }
 
-    /// Handles the failure of a lookup, which had a way out.
+    /// Handles the failure of a lookup. Without a way out, it says nothing of the name.
     pub(super) fn not_resolved(
         &mut self,
         name: String,
         reason: String,
+        has_way: bool,
         now: Duration,
         output: &mut Output,
     ) {
+        if !has_way {
+            return self.store_unsent(&name, now);
+        }
         if self.store_failure(&name, reason.clone(), now) {
             output.report(Report::Name { name, failure: Some(reason) });
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     admin::AdminState,
     balance::load::Counts,
-    health::{failure::FailureKind, traffic::Traffic},
+    health::{HealthEvent, failure::FailureKind, traffic::Traffic},
     kernel::{
         conflict::survey::Survey,
         network::{NetworkEvent, Snapshot, family},
@@ -16,9 +16,8 @@ use super::{
         resource::Part,
     },
     obstacles::Obstacles,
-    per_family::PerFamily,
 };
-use crate::config::Target;
+use crate::{config::Target, per_family::PerFamily};
 
 /// An address, and the time for which it may be believed.
 pub type Lifetime = (IpAddr, Duration);
@@ -155,4 +154,26 @@ pub enum Event {
         /// Reason for the failure.
         reason: String,
     },
+}
+
+impl Event {
+    /// Returns what became of a probe, with the uplink and the family that it judges; `None` for an event
+    /// of another kind.
+    pub(super) fn of_probe(&self) -> Option<(u32, Family, HealthEvent<'_>)> {
+        match self {
+            Event::ProbeAnswer { uplink, family, target, round } => {
+                Some((*uplink, *family, HealthEvent::ProbeAnswered(target, *round)))
+            }
+            Event::ProbeFailed { uplink, family, target, round, reason, kind } => {
+                Some((*uplink, *family, HealthEvent::ProbeFailed(target, *round, reason, *kind)))
+            }
+            Event::ProbeUnsent { uplink, family, target, round, reason } => {
+                Some((*uplink, *family, HealthEvent::ProbeUnsent(target, *round, reason)))
+            }
+            Event::ProbeSkipped { uplink, family, target, round } => {
+                Some((*uplink, *family, HealthEvent::ProbeSkipped(target, *round)))
+            }
+            _ => None,
+        }
+    }
 }

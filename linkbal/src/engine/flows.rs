@@ -10,10 +10,9 @@ use super::{
     context::{Context, Output},
     datapath::Datapath,
     indexed::Indexed,
-    per_family::PerFamily,
     uplinks::{UplinkState, Uplinks},
 };
-use crate::config::OnDown;
+use crate::{config::OnDown, per_family::PerFamily};
 
 /// The uplinks that the configuration no longer has, or not on that interface, and whose flows have
 /// yet to end.

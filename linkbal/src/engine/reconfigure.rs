@@ -10,10 +10,50 @@ use std::{collections::BTreeMap, mem, time::Duration};
 use linkbal_common::uplink::{Family, UpMask};
 
 use super::{
-    admin::AdminState, context::Context, indexed::Indexed, kernel::nexthop::configured_gateway,
-    uplinks::UplinkState,
+    Engine, admin::AdminState, context::Context, domains, indexed::Indexed,
+    kernel::nexthop::configured_gateway, uplinks::UplinkState,
 };
 use crate::config::{Config, Uplink};
+
+impl Engine {
+    /// Goes on with another configuration, which [`refusal`] has nothing against.
+    /// `admin` is the state that the administrator wants of uplinks that were not configured
+    /// before.
+    pub fn reconfigure(
+        &mut self,
+        config: Config,
+        indexed: Vec<Indexed>,
+        admin: &BTreeMap<String, AdminState>,
+        now: Duration,
+    ) {
+        self.context.now = now;
+        self.context.config = config;
+        for gone in replace_uplinks(&mut self.context, indexed, admin) {
+            self.leases.forget(&gone);
+            self.failback.forget(gone.index);
+            self.flows.add(&gone);
+        }
+        self.domains.replace(domains::names(&self.context.config.rules), now);
+        self.lan.reconfigure(&self.context.config);
+        let is_up = |uplink: &UplinkState, family| uplink.health[family].state().is_up();
+        let up = self.context.uplinks.mask(is_up);
+        self.flows.give_back(&mut self.context.uplinks);
+        if up == self.context.up {
+            self.flows.end_stale(&mut self.context, &self.datapath, &mut self.output);
+        } else {
+            self.context.up = up;
+            self.set_usable();
+        }
+        self.shortcuts.reconfigure();
+        self.update_datapath();
+        self.weights.reconfigure(&self.context, &mut self.output);
+        let Engine { context, reconciler, drift, refusals, output, .. } = self;
+        reconciler.reconfigure(context, drift, refusals, output);
+        self.update_admin();
+        self.check_readiness();
+        self.update_quality();
+    }
+}
 
 /// Returns the reason why a configuration cannot follow another one while linkbal runs, if any.
 pub fn refusal(before: &Config, after: &Config) -> Option<String> {

@@ -2,7 +2,10 @@
 
 use std::{mem, net::IpAddr};
 
-use crate::config::Target;
+use crate::{
+    config::Target,
+    per_family::{PerFamily, other},
+};
 
 use super::{
     event::Lifetime,
@@ -15,7 +18,6 @@ use super::{
         },
         reconcile::SETTLE,
     },
-    per_family::{PerFamily, other},
     *,
 };
 
@@ -65,7 +67,7 @@ fn link(ifindex: u32, name: &str, carrier: bool) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     ops::{Deref, DerefMut},
     time::Duration,
 };
@@ -14,9 +15,12 @@ use super::{
     health::{Health, HealthEvent, State, Transition, traffic::TrafficMonitor},
     indexed::Indexed,
     kernel::nexthop,
+    report::Report,
+};
+use crate::{
+    config::{OnDegraded, Uplink},
     per_family::PerFamily,
 };
-use crate::config::{OnDegraded, Uplink};
 
 /// One uplink as the engine sees it.
 #[derive(Debug)]
@@ -131,6 +135,14 @@ impl Uplinks {
     /// Returns the uplink with an index.
     pub(super) fn by_index_mut(&mut self, index: u32) -> Option<&mut UplinkState> {
         self.0.iter_mut().find(|uplink| uplink.index == index)
+    }
+
+    /// Sets the state that the administrator wants of an uplink; returns the report if it is another one.
+    pub(super) fn set_admin(&mut self, index: u32, admin: AdminState) -> Option<Report> {
+        let uplink = self.by_index_mut(index)?;
+        let from = mem::replace(&mut uplink.admin, admin);
+        let report = || Report::Admin { uplink: uplink.config.name.clone(), from, to: admin };
+        (from != admin).then(report)
     }
 
     /// Returns the uplink with a name.

@@ -200,8 +200,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::per_family::PerFamily,
         history::{Counters, Sample},
+        per_family::PerFamily,
     };
 
     /// A time of 2026.

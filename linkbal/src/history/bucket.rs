@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::per_family::PerFamily;
+use crate::per_family::PerFamily;
 
 /// Measures of an uplink in one step: 136 bytes, whatever happened in it. Nothing is known of the
 /// seconds that are not counted.

@@ -11,7 +11,7 @@ use super::{
     outages::Outage,
     series::{DAY, HOUR, RESOLUTIONS},
 };
-use crate::engine::per_family::PerFamily;
+use crate::per_family::PerFamily;
 
 /// Longest name of an uplink that is read.
 const LONGEST_NAME: usize = 128;

@@ -13,7 +13,7 @@ use super::{
     bucket::{Bucket, Line, Tally},
     outages::Outage,
 };
-use crate::engine::per_family::PerFamily;
+use crate::per_family::PerFamily;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]

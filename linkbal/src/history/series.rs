@@ -113,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::per_family::PerFamily;
+    use crate::per_family::PerFamily;
 
     /// Returns a moment with traffic, up or down.
     fn moment(bytes: u64, up: bool) -> Bucket {

@@ -109,8 +109,8 @@ fn vyos_becomes_uplinks_and_rules() {
     assert_eq!(config.lan_interfaces, ["eth2"]);
     assert!(!config.local_balance);
     assert_eq!(shares(&config), [("eth0", 1, 3), ("eth1", 1, 1)]);
-    assert_eq!(config.uplinks[0].gateway_ipv4, Gateway::Address([192, 0, 2, 1].into()));
-    assert_eq!(config.uplinks[1].gateway_ipv4, Gateway::Auto);
+    assert_eq!(config.uplinks[0].gateway.ipv4, Gateway::Address([192, 0, 2, 1].into()));
+    assert_eq!(config.uplinks[1].gateway.ipv4, Gateway::Auto);
     // Failover: by falling weight.
     assert_eq!(members(&config, 0), [("eth1", 1, 1), ("eth0", 1, 2)]);
     assert_eq!(config.rules[0].matches.destination_port, [(5060, 5060)]);

@@ -97,8 +97,8 @@ fn two_lines_and_a_lan_become_a_gateway() {
     assert_eq!(config.lan_interfaces, ["lan0"]);
     let [a, b] = &config.uplinks[..] else { panic!("two uplinks: {config:?}") };
     assert_eq!((&*a.name, &*a.interface, a.weight, a.tier), ("wan-a", "wan-a", 1, 1));
-    assert_eq!((a.gateway_ipv4, a.gateway_ipv6), (address("192.0.2.1"), Gateway::Auto));
-    assert_eq!((b.gateway_ipv4, b.gateway_ipv6), (address("198.51.100.1"), Gateway::Auto));
+    assert_eq!((a.gateway.ipv4, a.gateway.ipv6), (address("192.0.2.1"), Gateway::Auto));
+    assert_eq!((b.gateway.ipv4, b.gateway.ipv6), (address("198.51.100.1"), Gateway::Auto));
     let text = pair().text();
     for words in [
         "# 10.0.0.1/24; no default route",
@@ -125,7 +125,7 @@ fn gateways_that_change_are_left_to_their_clients() {
     machine.0.clients.insert("eth2".into(), Client { seen, routers });
     let config = machine.config();
     let gateways: Vec<_> =
-        config.uplinks.iter().map(|uplink| (&*uplink.name, uplink.gateway_ipv4)).collect();
+        config.uplinks.iter().map(|uplink| (&*uplink.name, uplink.gateway.ipv4)).collect();
     let expected = [
         ("eth0", Gateway::Auto),
         ("eth1", Gateway::Auto),
@@ -145,7 +145,7 @@ fn several_routers_of_a_lease_are_one_line() {
     let seen = "dhclient (process 7)".to_owned();
     machine.0.clients.insert("eth0".into(), Client { seen, routers: vec![] });
     let gateways = |machine: &Machine| -> Vec<Gateway> {
-        machine.config().uplinks.iter().map(|uplink| uplink.gateway_ipv4).collect()
+        machine.config().uplinks.iter().map(|uplink| uplink.gateway.ipv4).collect()
     };
     assert_eq!(gateways(&machine), [Gateway::Auto]);
     let mixed = eth0().out("192.0.2.1", TABLE_MAIN, 100, 16).out("192.0.2.254", TABLE_MAIN, 200, 3);
@@ -196,7 +196,7 @@ fn tables_of_scripts_show_uplinks_too() {
         .out("192.168.2.1", 102, 0, 3);
     let config = machine.config();
     let found: Vec<_> =
-        config.uplinks.iter().map(|uplink| (&*uplink.name, uplink.gateway_ipv4)).collect();
+        config.uplinks.iter().map(|uplink| (&*uplink.name, uplink.gateway.ipv4)).collect();
     assert_eq!(found, [("eth0", address("192.168.1.1")), ("eth0-2", address("192.168.2.1"))]);
     assert!(machine.text().contains("in table 101"), "{}", machine.text());
 }
@@ -288,7 +288,7 @@ fn a_router_beside_the_network_is_taken_from_its_route() {
         0,
         3,
     );
-    assert_eq!(machine.config().uplinks[0].gateway_ipv4, Gateway::Auto);
+    assert_eq!(machine.config().uplinks[0].gateway.ipv4, Gateway::Auto);
 }
 
 #[test]

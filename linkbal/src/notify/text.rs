@@ -6,7 +6,10 @@ use super::{
     digest::{Digest, Entry, Line},
     template::TOKEN,
 };
-use crate::words::{count, length};
+use crate::{
+    events::severity::Severity,
+    words::{count, length},
+};
 
 /// Most characters of a title.
 const LONGEST_TITLE: usize = 120;
@@ -24,8 +27,8 @@ pub struct Message {
     pub title: String,
     /// All of it, in lines without an end of the last one.
     pub text: String,
-    /// `warning` if something does not work as it should, else `info`.
-    pub severity: &'static str,
+    /// A warning if something does not work as it should.
+    pub severity: Severity,
     /// Name of this machine.
     pub gateway: String,
     /// Time of the message.
@@ -38,7 +41,7 @@ impl Message {
         match name {
             "title" => Some(&self.title),
             "text" => Some(&self.text),
-            "severity" => Some(self.severity),
+            "severity" => Some(self.severity.name()),
             "gateway" => Some(&self.gateway),
             "time" => Some(&self.time),
             TOKEN => token,
@@ -86,7 +89,7 @@ pub fn message(digest: &Digest, around: &Surroundings<'_>) -> Message {
     Message {
         title: title(&outages, &lines).replace(char::is_control, " "),
         text: text.trim_end().chars().map(plain).collect(),
-        severity: if bad { "warning" } else { "info" },
+        severity: if bad { Severity::Warning } else { Severity::Info },
         gateway: around.gateway.to_owned(),
         time: (around.clock)(around.now),
     }
@@ -97,7 +100,7 @@ pub fn trial(receiver: &str, around: &Surroundings<'_>) -> Message {
     Message {
         title: format!("test of {receiver}"),
         text: format!("linkbal on {} can send you messages.", around.gateway),
-        severity: "info",
+        severity: Severity::Info,
         gateway: around.gateway.to_owned(),
         time: (around.clock)(around.now),
     }

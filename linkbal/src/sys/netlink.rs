@@ -26,9 +26,12 @@ use netlink_packet_route::{
 use netlink_sys::AsyncSocket as _;
 use rtnetlink::Handle;
 
-use crate::engine::{
-    balance::load::Octets,
-    kernel::network::{Address, Link, Snapshot, Tunnel},
+use crate::{
+    engine::{
+        balance::load::Octets,
+        kernel::network::{Address, Link, Snapshot, Tunnel},
+    },
+    per_family::PerFamily,
 };
 
 /// Maximum number of attempts at a dump whose table changes meanwhile.
@@ -209,12 +212,12 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
 }
 
 /// Returns the MTU of an interface, of IPv4 and IPv6; a router advertisement may set the latter.
-fn mtu(message: &LinkMessage) -> [u32; 2] {
-    let mut mtu = [0; 2];
+fn mtu(message: &LinkMessage) -> PerFamily<u32> {
+    let mut mtu = PerFamily::default();
     for attribute in &message.attributes {
         match attribute {
-            LinkAttribute::Mtu(value) => mtu[0] = *value,
-            LinkAttribute::AfSpecUnspec(families) => mtu[1] = ipv6_mtu(families).unwrap_or(0),
+            LinkAttribute::Mtu(value) => mtu.ipv4 = *value,
+            LinkAttribute::AfSpecUnspec(families) => mtu.ipv6 = ipv6_mtu(families).unwrap_or(0),
             _ => {}
         }
     }

@@ -5,6 +5,7 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use linkbal::{
     engine::kernel::network::{Link, Role},
+    per_family::PerFamily,
     sys::{
         datapath::{
             Datapath,
@@ -91,7 +92,7 @@ fn lan0() -> Result<Link> {
         point_to_point: false,
         ethernet: true,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     })
 }
 

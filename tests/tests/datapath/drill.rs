@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use linkbal::{
     engine::kernel::network::Link,
+    per_family::PerFamily,
     sys::datapath::{
         Datapath,
         attach::{Method, detach_clsact},
@@ -45,7 +46,7 @@ fn drill_and_exit(datapath: &mut Datapath) -> Result<()> {
         point_to_point: false,
         ethernet: true,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     };
     // Short enough to wait for, and long enough to be seen.
     let before = datapath.drilled()?;

@@ -10,6 +10,7 @@ use aya::{
 use linkbal::{
     config::Config,
     engine::{indexed, kernel::network::Link, policy},
+    per_family::PerFamily,
     sys::{datapath::Datapath, host::instance::Instance},
 };
 use linkbal_common::{
@@ -57,7 +58,7 @@ fn test_link() -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     }
 }
 

@@ -30,8 +30,8 @@ const SOURCES: [&str; 13] = [
 /// Sources whose single words are shown, too: the states in events.
 const WORDS: [&str; 5] = [
     "engine/admin.rs",
-    "engine/health.rs",
     "engine/health/cause.rs",
+    "engine/health/transition.rs",
     "engine/kernel/bond/state.rs",
     "src/events/",
 ];

@@ -11,8 +11,9 @@ use linkbal_common::{
 };
 
 use super::{
-    Bond, BondMember, CapacityStatus, ConfigurationStatus, Domains, FamilyStatus, Lan, LimitedHost,
-    Load, Memory, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts, VERSION, fallback,
+    Bond, BondMember, CapacityStatus, ConfigurationStatus, Domains, FamilyStatus, Ipv6Mode, Lan,
+    LimitedHost, Load, Memory, Shortcuts, Status, ThrottledStatus, Uplink, UplinkShortcuts,
+    VERSION, fallback,
 };
 use crate::{
     api::{notify::ReceiverStatus, rules::RuleUse},
@@ -144,11 +145,11 @@ impl From<BondStatus> for Bond {
         let members = bond
             .members
             .into_iter()
-            .map(|member| BondMember { interface: member.name, state: member.state.name().into() });
+            .map(|member| BondMember { interface: member.name, state: member.state });
         Bond {
             interface: bond.name,
             mode: bond.mode.into(),
-            state: bond.state.name().into(),
+            state: bond.state,
             active: bond.active,
             members: members.collect(),
         }
@@ -213,8 +214,8 @@ impl Uplink {
             tier: uplink.tier,
             fwmark: MarkMask(kernel.fwmark_mask).encode(index),
             table: kernel.table_base.saturating_add(1).saturating_add(index),
-            state: state.state().name().into(),
-            admin: state.admin.name().into(),
+            state: state.state(),
+            admin: state.admin,
             share_wanted: share_wanted(sources, index, first),
             share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
             flows: counters.flows_new,
@@ -226,7 +227,7 @@ impl Uplink {
             load: Load::new(state),
             shortcuts: UplinkShortcuts::new(sources, state),
             ipv4: FamilyStatus::of(sources, state, Family::Ipv4),
-            ipv6_mode: mode(&uplink.ipv6).into(),
+            ipv6_mode: Ipv6Mode::from(&uplink.ipv6),
             ipv6: FamilyStatus::of(sources, state, Family::Ipv6),
         }
     }
@@ -245,12 +246,14 @@ impl Load {
     }
 }
 
-const fn mode(ipv6: &Ipv6) -> &'static str {
-    match ipv6 {
-        Ipv6::Masquerade => "masquerade",
-        Ipv6::Prefix { .. } => "prefix",
-        Ipv6::Routed => "routed",
-        Ipv6::Off => "off",
+impl From<&Ipv6> for Ipv6Mode {
+    fn from(ipv6: &Ipv6) -> Ipv6Mode {
+        match ipv6 {
+            Ipv6::Masquerade => Ipv6Mode::Masquerade,
+            Ipv6::Prefix { .. } => Ipv6Mode::Prefix,
+            Ipv6::Routed => Ipv6Mode::Routed,
+            Ipv6::Off => Ipv6Mode::Off,
+        }
     }
 }
 
@@ -307,7 +310,7 @@ impl FamilyStatus {
         let reason = if closed.is_empty() { reason } else { without_blame(&reason) };
         let gap = sources.engine.gap(state, family).filter(|_| health.state().is_up());
         FamilyStatus {
-            state: health.state().name().into(),
+            state: health.state(),
             since: (sources.wall_clock)(health.since()),
             reason: match gap {
                 Some(gap) => format!("{reason}; {gap}"),

@@ -2,7 +2,7 @@
 
 use linkbal_common::uplink::{Family, UpMask};
 
-use super::{Fallback, Missing};
+use super::{Fallback, Missing, Unused};
 use crate::engine::{
     admin::AdminState,
     health::{Health, State},
@@ -36,7 +36,7 @@ struct Candidate {
     name: String,
     tier: u32,
     /// Reason for which new flows do not use it.
-    obstacle: Option<&'static str>,
+    obstacle: Option<Unused>,
     /// Set if they would, if there were no other one.
     is_up: bool,
 }
@@ -47,9 +47,9 @@ impl Candidate {
         let state = uplink.family(family).map(Health::state)?;
         let obstacle = match state {
             State::Up if !avoided.contains(uplink.index, family) => None,
-            State::Up if uplink.admin == AdminState::Drained => Some("draining"),
-            State::Up => Some("avoided"),
-            other => Some(other.name()),
+            State::Up if uplink.admin == AdminState::Drained => Some(Unused::Draining),
+            State::Up => Some(Unused::Avoided),
+            other => Some(Unused::NotUp(other)),
         };
         let (name, tier) = (uplink.config.name.clone(), uplink.config.tier);
         Some(Candidate { name, tier, obstacle, is_up: state == State::Up })
@@ -68,10 +68,8 @@ fn fallback(mut uplinks: Vec<Candidate>) -> Option<Fallback> {
         return None;
     }
     let missing = uplinks.iter().take_while(|uplink| tier.is_none_or(|tier| uplink.tier < tier));
-    let missing = missing.map(|uplink| Missing {
-        uplink: uplink.name.clone(),
-        tier: uplink.tier,
-        state: uplink.obstacle.unwrap_or("up").into(),
+    let missing = missing.filter_map(|uplink| {
+        Some(Missing { uplink: uplink.name.clone(), tier: uplink.tier, state: uplink.obstacle? })
     });
     Some(Fallback { families: Vec::new(), tier, instead_of: missing.collect() })
 }
@@ -82,30 +80,32 @@ mod tests {
 
     use super::*;
 
-    fn uplink(name: &str, tier: u32, obstacle: Option<&'static str>) -> Candidate {
-        let is_up = matches!(obstacle, None | Some("draining" | "avoided"));
+    const DOWN: Unused = Unused::NotUp(State::Down);
+
+    fn uplink(name: &str, tier: u32, obstacle: Option<Unused>) -> Candidate {
+        let is_up = matches!(obstacle, None | Some(Unused::Draining | Unused::Avoided));
         Candidate { name: name.into(), tier, obstacle, is_up }
     }
 
-    fn missing(name: &str, tier: u32, state: &str) -> Missing {
-        Missing { uplink: name.into(), tier, state: state.into() }
+    fn missing(name: &str, tier: u32, state: Unused) -> Missing {
+        Missing { uplink: name.into(), tier, state }
     }
 
     #[test]
     fn a_better_tier_without_a_usable_uplink_is_named() {
         let lte = uplink("lte", 2, None);
         let both =
-            vec![uplink("b", 1, Some("draining")), uplink("a", 1, Some("down")), lte.clone()];
+            vec![uplink("b", 1, Some(Unused::Draining)), uplink("a", 1, Some(DOWN)), lte.clone()];
         let found = fallback(both).expect("a fall back");
         assert_eq!(found.tier, Some(2));
-        assert_eq!(found.instead_of, [missing("a", 1, "down"), missing("b", 1, "draining")]);
-        assert_eq!(fallback(vec![uplink("a", 1, Some("down")), uplink("b", 1, None), lte]), None);
+        assert_eq!(found.instead_of, [missing("a", 1, DOWN), missing("b", 1, Unused::Draining)]);
+        assert_eq!(fallback(vec![uplink("a", 1, Some(DOWN)), uplink("b", 1, None), lte]), None);
         assert_eq!(fallback(Vec::new()), None);
     }
 
     #[test]
     fn an_uplink_that_is_avoided_is_used_if_all_others_are_down() {
-        let [a, lte] = [uplink("a", 1, Some("avoided")), uplink("lte", 2, Some("down"))];
+        let [a, lte] = [uplink("a", 1, Some(Unused::Avoided)), uplink("lte", 2, Some(DOWN))];
         assert_eq!(fallback(vec![a.clone(), lte]), None);
         let found = fallback(vec![a, uplink("lte", 2, None)]).expect("a fall back");
         assert_eq!((found.tier, found.instead_of.len()), (Some(2), 1));
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn with_all_down_there_is_no_tier() {
-        let found = fallback(vec![uplink("a", 1, Some("down"))]).expect("a fall back");
-        assert_eq!((found.tier, found.instead_of), (None, vec![missing("a", 1, "down")]));
+        let found = fallback(vec![uplink("a", 1, Some(DOWN))]).expect("a fall back");
+        assert_eq!((found.tier, found.instead_of), (None, vec![missing("a", 1, DOWN)]));
     }
 
     proptest! {
@@ -122,7 +122,7 @@ mod tests {
         fn the_tier_in_use_is_the_best_one_with_a_usable_uplink(
             all in prop::collection::vec((1u32..4, 0usize..4), 1..8),
         ) {
-            let states = [None, Some("down"), Some("draining"), Some("avoided")];
+            let states = [None, Some(DOWN), Some(Unused::Draining), Some(Unused::Avoided)];
             let uplinks: Vec<Candidate> =
                 all.iter().map(|(tier, state)| uplink("x", *tier, states[*state])).collect();
             let usable = |wanted: usize| all.iter().filter(|(_, state)| *state == wanted).map(|(tier, _)| *tier).min();

@@ -7,7 +7,6 @@ use crate::{
         drill::DrillRequest,
         status::{Status, Uplink},
     },
-    cli::status::families,
     engine::admin::AdminState,
 };
 
@@ -111,8 +110,8 @@ const END: &str = "as `on_down` says: by default, TCP clients get a reset, and c
 /// Returns the families in which an uplink is up, and no other one is that new flows may use.
 fn alone<'a>(status: &'a Status, name: &str) -> Vec<&'a str> {
     let up = |uplink: &'a Uplink| {
-        let up = families(uplink).into_iter().filter(|(_, health)| health.state == "up");
-        up.map(|(family, _)| family)
+        let up = uplink.families().filter(|(_, health)| health.state.is_up());
+        up.map(|(family, _)| family.name())
     };
     let others = status.uplinks.iter().filter(|other| other.name != name);
     let usable: Vec<&str> = others.flat_map(up).collect();

@@ -15,7 +15,7 @@ use ratatui::{
 
 use self::paint::Paint;
 use super::model::{Link, Model, Part};
-use crate::{cli::status, words::count};
+use crate::{cli::status, engine::health::State, words::count};
 
 /// Rows of a pane below the uplinks, at least.
 const PANE: u16 = 7;
@@ -121,12 +121,12 @@ fn title_line(model: &Model, width: u16, paint: Paint) -> Line<'static> {
 
 fn summary(model: &Model) -> String {
     let Some(status) = &model.status else { return "linkbal".into() };
-    let down = status.uplinks.iter().filter(|uplink| uplink.state == "down").count();
+    let down = status.uplinks.iter().filter(|uplink| uplink.state == State::Down).count();
     let down = if down > 0 { format!(", {down} down") } else { String::new() };
     // Many networks have no IPv6 at all.
-    let in_ipv4 = status.uplinks.iter().filter(|uplink| uplink.state == "up");
+    let in_ipv4 = status.uplinks.iter().filter(|uplink| uplink.state == State::Up);
     let in_ipv4 = in_ipv4.filter_map(|uplink| uplink.ipv4.as_ref());
-    let in_ipv4 = in_ipv4.filter(|health| health.state == "down" && !health.standby).count();
+    let in_ipv4 = in_ipv4.filter(|health| health.state == State::Down && !health.standby).count();
     let in_ipv4 = if in_ipv4 > 0 { format!(", {in_ipv4} down for ipv4") } else { String::new() };
     let flows: u64 = status.uplinks.iter().filter_map(|uplink| uplink.live_flows).sum();
     let uplinks = count(status.uplinks.len(), "uplink");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use linkbal_common::uplink::Family;
 use toml::Spanned;
 
 use super::read_uplink::ReadUplink;
@@ -54,7 +55,7 @@ fn report_twins(first: &ReadUplink, second: &ReadUplink, at: &Span, root: &Secti
 /// differ in one family are enough if the other family is left to be found out, as on a line
 /// without it.
 fn shared_gateway(a: &Uplink, b: &Uplink) -> Option<String> {
-    let pairs = [(a.gateway_ipv4, b.gateway_ipv4), (a.gateway_ipv6, b.gateway_ipv6)];
+    let pairs = Family::ALL.map(|family| (a.gateway[family], b.gateway[family]));
     let address = pairs.iter().find_map(|(a, b)| match a {
         Gateway::Address(address) if a == b => Some(format!("the gateway {address}")),
         _ => None,

@@ -9,11 +9,14 @@ use toml::{
 };
 
 use super::{ipv6, load, nat, probe, read_uplink::ReadUplink, resolvers, tunnel};
-use crate::config::{
-    Gateway, Ipv6, OnDown, OnUp, Probe, Uplink,
-    diagnostics::problem::{Fault, Span},
-    keys,
-    parse::{reader::Section, value},
+use crate::{
+    config::{
+        Gateway, Ipv6, OnDown, OnUp, Probe, Uplink,
+        diagnostics::problem::{Fault, Span},
+        keys,
+        parse::{reader::Section, value},
+    },
+    per_family::PerFamily,
 };
 
 /// Smallest MTU that IPv6 works with (RFC 8200 section 5).
@@ -117,7 +120,6 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
     let tier_valid = tier.is_some() || !section.has(&keys::uplink::TIER);
     let weight_at = tier_valid.then(|| weight.as_ref().map_or(section.span(), Spanned::span));
     let gateways = read_gateways(section);
-    let (gateway_ipv4, gateway_ipv6) = gateways.unwrap_or_default();
     let nat = nat::of_uplink(section);
     let ipv6 = ipv6::read(section, nat);
     let tunnel = tunnel::read(section);
@@ -132,8 +134,7 @@ fn read_uplink(name: &str, section: &Section, base: &Probe) -> ReadUplink {
         interface: interface.map_or(String::new(), Spanned::into_inner),
         weight: weight.map_or(1, Spanned::into_inner),
         tier: tier.map_or(1, Spanned::into_inner),
-        gateway_ipv4,
-        gateway_ipv6,
+        gateway: gateways.unwrap_or_default(),
         over: tunnel.over(),
         endpoints: tunnel.endpoints(),
         nat,
@@ -242,24 +243,24 @@ fn read_on_up(section: &Section) -> (OnUp, Option<Span>) {
 
 /// Reads the gateways for IPv4 and IPv6, from one text for one of them or a table for both; `None`
 /// if a value is refused.
-fn read_gateways(section: &Section) -> Option<(Gateway, Gateway)> {
+fn read_gateways(section: &Section) -> Option<PerFamily<Gateway>> {
     if !section.has(&keys::uplink::GATEWAY) {
-        return Some((Gateway::Auto, Gateway::Auto));
+        return Some(PerFamily::default());
     }
     if section.get(&keys::uplink::GATEWAY, text_or_table)?.get_ref().is_table() {
         let table = section.section(&keys::uplink::GATEWAY, GATEWAY_HELP)?;
         let table = table.knowing(&keys::gateway::KEYS);
-        let (ipv4, ipv6) = (gateway_of(Family::Ipv4, &table), gateway_of(Family::Ipv6, &table));
-        return ipv4.zip(ipv6);
+        // Both are read, so that the problems of both are found.
+        let PerFamily { ipv4, ipv6 } = PerFamily::from_fn(|family| gateway_of(family, &table));
+        return Some(PerFamily { ipv4: ipv4?, ipv6: ipv6? });
     }
     let any = section
         .get(&keys::uplink::GATEWAY, value::auto_or(value::address(GATEWAY_HELP)))?
         .into_inner();
-    Some(match any {
-        None => (Gateway::Auto, Gateway::Auto),
-        Some(address) if address.is_ipv4() => (Gateway::Address(address), Gateway::Auto),
-        Some(address) => (Gateway::Auto, Gateway::Address(address)),
-    })
+    Some(PerFamily::from_fn(|family| match any {
+        Some(address) if address.is_ipv4() == (family == Family::Ipv4) => Gateway::Address(address),
+        _ => Gateway::Auto,
+    }))
 }
 
 fn gateway_of(family: Family, table: &Section) -> Option<Gateway> {

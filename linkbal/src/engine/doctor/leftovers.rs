@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use linkbal_common::uplink::Family;
 use serde::Serialize;
 
 use super::{Complaint, Machine};
@@ -161,10 +162,8 @@ pub fn is_read(config: &Config, job: &Job) -> bool {
     let by = |interface: &str| {
         device.is_none_or(|(_, name)| name.starts_with('$') || *name == interface)
     };
-    let gateway = |uplink: &Uplink| match has("-6") {
-        true => uplink.gateway_ipv6,
-        false => uplink.gateway_ipv4,
-    };
+    let family = if has("-6") { Family::Ipv6 } else { Family::Ipv4 };
+    let gateway = |uplink: &Uplink| uplink.gateway[family];
     let makes = has("route") && has("add") && has("default") && !has("table") && !has("rule");
     job.file.starts_with("/etc/network/interfaces")
         && makes

@@ -10,6 +10,27 @@ use crate::{
     engine::kernel::network::Snapshot,
 };
 
+/// A kind of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packets {
+    Pings,
+    Tcp,
+    Udp,
+    Dns,
+}
+
+impl Packets {
+    /// Returns that they do not pass.
+    const fn fault(self) -> &'static str {
+        match self {
+            Packets::Pings => "pings do not pass",
+            Packets::Tcp => "TCP connections do not pass",
+            Packets::Udp => "UDP does not pass",
+            Packets::Dns => "DNS does not pass",
+        }
+    }
+}
+
 /// Returns what is wrong with an uplink in one family; `own` is the likely cause on this machine, if
 /// there is one.
 pub(super) fn find(
@@ -22,17 +43,17 @@ pub(super) fn find(
     let who = format!("{uplink} {}", family.name());
     let mut found = Vec::new();
     let kinds = [
-        ("pings", &tried.ping),
-        ("TCP connections", &tried.tcp),
-        ("UDP", &tried.udp),
-        ("DNS", &tried.dns),
+        (Packets::Pings, &tried.ping),
+        (Packets::Tcp, &tried.tcp),
+        (Packets::Udp, &tried.udp),
+        (Packets::Dns, &tried.dns),
     ];
     let passes = |attempts: &Attempts| attempts.answered > 0;
     if kinds.iter().any(|(_, attempts)| passes(attempts)) {
         let failed = kinds.iter().filter(|(_, it)| it.asked > 0 && !passes(it));
         let guessed = is_guessed(config, uplink);
         found.extend(failed.map(|(kind, attempts)| match *kind {
-            "DNS" if guessed => unreached(&who),
+            Packets::Dns if guessed => unreached(&who),
             kind => partly(&who, interface, kind, attempts),
         }));
     } else if kinds.iter().any(|(_, attempts)| attempts.asked > 0) {
@@ -88,16 +109,14 @@ fn unreached(who: &str) -> Complaint {
     Complaint::new(Severity::Hint, what, advice, "")
 }
 
-fn partly(who: &str, interface: &str, kind: &str, attempts: &Attempts) -> Complaint {
-    let what = format!("{who}: {kind} do not pass, other packets do");
-    let what =
-        if matches!(kind, "UDP" | "DNS") { what.replace("do not", "does not") } else { what };
+fn partly(who: &str, interface: &str, kind: Packets, attempts: &Attempts) -> Complaint {
+    let what = format!("{who}: {}, other packets do", kind.fault());
     let advice = format!(
         "none of {} answered by {interface}: this machine's firewall drops it, or the provider's",
         attempts.asked
     );
     // Many hosts and providers drop pings, and nothing else needs them.
-    let severity = if kind == "pings" { Severity::Hint } else { Severity::Error };
+    let severity = if kind == Packets::Pings { Severity::Hint } else { Severity::Error };
     Complaint::new(severity, what, advice, "nft list ruleset")
 }
 

@@ -8,18 +8,19 @@ use super::{Complaint, command_in};
 use crate::{
     config::{Config, Severity, Uplink},
     engine::{
+        health::State,
         kernel::{
             network::{Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_MAIN, route_command},
             nexthop::{configured_gateway, nexthop},
             unready::Unready,
         },
-        per_family::other,
     },
+    per_family::other,
 };
 
 /// States of uplinks as the daemon has them, by name and family; those that it does not know of are
 /// left out.
-pub type States = BTreeMap<(String, Family), String>;
+pub type States = BTreeMap<(String, Family), State>;
 
 /// Returns what is missing of uplinks, so that there is no way to try them. `states` are those of the
 /// daemon, if it runs: what it has as down is told by its reason.
@@ -30,7 +31,7 @@ pub fn missing(config: &Config, snapshot: &Snapshot, states: Option<&States>) ->
         let expected = match states {
             Some(states) => {
                 let state = states.get(&(uplink.name.clone(), family));
-                state.is_some_and(|state| state != "down" && state != "admin-down")
+                state.is_some_and(|state| matches!(state, State::Init | State::Up))
             }
             None => is_expected(snapshot, uplink, family, &unready),
         };

@@ -1,7 +1,10 @@
 //! Machines and lines that are not well.
 
 use super::*;
-use crate::engine::kernel::network::{Address, Link, PROTOCOL, Route, RouteKind, TABLE_MAIN};
+use crate::engine::{
+    health::State,
+    kernel::network::{Address, Link, PROTOCOL, Route, RouteKind, TABLE_MAIN},
+};
 
 fn find(
     config: &Config,
@@ -333,9 +336,9 @@ fn nobody_else_is_blamed_for_what_this_machine_drops() {
 
 #[test]
 fn an_uplink_that_cannot_be_tried_is_never_fine() {
-    let states = |state: &str| -> States {
-        let of = |name: &str, state: &str| ((name.to_owned(), Family::Ipv4), state.to_owned());
-        [of("a", state), of("b", "up")].into()
+    let states = |state: State| -> States {
+        let of = |name: &str, state| ((name.to_owned(), Family::Ipv4), state);
+        [of("a", state), of("b", State::Up)].into()
     };
     let mut snapshot = snapshot();
     let route = |ifindex, gateway: &str, table, protocol| Route {
@@ -351,16 +354,16 @@ fn an_uplink_that_cannot_be_tried_is_never_fine() {
     };
     snapshot.routes.push(route(4, "198.51.100.1", TABLE_MAIN, 16));
     snapshot.routes.push(route(3, "203.0.113.1", 2601, PROTOCOL));
-    let lost = missing(&config(), &snapshot, Some(&states("up")));
+    let lost = missing(&config(), &snapshot, Some(&states(State::Up)));
     assert_eq!(lost.len(), 1, "{lost:?}");
     assert!(lost[0].what.starts_with("a ipv4: no ipv4 gateway known on wan-a"), "{lost:?}");
     assert!(lost[0].advice.contains("203.0.113.1 was used until then"), "{lost:?}");
     assert_eq!(lost[0].command, "ip route add default via 203.0.113.1 dev wan-a metric 6");
     assert_eq!(missing(&config(), &snapshot, None), lost);
-    assert_eq!(missing(&config(), &snapshot, Some(&states("down"))), [], "its reason says it");
+    assert_eq!(missing(&config(), &snapshot, Some(&states(State::Down))), [], "its reason says it");
 
     snapshot.addresses.retain(|own| own.ifindex != 3);
-    for states in [Some(states("up")), None] {
+    for states in [Some(states(State::Up)), None] {
         let gone = missing(&config(), &snapshot, states.as_ref());
         assert_eq!(gone.len(), 1, "{gone:?}");
         assert_eq!(gone[0].what, "a ipv4: no ipv4 address on wan-a");

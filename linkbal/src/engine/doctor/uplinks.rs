@@ -8,7 +8,11 @@ use linkbal_common::uplink::Family;
 use super::{Complaint, Machine, Trial, command_in, line, own_fault};
 use crate::{
     config::Severity,
-    engine::{health::Cause, mistakes::silence_of},
+    engine::{
+        admin::AdminState,
+        health::{Cause, State},
+        mistakes::silence_of,
+    },
 };
 
 /// Share of lost probes from which on it is said.
@@ -24,10 +28,10 @@ pub struct Known {
     pub uplink: String,
     /// The family.
     pub family: Family,
-    /// Name of the state.
-    pub state: String,
-    /// Name of the administrative state.
-    pub admin: String,
+    /// The state.
+    pub state: State,
+    /// The state that the administrator wants.
+    pub admin: AdminState,
     /// Set if another gateway has its address.
     pub standby: bool,
     /// Set if a drill blocks it, or did and it has yet to come back.
@@ -45,7 +49,7 @@ pub struct Known {
 impl Known {
     /// Returns whether its state is a fault.
     fn is_broken(&self) -> bool {
-        self.state == "down" && !self.drilled && !self.standby
+        self.state == State::Down && !self.drilled && !self.standby
     }
 }
 
@@ -57,13 +61,13 @@ fn is_of(trial: &Trial, known: &Known) -> bool {
 pub(super) fn explains(known: &[Known], trial: &Trial) -> bool {
     let silent = trial.tried.answered() == 0;
     let mut all = known.iter().filter(|it| is_of(trial, it));
-    all.any(|it| it.drilled || (silent && it.state == "down"))
+    all.any(|it| it.drilled || (silent && it.state == State::Down))
 }
 
 /// Returns whether a complaint is that the gateway of an uplink is silent, which its state says already.
 /// One that knows another gateway says more.
 pub fn has_said(known: &[Known], complaint: &Complaint) -> bool {
-    let silent = known.iter().filter(|it| it.drilled || it.state == "down");
+    let silent = known.iter().filter(|it| it.drilled || it.state == State::Down);
     let mut words = silent.filter_map(|it| it.gateway.as_ref()).map(|it| silence_of(it) + " ");
     words.any(|words| complaint.what.contains(&words))
         && !complaint.advice.contains("write gateway = \"")
@@ -134,34 +138,36 @@ fn without_guess(reason: &str) -> String {
 /// Returns what the administrator took out of use.
 pub(super) fn taken_out(known: &[Known]) -> Vec<Complaint> {
     let mut found = Vec::new();
-    let names = |admin: &'static str| -> BTreeSet<&str> {
+    let names = |admin: AdminState| -> BTreeSet<&str> {
         known.iter().filter(|it| it.admin == admin).map(|it| &*it.uplink).collect()
     };
     let enable = |uplink: &str| format!("linkbal enable {uplink}");
     for (admin, advice) in [
-        ("disabled", "it is neither used nor probed until it is enabled"),
-        ("drained", "new flows avoid it until it is enabled"),
+        (AdminState::Disabled, "it is neither used nor probed until it is enabled"),
+        (AdminState::Drained, "new flows avoid it until it is enabled"),
     ] {
         found.extend(names(admin).into_iter().map(|uplink| {
             Complaint::new(Severity::Hint, format!("{uplink} is {admin}"), advice, enable(uplink))
         }));
     }
     let of = |family: Family| known.iter().filter(move |it| it.family == family);
-    let is_up = |it: &Known| it.state == "up";
+    let is_up = |it: &Known| it.state == State::Up;
     let lacks = |family: &&Family| {
-        let waits = of(**family).any(|it| it.state == "init" || it.standby || it.drilled);
-        !waits && of(**family).any(|it| it.admin != "enabled")
+        let waits = of(**family).any(|it| it.state == State::Init || it.standby || it.drilled);
+        !waits && of(**family).any(|it| it.admin != AdminState::Enabled)
     };
     let families: Vec<&Family> = Family::ALL.iter().filter(lacks).collect();
     let list = |which: Vec<&str>| which.join(" and ");
     let none = families.iter().filter(|family| !of(***family).any(is_up));
     let none: Vec<&str> = none.map(|family| family.name()).collect();
     let all_drained = |family: Family| {
-        of(family).any(is_up) && of(family).all(|it| !is_up(it) || it.admin == "drained")
+        of(family).any(is_up) && of(family).all(|it| !is_up(it) || it.admin == AdminState::Drained)
     };
     let drained = families.iter().filter(|family| all_drained(***family));
     let drained: Vec<&str> = drained.map(|family| family.name()).collect();
-    let first = || names("disabled").into_iter().chain(names("drained")).next().map(enable);
+    let first = || {
+        names(AdminState::Disabled).into_iter().chain(names(AdminState::Drained)).next().map(enable)
+    };
     let command = || first().unwrap_or_default();
     if !none.is_empty() {
         let what = format!("no uplink is usable for {}: all are disabled or down", list(none));
@@ -199,12 +205,12 @@ mod tests {
         *,
     };
 
-    fn known(uplink: &str, family: Family, state: &str) -> Known {
+    fn known(uplink: &str, family: Family, state: State) -> Known {
         Known {
             uplink: uplink.into(),
             family,
-            state: state.into(),
-            admin: "enabled".into(),
+            state,
+            admin: AdminState::Enabled,
             standby: false,
             drilled: false,
             reason: "2 rounds failed".into(),
@@ -214,7 +220,7 @@ mod tests {
         }
     }
 
-    fn both(uplink: &str, state: &str, change: impl Fn(&mut Known)) -> Vec<Known> {
+    fn both(uplink: &str, state: State, change: impl Fn(&mut Known)) -> Vec<Known> {
         let mut all: Vec<Known> =
             Family::ALL.into_iter().map(|family| known(uplink, family, state)).collect();
         all.iter_mut().for_each(change);
@@ -239,7 +245,7 @@ mod tests {
     #[test]
     fn a_dead_line_is_one_fault() {
         let reason = format!("2 rounds failed; {}", Cause::Internet.words());
-        let all = both("a", "down", |it| it.reason.clone_from(&reason));
+        let all = both("a", State::Down, |it| it.reason.clone_from(&reason));
         let trials = trials(0, false);
         let [found] = &down(&machine(), &trials, &all)[..] else { panic!("one") };
         assert_eq!(found.what, "a ipv4 and ipv6 are down, nothing passes: 2 rounds failed");
@@ -252,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_silent_gateway_is_told_once() {
-        let all = both("a", "down", |it| it.gateway = Some("192.0.2.1".into()));
+        let all = both("a", State::Down, |it| it.gateway = Some("192.0.2.1".into()));
         let told = |what: &str, advice: &str| {
             has_said(&all, &Complaint::new(Severity::Error, what, advice, ""))
         };
@@ -264,7 +270,7 @@ mod tests {
 
     #[test]
     fn families_with_other_causes_are_told_apart() {
-        let mut all = both("a", "down", |_| {});
+        let mut all = both("a", State::Down, |_| {});
         all[1].remedy = "give it an address: `ip address add`".into();
         let found = down(&machine(), &[trial("a", Family::Ipv4, 0, false)], &all);
         assert_eq!(found.len(), 2, "{found:?}");
@@ -274,7 +280,7 @@ mod tests {
     #[test]
     fn a_line_that_loses_packets_is_not_called_dead() {
         let reason = format!("2 rounds failed; {}", Cause::Internet.words());
-        let all = both("a", "down", |it| (it.reason, it.loss) = (reason.clone(), 0.3));
+        let all = both("a", State::Down, |it| (it.reason, it.loss) = (reason.clone(), 0.3));
         let trials = trials(4, true);
         let [found] = &down(&machine(), &trials, &all)[..] else { panic!("one") };
         let what = "a ipv4 and ipv6 are down, but 4 of 5 hosts answer now, and 30 % of the last probes \
@@ -286,13 +292,13 @@ mod tests {
 
     #[test]
     fn a_drill_is_named_and_no_line() {
-        let all = both("a", "down", |it| it.drilled = true);
+        let all = both("a", State::Down, |it| it.drilled = true);
         let trials = trials(0, false);
         assert_eq!(down(&machine(), &trials, &all), []);
         assert!(explains(&all, &trials[0]));
         assert_eq!(drill(Some("a"), &all)[0].severity, Severity::Warning);
         assert_eq!(drill(None, &all)[0].what, "a comes back from a drill");
-        assert_eq!(drill(None, &both("a", "up", |_| {})), []);
+        assert_eq!(drill(None, &both("a", State::Up, |_| {})), []);
     }
 
     #[test]
@@ -301,9 +307,10 @@ mod tests {
             let found = taken_out(all).into_iter();
             found.map(|it| (it.severity, it.what, it.command)).collect::<Vec<_>>()
         };
-        let disabled = |uplink| both(uplink, "admin-down", |it| it.admin = "disabled".into());
-        let drained = |uplink| both(uplink, "up", |it| it.admin = "drained".into());
-        let up = both("b", "up", |_| {});
+        let disabled =
+            |uplink| both(uplink, State::AdminDown, |it| it.admin = AdminState::Disabled);
+        let drained = |uplink| both(uplink, State::Up, |it| it.admin = AdminState::Drained);
+        let up = both("b", State::Up, |_| {});
         assert_eq!(told(&up), []);
         let hint = (Severity::Hint, "a is disabled".to_owned(), "linkbal enable a".to_owned());
         assert_eq!(told(&[disabled("a"), up.clone()].concat()), std::slice::from_ref(&hint));
@@ -313,8 +320,8 @@ mod tests {
         assert_eq!(found[2], (Severity::Error, what.to_owned(), "linkbal enable a".to_owned()));
         let found = told(&[drained("a"), drained("b")].concat());
         assert_eq!(found[2].1, "no uplink is left for new flows of ipv4 and ipv6");
-        assert_eq!(told(&[drained("a"), both("b", "down", |_| {})].concat()).len(), 2);
+        assert_eq!(told(&[drained("a"), both("b", State::Down, |_| {})].concat()).len(), 2);
         // What is simply down is told elsewhere.
-        assert_eq!(told(&both("a", "down", |_| {})), []);
+        assert_eq!(told(&both("a", State::Down, |_| {})), []);
     }
 }

@@ -4,7 +4,12 @@
 
 use std::time::Duration;
 
-use super::{ENABLED, Health, State, failure::FailureKind, round, round::TargetState};
+use super::{
+    Health, State,
+    failure::FailureKind,
+    round::{self, TargetState},
+    transition::ENABLED,
+};
 use crate::config::Target;
 
 /// Time between two questions to the gateway of an uplink that stays down.
@@ -148,7 +153,7 @@ impl Health {
         if self.state != State::Down || excused {
             return None;
         }
-        let heard = self.ready && self.bad_rounds > 0;
+        let heard = self.ready && self.streak.bad > 0;
         let cause = heard.then(|| self.cause()).flatten();
         let since = self.drill.counted(self.since);
         Some(KnownOutage { cause, reason: &self.reason, ready: self.ready, since })
@@ -163,7 +168,7 @@ impl Health {
 
     /// Describes why its rounds are bad.
     pub(super) fn describe_outage(&self) -> String {
-        let mut reason = round::missed(self.bad_rounds, &self.targets, self.probe.quorum);
+        let mut reason = round::missed(self.streak.bad, &self.targets, self.probe.quorum);
         reason.push_str(self.passive.unheeded());
         if let Some(cause) = self.cause() {
             reason = format!("{reason}; {}", cause.words());
@@ -179,7 +184,7 @@ impl Health {
     /// Returns whether targets, and not the kernel, say that it is down. Those of a line that has just
     /// come back have not been heard yet.
     fn is_down_by_targets(&self) -> bool {
-        let enough = self.bad_rounds >= self.probe.failure_count;
+        let enough = self.streak.bad >= self.probe.failure_count;
         matches!(self.state, State::Down) && self.ready && enough && !self.is_drilled()
     }
 

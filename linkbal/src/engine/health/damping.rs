@@ -5,16 +5,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Health, State};
-use crate::words::length;
+use super::Health;
+use crate::config::Probe;
 
 const WINDOW: Duration = Duration::from_secs(600);
 
 /// Number of verdicts that are remembered: more do not fit into the window at a sensible hold time.
 const REMEMBERED: usize = 100;
-
-/// Time from which on nobody counts in seconds.
-const LONG: Duration = Duration::from_secs(120);
 
 /// Number of doublings that lead from any hold time beyond any ceiling.
 const MOST: u32 = 32;
@@ -40,7 +37,16 @@ impl Damping {
         self.downs.push_back(now);
     }
 
-    fn lately(&self, now: Duration) -> usize {
+    /// Returns the time for which it must answer well before it comes back.
+    fn hold(&self, probe: &Probe) -> Duration {
+        let factor = 1u64 << self.doublings;
+        let millis = u64::try_from(probe.hold.as_millis()).unwrap_or(u64::MAX);
+        let hold = Duration::from_millis(millis.saturating_mul(factor));
+        hold.min(probe.hold_max).max(probe.hold)
+    }
+
+    /// Returns how many times it went down in the last window.
+    pub(super) fn lately(&self, now: Duration) -> usize {
         self.downs.iter().filter(|at| **at + WINDOW > now).count()
     }
 }
@@ -48,59 +54,19 @@ impl Damping {
 impl Health {
     /// Returns the time for which it must answer well before it comes back.
     pub(super) fn hold(&self) -> Duration {
-        let factor = 1u64 << self.damping.doublings;
-        let millis = u64::try_from(self.probe.hold.as_millis()).unwrap_or(u64::MAX);
-        let hold = Duration::from_millis(millis.saturating_mul(factor));
-        hold.min(self.probe.hold_max).max(self.probe.hold)
+        self.damping.hold(&self.probe)
     }
-
-    /// Explains the state, with all that people want to know besides.
-    pub fn explain(&self, now: Duration) -> String {
-        let mut text = self.reason().to_owned();
-        if let Some(degraded) = self.degraded() {
-            text = format!("{text}; degraded: {degraded}");
-        }
-        if let Some(unasked) = self.unsent_probes(now) {
-            let lasts = Duration::from_secs(now.saturating_sub(unasked.since()).as_secs());
-            text = format!("{text}; for {}: {}", spoken(lasts), unasked.explain());
-        }
-        if self.state != State::Down || !self.ready {
-            return text;
-        }
-        let hold = self.hold();
-        match self.good_since {
-            Some(since) => {
-                let left = (since + hold).saturating_sub(now).as_secs_f64().ceil();
-                let left = spoken(Duration::from_secs_f64(left));
-                text = format!("{text}; coming back in {left}");
-            }
-            None if self.fresh => text = format!("{text}; comes back with its first answers"),
-            None => text = format!("{text}; comes back when well for {}", spoken(hold)),
-        }
-        match self.damping.lately(now) {
-            0 | 1 => text,
-            times => format!("{text}: it went down {times} times in 10 minutes"),
-        }
-    }
-}
-
-/// Returns a time as people say it, a short one exactly.
-fn spoken(time: Duration) -> String {
-    if time < LONG { format!("{} s", time.as_secs_f64()) } else { length(time) }
-}
-
-/// Returns a time that was measured as people say it.
-pub(super) fn measured(time: Duration) -> String {
-    if time < LONG { format!("{:.1} s", time.as_secs_f64()) } else { length(time) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::simulation::{Simulation, ms, probe},
+        super::{
+            State,
+            simulation::{Simulation, ms, probe},
+        },
         *,
     };
-    use crate::config::Probe;
 
     /// Returns the seconds that the line took to come back, each time that it went down after `up`.
     fn outages(run: &mut Simulation, times: usize, up: Duration) -> Vec<u64> {
@@ -145,14 +111,6 @@ mod tests {
         let explained = run.health.explain(run.now);
         let end_of = "; coming back in 15 s: it went down 3 times in 10 minutes";
         assert!(explained.ends_with(end_of), "{explained}");
-    }
-
-    #[test]
-    fn long_times_are_said_in_minutes() {
-        let spoken_of = |millis| spoken(ms(millis));
-        let each = [500, 15_000, 119_000, 559_000, 3_600_000].map(spoken_of);
-        assert_eq!(each, ["0.5 s", "15 s", "119 s", "9 min 19 s", "1 h"]);
-        assert_eq!([5030, 600_040].map(|millis| measured(ms(millis))), ["5.0 s", "10 min"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Health, State};
+use super::{Health, transition::State};
 
 /// Time after a drill in which an uplink may be silent: addresses and sessions come back.
 const GRACE: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ enum Phase {
 }
 
 impl Drill {
-    /// Returns the time at which [`Health::end_grace`] has something to do.
+    /// Returns the time at which [`Self::end_grace`] has something to do.
     pub(super) fn deadline(self) -> Option<Duration> {
         match self.phase {
             Phase::Over { since, late: false } => Some(since.saturating_add(GRACE)),
@@ -61,6 +61,39 @@ impl Drill {
             Phase::Over { .. } => format!("{reason}; {BLOCKED}"),
         }
     }
+
+    /// Notes that the family entered a state.
+    pub(super) const fn entered(&mut self, state: State, now: Duration) {
+        let back = matches!(state, State::Up | State::AdminDown);
+        if back && matches!(self.phase, Phase::Over { .. }) {
+            self.leave(now);
+        }
+    }
+
+    /// Notes a good round of a family that is up, whose probes were sent at a time.
+    pub(super) fn heard(&mut self, sent_at: Duration, now: Duration) {
+        if let Phase::Over { since, .. } = self.phase
+            && sent_at >= since
+        {
+            self.leave(now);
+        }
+    }
+
+    /// Ends the time in which silence is put down to the drill.
+    pub(super) fn end_grace(&mut self, is_silent: bool, now: Duration) {
+        let Phase::Over { since, .. } = self.phase else { return };
+        if now < since.saturating_add(GRACE) {
+            return;
+        }
+        self.phase = Phase::Over { since, late: true };
+        if is_silent {
+            self.leave(now);
+        }
+    }
+
+    const fn leave(&mut self, now: Duration) {
+        *self = Drill { phase: Phase::None, counts_from: now };
+    }
 }
 
 impl Health {
@@ -80,51 +113,9 @@ impl Health {
             self.reason = self.reason.replace(BLOCKS, BLOCKED);
             self.drill.phase = Phase::Over { since: now, late: false };
             if self.state == State::AdminDown {
-                self.leave_drill(now);
+                self.drill.leave(now);
             }
         }
-    }
-
-    /// Notes that it entered a state.
-    pub(super) fn follow_drill(&mut self, now: Duration) {
-        let back = matches!(self.state, State::Up | State::AdminDown);
-        if back && matches!(self.drill.phase, Phase::Over { .. }) {
-            self.leave_drill(now);
-        }
-    }
-
-    /// Counts a probe that is over, unless it was lost in a drill, which says nothing of the line.
-    pub(super) fn settle(&mut self, answered: bool) {
-        if answered || !self.is_drilled() {
-            self.window.settle(answered);
-        }
-    }
-
-    /// Notes a good round, whose probes were sent at a time.
-    pub(super) fn heard_after_drill(&mut self, sent_at: Duration, now: Duration) {
-        if let Phase::Over { since, .. } = self.drill.phase
-            && self.state == State::Up
-            && sent_at >= since
-        {
-            self.leave_drill(now);
-        }
-    }
-
-    /// Ends the time in which its silence is put down to the drill.
-    pub(super) fn end_grace(&mut self, now: Duration) {
-        let Phase::Over { since, .. } = self.drill.phase else { return };
-        if now < since.saturating_add(GRACE) {
-            return;
-        }
-        self.drill.phase = Phase::Over { since, late: true };
-        // One that answers is only held back for its hold time.
-        if self.state != State::Down || self.good_since.is_none() {
-            self.leave_drill(now);
-        }
-    }
-
-    const fn leave_drill(&mut self, now: Duration) {
-        self.drill = Drill { phase: Phase::None, counts_from: now };
     }
 }
 

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Health, Outcome, Round};
+use super::{
+    Health,
+    round::{Outcome, Round},
+};
 
 /// The evidence for one uplink and family.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, ToSchema)]
@@ -34,8 +37,8 @@ pub struct TargetEvidence {
 impl Health {
     /// Returns the evidence up to now; the rounds are those in a row that were all good or all bad.
     pub fn seen(&self) -> Evidence {
-        let in_a_row = self.bad_rounds.max(self.good_rounds) as usize;
-        let judged = self.rounds.iter().rev().filter(|round| round.is_judged());
+        let in_a_row = self.streak.bad.max(self.streak.good) as usize;
+        let judged = self.schedule.rounds.iter().rev().filter(|round| round.is_judged());
         let rounds: Vec<&Round> = judged.take(in_a_row).collect();
         let targets = self.targets.iter().enumerate().map(|(at, asked)| {
             let outcomes = rounds.iter().filter_map(|round| round.outcome(at));

@@ -13,11 +13,10 @@
 //! - Traffic that is not answered brings suspicion: then rounds follow each other fast and do not
 //!   wait for long, until one of them is good, traffic is answered, or the verdict is "down".
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use super::{
-    Health, State, Transition,
-    cause::GatewayState,
+    Health, State,
     round::{TargetState, quorum_of},
     window::TIMEOUT_CEILING,
 };
@@ -79,6 +78,23 @@ pub(super) struct Passive {
 }
 
 impl Passive {
+    /// Notes that the traffic is answered.
+    pub(super) fn traffic_answered(&mut self, answers: Answers, now: Duration) {
+        self.answered_at = Some(now);
+        if answers == Answers::Many {
+            self.many_at = Some(now);
+        }
+        self.suspected_until = None;
+    }
+
+    /// Settles what was suspected.
+    pub(super) const fn trust(&mut self) {
+        self.suspected_until = None;
+        self.excused = false;
+        self.silence = None;
+        self.unheeded = None;
+    }
+
     /// Returns the answers to traffic since `since`.
     fn answers(&self, since: Duration) -> Option<Answers> {
         let was = |at: Option<Duration>| at.is_some_and(|at| at >= since);
@@ -107,15 +123,6 @@ impl Passive {
 }
 
 impl Health {
-    /// Notes that its traffic is answered.
-    pub(super) fn traffic_answered(&mut self, answers: Answers, now: Duration) {
-        self.passive.answered_at = Some(now);
-        if answers == Answers::Many {
-            self.passive.many_at = Some(now);
-        }
-        self.passive.suspected_until = None;
-    }
-
     /// Returns the time since which no quorum was heard, if it is not heard.
     pub(in crate::engine) fn silent_since(&self) -> Option<Duration> {
         self.passive.silence.map(|silence| silence.since)
@@ -125,24 +132,8 @@ impl Health {
     pub(super) fn suspect(&mut self, now: Duration) {
         if self.state == State::Up && self.ready && !self.is_suspected() {
             self.passive.suspected_until = Some(now + SUSPICION);
-            self.next_round_at = self.next_round_at.min(now);
+            self.schedule.hurry(now);
         }
-    }
-
-    /// Takes in that the kernel does not find the link-layer address of its gateway, so that
-    /// nothing leaves. With a lost round that is a verdict; without one the address may just have
-    /// been forgotten.
-    pub(super) fn gateway_failed(&mut self, gateway: IpAddr, now: Duration) -> Option<Transition> {
-        if self.state != State::Up || !self.ready {
-            return None;
-        }
-        if self.bad_rounds == 0 {
-            self.suspect(now);
-            return None;
-        }
-        let reason = format!("the gateway {gateway} is not found on the link, and probes are lost");
-        self.gateway = GatewayState::silent(now);
-        self.enter(State::Down, reason, now)
     }
 
     /// Returns whether it is probed fast because its traffic is not answered.
@@ -157,7 +148,8 @@ impl Health {
 
     /// Returns the time until the next round.
     pub(super) fn pace(&mut self) -> Duration {
-        let over = self.passive.suspected_until.is_some_and(|until| until <= self.next_round_at);
+        let over =
+            self.passive.suspected_until.is_some_and(|until| until <= self.schedule.next_at());
         if over {
             self.passive.suspected_until = None;
         }
@@ -195,14 +187,6 @@ impl Health {
         }
     }
 
-    /// Settles what was suspected.
-    pub(super) const fn trust(&mut self) {
-        self.passive.suspected_until = None;
-        self.passive.excused = false;
-        self.passive.silence = None;
-        self.passive.unheeded = None;
-    }
-
     /// Returns whether an answer with this latency still shows that the uplink works.
     pub(super) fn may_be_late(&self, latency: Duration) -> bool {
         self.probe.timeout.is_none() && latency <= TIMEOUT_CEILING
@@ -217,7 +201,7 @@ impl Health {
 
     /// Returns whether a bad round does not count.
     pub(super) fn excuses(&mut self, round: usize, now: Duration) -> bool {
-        let round = &self.rounds[round];
+        let round = &self.schedule.rounds[round];
         let (sent_at, lost) = (round.sent_at, round.lost());
         let only_lost = round.is_only_lost(&self.targets, self.probe.quorum);
         (self.passive.excused, self.passive.unheeded) = (false, None);
@@ -267,7 +251,7 @@ impl Health {
         let Some(silence) = &mut self.passive.silence else { return };
         if !excused {
             if answers.is_some() || silence.doubted {
-                self.bad_rounds = self.bad_rounds.max(silence.rounds.saturating_sub(1));
+                self.streak.bad = self.streak.bad.max(silence.rounds.saturating_sub(1));
             }
             self.passive.unheeded = answers;
             return;
@@ -275,7 +259,7 @@ impl Health {
         let was = silence.doubted;
         silence.doubted = answers.map_or(was, |answers| answers == Answers::Few);
         if silence.doubted && !was {
-            self.next_round_at = self.next_round_at.min(now);
+            self.schedule.hurry(now);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Health, State, window::Window};
-use crate::config::{Limits, Loss};
+use super::{Health, window::Window};
+use crate::config::{Limits, Loss, Probe};
 
 /// Time between two looks.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,34 +51,32 @@ impl Quality {
         });
         exceeded.collect()
     }
+
+    /// Compares the window of a usable uplink with the limits, if that is due.
+    pub(super) fn look(&mut self, probe: &Probe, window: &Window, now: Duration) {
+        if probe.limits == Limits::default() || now < self.next_poll {
+            return;
+        }
+        let over = self.exceeded(&probe.limits, window, 1.0);
+        let kept = self.exceeded(&probe.limits, window, KEPT).is_empty();
+        self.next_poll = now + POLL_INTERVAL;
+        self.over = if over.is_empty() { 0 } else { self.over.saturating_add(1) };
+        if self.over >= probe.failure_count {
+            self.degraded = Some(over.join(", "));
+        }
+        let kept_since = *self.kept_since.get_or_insert(now);
+        if !kept {
+            self.kept_since = None;
+        } else if now >= kept_since + probe.hold {
+            self.degraded = None;
+        }
+    }
 }
 
 impl Health {
     /// Returns the limits that it exceeds, and by how much, if it is degraded.
     pub fn degraded(&self) -> Option<&str> {
         self.quality.degraded.as_deref()
-    }
-
-    /// Compares the window with the limits, if that is due.
-    pub(super) fn look_at_quality(&mut self, now: Duration) {
-        let limits = &self.probe.limits;
-        if *limits == Limits::default() || self.state != State::Up || now < self.quality.next_poll {
-            return;
-        }
-        let over = self.quality.exceeded(limits, &self.window, 1.0);
-        let kept = self.quality.exceeded(limits, &self.window, KEPT).is_empty();
-        let quality = &mut self.quality;
-        quality.next_poll = now + POLL_INTERVAL;
-        quality.over = if over.is_empty() { 0 } else { quality.over.saturating_add(1) };
-        if quality.over >= self.probe.failure_count {
-            quality.degraded = Some(over.join(", "));
-        }
-        let kept_since = *quality.kept_since.get_or_insert(now);
-        if !kept {
-            quality.kept_since = None;
-        } else if now >= kept_since + self.probe.hold {
-            quality.degraded = None;
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::*;
+use crate::config::Target;
 
 /// The line: the latency of a probe sent at a time, or none if it is lost.
 type Line<'a> = &'a mut dyn FnMut(Duration, &mut Random) -> Option<Duration>;
@@ -55,7 +56,7 @@ pub(super) struct Simulation {
 impl Simulation {
     pub(super) fn new(seed: u64, probe: Probe) -> Simulation {
         let mut health = Health::new(probe, Family::Ipv4, true, ms(0));
-        health.set_ready(Ok(()), ms(0));
+        health.handle(&HealthEvent::Ready, ms(0));
         Simulation {
             health,
             now: ms(0),

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Answers, Health, HealthEvent, State, traffic::Traffic};
-use crate::engine::{
+use crate::{
+    engine::uplinks::{UplinkState, Uplinks},
     per_family::{PerFamily, other},
-    uplinks::{UplinkState, Uplinks},
 };
 
 impl UplinkState {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Target;
 
 const A: Target = target(1);
 const B: Target = target(2);
@@ -54,7 +55,7 @@ fn run(
 
 fn up_at_zero() -> Health {
     let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
-    assert_eq!(health.set_ready(Ok(()), ms(0)), None);
+    assert_eq!(health.handle(&HealthEvent::Ready, ms(0)), None);
     assert_eq!(run(&mut health, ms(0), ms(1000), |_| vec![A, B]), [(ms(0), State::Up)]);
     health
 }
@@ -76,7 +77,7 @@ fn three_silent_rounds_bring_it_down_in_time() {
 #[test]
 fn the_evidence_of_a_verdict_names_who_answered_in_the_rounds_that_made_it() {
     let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, true, ms(0));
-    health.set_ready(Ok(()), ms(0));
+    health.handle(&HealthEvent::Ready, ms(0));
     run(&mut health, ms(0), ms(900), |_| vec![A, B]);
     let changes = run(&mut health, ms(901), ms(1600), |_| vec![B]);
     assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
@@ -89,7 +90,7 @@ fn the_evidence_of_a_verdict_names_who_answered_in_the_rounds_that_made_it() {
 #[test]
 fn evidence_counts_no_answer_as_missing_that_may_still_come() {
     let mut health = Health::new(probe(), Family::Ipv4, false, ms(0));
-    health.set_ready(Ok(()), ms(0));
+    health.handle(&HealthEvent::Ready, ms(0));
     let start = health.start_round(ms(0)).expect("due");
     assert_eq!(health.answer(&B, start.round, ms(3)).map(|change| change.to), Some(State::Up));
     let targets = health.seen().targets;
@@ -107,7 +108,7 @@ fn one_target_of_two_is_enough_and_counts_as_half_the_loss() {
 #[test]
 fn a_quorum_of_two_needs_both() {
     let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, true, ms(0));
-    health.set_ready(Ok(()), ms(0));
+    health.handle(&HealthEvent::Ready, ms(0));
     let changes = run(&mut health, ms(0), ms(2000), |_| vec![A]);
     assert_eq!(changes.iter().map(|change| change.1).collect::<Vec<_>>(), [State::Down]);
 }
@@ -128,7 +129,7 @@ fn recovery_waits_for_the_hold_time_and_starts_over_after_a_bad_round() {
 #[test]
 fn losing_the_carrier_counts_at_once_and_says_why() {
     let mut health = up_at_zero();
-    let change = health.set_ready(Err("no carrier"), ms(1001));
+    let change = health.handle(&HealthEvent::NotReady("no carrier"), ms(1001));
     let lasted = ms(1000);
     assert_eq!(change, Some(Transition { from: State::Up, to: State::Down, lasted }));
     assert_eq!(health.reason(), "no carrier");
@@ -150,7 +151,7 @@ fn our_own_lateness_is_no_evidence() {
 #[test]
 fn strangers_and_repeated_answers_count_nothing() {
     let mut health = Health::new(Probe { quorum: 2, ..probe() }, Family::Ipv4, false, ms(0));
-    health.set_ready(Ok(()), ms(0));
+    health.handle(&HealthEvent::Ready, ms(0));
     let start = health.start_round(ms(0)).expect("due");
     let stranger = target(99);
     assert_eq!(health.answer(&stranger, start.round, ms(1)), None);
@@ -185,9 +186,9 @@ fn a_failed_probe_ends_its_round_at_once_and_says_why() {
 #[test]
 fn without_targets_the_carrier_decides_and_the_hold_time_still_counts() {
     let mut health = Health::new(Probe { targets: vec![], ..probe() }, Family::Ipv6, false, ms(0));
-    assert_eq!(health.set_ready(Ok(()), ms(0)).map(|change| change.to), Some(State::Up));
-    health.set_ready(Err("no carrier"), ms(10));
-    assert_eq!(health.set_ready(Ok(()), ms(20)), None);
+    assert_eq!(health.handle(&HealthEvent::Ready, ms(0)).map(|change| change.to), Some(State::Up));
+    health.handle(&HealthEvent::NotReady("no carrier"), ms(10));
+    assert_eq!(health.handle(&HealthEvent::Ready, ms(20)), None);
     assert_eq!(health.deadline(), Some(ms(5020)));
     assert_eq!(health.expire(ms(5019)), None);
     assert_eq!(health.expire(ms(5020)).map(|change| change.to), Some(State::Up));
@@ -196,7 +197,7 @@ fn without_targets_the_carrier_decides_and_the_hold_time_still_counts() {
 #[test]
 fn a_family_without_targets_follows_the_other() {
     let mut health = Health::new(probe(), Family::Ipv6, false, ms(0));
-    health.set_ready(Ok(()), ms(0));
+    health.handle(&HealthEvent::Ready, ms(0));
     assert_eq!(health.deadline(), None);
     assert_eq!(health.follow(Some(State::Up), ms(1)).map(|change| change.to), Some(State::Up));
     assert_eq!(health.follow(Some(State::Down), ms(2)).map(|change| change.to), Some(State::Down));

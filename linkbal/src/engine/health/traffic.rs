@@ -15,7 +15,7 @@ use linkbal_common::{counter::NETWORKS, uplink::Family};
 use serde::{Deserialize, Serialize};
 
 use super::Answers;
-use crate::engine::per_family::PerFamily;
+use crate::per_family::PerFamily;
 
 /// Counters of one uplink, since the datapath was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -22,7 +22,7 @@ impl Health {
         now: Duration,
     ) -> Option<Transition> {
         let (at, round) = self.find(target, number)?;
-        self.rounds[round].end(&mut self.targets, at, End::Unsent(now, reason));
+        self.schedule.rounds[round].end(&mut self.targets, at, End::Unsent(now, reason));
         self.judge(round, now)
     }
 
@@ -76,7 +76,7 @@ mod tests {
 
     use super::{
         super::{
-            State,
+            HealthEvent, State,
             simulation::{ms, probe},
         },
         *,
@@ -93,7 +93,7 @@ mod tests {
     /// Creates the health of an uplink that was found up, with the targets of the simulation.
     fn up() -> Health {
         let mut health = Health::new(probe(), Family::Ipv4, true, ms(0));
-        assert_eq!(health.set_ready(Ok(()), ms(0)), None);
+        assert_eq!(health.handle(&HealthEvent::Ready, ms(0)), None);
         assert_eq!(health.state(), State::Up);
         health
     }

@@ -5,18 +5,21 @@ use std::time::Duration;
 use linkbal_common::uplink::Family;
 
 use super::{HealthEvent, State};
-use crate::engine::{
-    command::Command,
-    context::{Context, Output},
-    datapath::Datapath,
-    kernel::{
-        bond,
-        nexthop::{self, Nexthop, nexthop},
-        reconcile::Reconciler,
+use crate::{
+    engine::{
+        admin::AdminState,
+        command::Command,
+        context::{Context, Output},
+        datapath::Datapath,
+        kernel::{
+            bond,
+            nexthop::{self, Nexthop, nexthop},
+            reconcile::Reconciler,
+        },
+        report::Report,
+        uplinks::{UplinkState, Verdict},
     },
     per_family::other,
-    report::Report,
-    uplinks::{UplinkState, Verdict},
 };
 
 /// Starts the rounds of probes that are due.
@@ -108,6 +111,20 @@ pub(in crate::engine) fn handle(
     let Some(state) = context.uplinks.by_index_mut(uplink) else { return Vec::new() };
     let transition = state.health[family].handle(event, now);
     transition.map(|transition| Verdict { uplink, family, transition }).into_iter().collect()
+}
+
+/// Takes down uplinks that are disabled, and lets those that no longer are prove themselves.
+pub(in crate::engine) fn update_admin(context: &mut Context) -> Vec<Verdict> {
+    let disabled = |uplink: &UplinkState| uplink.admin == AdminState::Disabled;
+    let uplinks = context.uplinks.iter().map(|uplink| (uplink.index, disabled(uplink)));
+    let mut verdicts = Vec::new();
+    for (uplink, disabled) in uplinks.collect::<Vec<_>>() {
+        let event = HealthEvent::Disabled(disabled);
+        for family in Family::ALL {
+            verdicts.extend(handle(context, uplink, family, &event));
+        }
+    }
+    verdicts
 }
 
 /// Handles a neighbour that cannot be reached, which may be the gateway of uplinks.

@@ -6,7 +6,7 @@ use linkbal_common::uplink::Family;
 
 use super::{
     conflict::{Conflict, closed, find, lookup::Path, path, survey::Survey},
-    network::{PROTOCOL, Route, Snapshot},
+    network::{NetworkEvent, PROTOCOL, Route, Snapshot},
     resource::Process,
 };
 use crate::engine::{
@@ -48,8 +48,17 @@ impl Conflicts {
         &self.found
     }
 
+    /// Handles a message of the kernel.
+    pub(in crate::engine) fn heard(&mut self, event: &NetworkEvent, now: Duration) {
+        match event {
+            NetworkEvent::OtherTables { by } => self.tables_changed(by.clone(), now),
+            NetworkEvent::Overrun => self.tables_changed(None, now),
+            _ => {}
+        }
+    }
+
     /// Notes that nft tables of others changed.
-    pub(in crate::engine) fn tables_changed(&mut self, by: Option<Process>, now: Duration) {
+    fn tables_changed(&mut self, by: Option<Process>, now: Duration) {
         let pause = self.looked.map_or(now, |looked| looked.saturating_add(PAUSE));
         let at = pause.max(now.saturating_add(SETTLE));
         self.due = Some(self.due.map_or(at, |due| due.min(at)));

@@ -15,16 +15,20 @@ use std::{
 };
 
 use self::probe_pause::ProbePauses;
-pub(in crate::engine) use self::{probe_pause::PauseChange, undone::Last};
+pub(in crate::engine) use self::undone::Last;
 use super::{
     bond,
     desired::Desired,
-    network::{Change, Snapshot},
+    network::{Change, NetworkEvent, Snapshot},
     refusal::Resource,
     refusals::Refusals,
     resource::{Part, Process, ResourceKind},
 };
-use crate::engine::{command::Command, context::Output, report::Report};
+use crate::engine::{
+    command::Command,
+    context::{Context, Output},
+    report::Report,
+};
 
 /// Most repairs of a thing within `WINDOW`: after that it is throttled.
 const MOST: usize = 5;
@@ -95,13 +99,35 @@ impl Drift {
         self.things.iter().filter_map(|(what, thing)| Some((&**what, thing.throttled.as_ref()?)))
     }
 
+    /// Handles a message of the kernel.
+    pub(in crate::engine) fn heard(&mut self, event: &NetworkEvent, context: &mut Context) {
+        let now = context.now;
+        match (event, &context.snapshot) {
+            (NetworkEvent::Overrun, _) => self.changed(ResourceKind::Routes, None, now),
+            (NetworkEvent::Link(link), Some(_)) if !link.up || !link.carrier => {
+                self.went_down(link.ifindex, now);
+            }
+            (NetworkEvent::LinkGone { ifindex }, Some(_)) => self.went_down(*ifindex, now),
+            (NetworkEvent::AddressGone { ifindex }, Some(snapshot)) => {
+                self.went_down(*ifindex, now);
+                let name = snapshot.links.get(ifindex).map(|link| &link.name);
+                let mut uplinks = context.uplinks.iter();
+                if uplinks.any(|uplink| Some(&uplink.config.interface) == name) {
+                    // It may be the only one that the uplink had.
+                    self.probe_pauses.begin(now, now);
+                    self.update_pause(context);
+                }
+            }
+            (NetworkEvent::ResourceChanged { what, by }, Some(_)) => {
+                self.changed(*what, by.clone(), now);
+                self.update_pause(context);
+            }
+            _ => {}
+        }
+    }
+
     /// Notes the process that changed something.
-    pub(in crate::engine) fn changed(
-        &mut self,
-        what: ResourceKind,
-        by: Option<Process>,
-        now: Duration,
-    ) {
+    fn changed(&mut self, what: ResourceKind, by: Option<Process>, now: Duration) {
         // Sysctls and nft tables are reported for changes of linkbal's own, too.
         if matches!(what, ResourceKind::Rules | ResourceKind::Routes) {
             self.probe_pauses.begin(now, now);
@@ -111,13 +137,8 @@ impl Drift {
     }
 
     /// Notes an interface that is down, or gone.
-    pub(in crate::engine) fn went_down(&mut self, ifindex: u32, now: Duration) {
+    fn went_down(&mut self, ifindex: u32, now: Duration) {
         self.recently_down.insert(ifindex, now);
-    }
-
-    /// Notes that an uplink lost an address, which may be the only one that it had.
-    pub(in crate::engine) fn address_gone(&mut self, now: Duration) {
-        self.probe_pauses.begin(now, now);
     }
 
     /// Notes that an observation begins.
@@ -131,14 +152,19 @@ impl Drift {
         self.outdated = true;
     }
 
-    /// Notes that nothing is left to repair.
-    pub(in crate::engine) fn repaired(&mut self) {
+    /// Lets probes count again: nothing is left to repair.
+    pub(in crate::engine) fn repaired(&mut self, context: &mut Context) {
         self.probe_pauses.end(self.observed_from);
+        self.update_pause(context);
     }
 
-    /// Returns what changed for probes since the last call.
-    pub(in crate::engine) const fn pause_change(&mut self) -> Option<PauseChange> {
-        self.probe_pauses.change()
+    /// Pauses probes while something that linkbal set up is undone, or an address of an uplink is gone and
+    /// not yet seen to be: no target could answer.
+    pub(in crate::engine) fn update_pause(&mut self, context: &mut Context) {
+        if let Some(change) = self.probe_pauses.change() {
+            // It is no verdict.
+            context.uplinks.handle_all(&change.event(), context.now);
+        }
     }
 
     /// Returns whether the observation shows everything that was asked for before it ended.

@@ -18,6 +18,7 @@ use super::{
     bond::{BondChange, Bonding},
     resource::{Process, ResourceKind},
 };
+use crate::per_family::PerFamily;
 
 /// The routing protocol number that marks routes and ip rules as linkbal's (`rt_protos`).
 pub const PROTOCOL: u8 = 201;
@@ -50,7 +51,7 @@ pub struct Link {
     pub port: bool,
     /// MTU in bytes, of IPv4 and IPv6; 0 if unknown.
     #[serde(default)]
-    pub mtu: [u32; 2],
+    pub mtu: PerFamily<u32>,
 }
 
 #[cfg(test)]
@@ -65,7 +66,7 @@ impl Link {
             point_to_point: false,
             ethernet: true,
             port: false,
-            mtu: [1500; 2],
+            mtu: PerFamily::both(1500),
         }
     }
 }
@@ -309,6 +310,13 @@ impl Snapshot {
     /// Returns whether the machine forwards packets of a family, as far as it is known.
     pub fn forwards(&self, family: Family) -> bool {
         self.sysctls.get(forwarding(family)).is_none_or(|value| value != "0")
+    }
+
+    /// Sets the state of an interface, in place of that with its name: if that was recreated, it had
+    /// another index.
+    pub(in crate::engine) fn set_link(&mut self, link: Link) {
+        self.links.retain(|_, known| known.name != link.name);
+        self.links.insert(link.ifindex, link);
     }
 }
 

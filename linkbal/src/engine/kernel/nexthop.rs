@@ -75,11 +75,7 @@ fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> Unready {
 
 /// Returns the gateway that the configuration names.
 pub fn configured_gateway(uplink: &Uplink, family: Family) -> Option<IpAddr> {
-    let gateway = match family {
-        Family::Ipv4 => uplink.gateway_ipv4,
-        Family::Ipv6 => uplink.gateway_ipv6,
-    };
-    match gateway {
+    match uplink.gateway[family] {
         Gateway::Auto => None,
         Gateway::Address(address) => Some(address),
     }
@@ -118,12 +114,7 @@ pub fn uplink_mtu(snapshot: &Snapshot, uplink: &Uplink, family: Family) -> Optio
 
 /// Returns the MTU of an interface in bytes, if it is known.
 pub fn link_mtu(link: &Link, family: Family) -> Option<u32> {
-    let [ipv4, ipv6] = link.mtu;
-    let mtu = match family {
-        Family::Ipv4 => ipv4,
-        Family::Ipv6 => ipv6,
-    };
-    (mtu != 0).then_some(mtu)
+    Some(link.mtu[family]).filter(|mtu| *mtu != 0)
 }
 
 /// Returns whether an interface has an address of a family, IPv6 link-local ones left out.

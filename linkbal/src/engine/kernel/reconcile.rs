@@ -7,7 +7,7 @@ use super::{
     desired::{self, Desired},
     diff,
     drift::{Drift, pace::Pace},
-    network::{Change, Snapshot},
+    network::{Change, NetworkEvent, Snapshot},
     refusal::{Refusal, Resource},
     refusals::Refusals,
 };
@@ -74,6 +74,18 @@ impl Reconciler {
     /// Makes an observation due at a time, or later if there were many.
     pub(in crate::engine) fn observe_paced(&mut self, at: Duration) {
         self.observe_by(Some(self.pace.next(at)));
+    }
+
+    /// Handles a message of the kernel: what it tells in part is soon to be observed as a whole.
+    pub(in crate::engine) fn heard(&mut self, event: &NetworkEvent, now: Duration) {
+        match event {
+            NetworkEvent::NeighbourFailed { .. }
+            | NetworkEvent::OtherTables { .. }
+            | NetworkEvent::Datapath { .. }
+            | NetworkEvent::Obstacle => {}
+            NetworkEvent::Overrun => self.observe_paced(now),
+            _ => self.observe_paced(now + SETTLE),
+        }
     }
 
     /// Returns the time at which there is something to do.

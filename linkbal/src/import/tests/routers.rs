@@ -10,9 +10,9 @@ fn both_families_on_a_device_are_one_uplink() {
                 ip route add default via 198.51.100.1 dev eth1 metric 2\n";
     let (translated, config) = imported(Kind::Script, text, None);
     assert_eq!(shares(&config), [("eth0", 1, 1), ("eth1", 2, 1)]);
-    assert_eq!(config.uplinks[0].gateway_ipv4, Gateway::Address([192, 0, 2, 1].into()));
+    assert_eq!(config.uplinks[0].gateway.ipv4, Gateway::Address([192, 0, 2, 1].into()));
     let ipv6 = Gateway::Address("fe80::1".parse().expect("an address"));
-    assert_eq!(config.uplinks[0].gateway_ipv6, ipv6);
+    assert_eq!(config.uplinks[0].gateway.ipv6, ipv6);
     let weights = translated.notes.iter().any(|note| note.why.contains("both families"));
     assert!(!weights, "{translated:#?}");
 }
@@ -88,7 +88,7 @@ fn a_gateway_that_only_a_run_tells_is_that_of_the_lease() {
                 nexthop via $GW dev eth1\n";
     let (translated, config) = imported(Kind::Script, text, None);
     assert_eq!(shares(&config), [("eth0", 1, 2), ("eth1", 1, 1)]);
-    assert_eq!(config.uplinks[1].gateway_ipv4, Gateway::Auto);
+    assert_eq!(config.uplinks[1].gateway.ipv4, Gateway::Auto);
     assert!(notes(&translated, NoteKind::Changed, 2, "the lease"), "{translated:#?}");
 }
 

@@ -52,7 +52,7 @@ const fn interface(event: &NetworkEvent) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::kernel::network::Link;
+    use crate::{engine::kernel::network::Link, per_family::PerFamily};
 
     fn link(ifindex: u32, up: bool) -> NetworkEvent {
         let (name, carrier) = (format!("veth{ifindex}"), up);
@@ -65,7 +65,7 @@ mod tests {
             point_to_point,
             ethernet,
             port: false,
-            mtu: [1500; 2],
+            mtu: PerFamily::both(1500),
         })
     }
 

@@ -129,7 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::Server;
+    use crate::{config::Server, events::severity::Severity};
 
     fn mail() -> Mail {
         Mail {
@@ -145,7 +145,7 @@ mod tests {
         let message = Message {
             title: title.into(),
             text: text.into(),
-            severity: "info",
+            severity: Severity::Info,
             gateway: "gw".into(),
             time: String::new(),
         };

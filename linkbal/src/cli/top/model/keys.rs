@@ -249,13 +249,13 @@ fn order(model: &mut Model, verb: char) -> Option<Action> {
         return Some(Action::EndDrill);
     }
     let (status, uplink) = (model.status.as_ref()?, model.uplink()?);
-    let is = |state: &str| uplink.admin == state;
+    let is = |state: AdminState| uplink.admin == state;
     let prompt = match verb {
-        'd' if is("drained") => return already(model, "drained"),
+        'd' if is(AdminState::Drained) => return already(model, AdminState::Drained),
         'd' => prompt::admin(status, uplink, AdminState::Drained),
-        'x' if is("disabled") => return already(model, "disabled"),
+        'x' if is(AdminState::Disabled) => return already(model, AdminState::Disabled),
         'x' => prompt::admin(status, uplink, AdminState::Disabled),
-        'e' if is("enabled") => return already(model, "enabled"),
+        'e' if is(AdminState::Enabled) => return already(model, AdminState::Enabled),
         'e' => return Some(enable(uplink, false)),
         'n' => return Some(enable(uplink, true)),
         _ => prompt::drill(status, uplink),
@@ -268,7 +268,7 @@ fn enable(uplink: &Uplink, now: bool) -> Action {
     Action::Order(Order::Admin { uplink: uplink.name.clone(), admin: AdminState::Enabled, now })
 }
 
-fn already(model: &mut Model, state: &str) -> Option<Action> {
+fn already(model: &mut Model, state: AdminState) -> Option<Action> {
     let name = model.uplink()?.name.clone();
     model.say(format!("{name} is already {state}"), false);
     None

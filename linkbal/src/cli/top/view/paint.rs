@@ -5,6 +5,8 @@ use ratatui::{
     symbols::{bar, border},
 };
 
+use crate::{cli::status::Shown, engine::health::State};
+
 /// Abilities of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli::top) struct Paint {
@@ -85,13 +87,13 @@ impl Paint {
     }
 
     /// Returns the sign and the style of a state.
-    pub(super) fn state(self, state: &str) -> (&'static str, Style) {
+    pub(super) fn state(self, state: Shown) -> (&'static str, Style) {
         match state {
-            "up" => ("+", self.good()),
-            "down" => ("!", self.bad()),
-            "draining" => ("~", self.odd()),
-            "admin-down" => ("x", self.odd()),
-            _ => ("?", self.odd()),
+            Shown::Is(State::Up) => ("+", self.good()),
+            Shown::Is(State::Down) => ("!", self.bad()),
+            Shown::Draining => ("~", self.odd()),
+            Shown::Is(State::AdminDown) => ("x", self.odd()),
+            Shown::Is(State::Init) => ("?", self.odd()),
         }
     }
 
@@ -170,7 +172,8 @@ mod tests {
     #[test]
     fn each_state_has_a_sign() {
         let plain = paint(&[]);
-        let signs = ["up", "down", "draining", "admin-down", "init"].map(|it| plain.state(it).0);
-        assert_eq!(signs, ["+", "!", "~", "x", "?"]);
+        let states = [State::Up, State::Down, State::AdminDown, State::Init].map(Shown::Is);
+        assert_eq!(states.map(|it| plain.state(it).0), ["+", "!", "x", "?"]);
+        assert_eq!(plain.state(Shown::Draining).0, "~");
     }
 }

@@ -14,12 +14,13 @@ use crate::{
     api::status::{FamilyStatus, Uplink},
     bytes::bit_rate,
     cli::{
-        status::{draining, families, percent, reason, state},
+        status::{draining, percent, reason, state},
         top::{
             model::{Model, Part},
             trend::{Measures, Trends},
         },
     },
+    engine::admin::AdminState,
 };
 
 /// Widths of cells.
@@ -163,8 +164,8 @@ impl<'a> Table<'a> {
         if is_selected {
             head = head.style(self.paint.selected(self.model.focus == Part::Uplinks));
         }
-        let each = families(uplink).into_iter();
-        let rows = each.map(|(family, health)| self.family(uplink, family, health));
+        let each = uplink.families();
+        let rows = each.map(|(family, health)| self.family(uplink, family.name(), health));
         [head].into_iter().chain(rows).collect()
     }
 
@@ -227,9 +228,9 @@ impl<'a> Table<'a> {
             return vec![Line::from(what)];
         };
         let zone = &self.model.zone;
-        let each = families(uplink).into_iter();
-        let each = each.map(|(family, health)| reason(&uplink.name, family, health, zone));
-        let drained = (uplink.admin == "drained").then(|| draining(uplink));
+        let each = uplink.families();
+        let each = each.map(|(family, health)| reason(&uplink.name, family.name(), health, zone));
+        let drained = (uplink.admin == AdminState::Drained).then(|| draining(uplink));
         let text: String = each.chain(drained).collect();
         let mut lines = fold(&text, self.width);
         if lines.len() > REASONS {

@@ -22,7 +22,7 @@ fn run_with_few(
         let next = (run.now + POLL_INTERVAL).min(end);
         run.run_until(next, line);
         if answers(next) {
-            run.health.traffic_answered(Answers::Few, next);
+            run.health.passive.traffic_answered(Answers::Few, next);
         }
     }
 }

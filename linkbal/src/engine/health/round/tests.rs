@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use linkbal_common::uplink::Family;
 use proptest::prelude::*;
 
-use super::super::{Health, State};
+use super::super::{Health, HealthEvent, State};
 use crate::config::{Host, HttpTarget, Probe, Target};
 
 use super::*;
@@ -41,7 +41,7 @@ struct Line {
 impl Line {
     fn new(targets: Vec<Target>, quorum: u32, usable: bool) -> Line {
         let mut health = Health::new(probe(targets, quorum), Family::Ipv4, usable, ms(0));
-        health.set_ready(Ok(()), ms(0));
+        health.handle(&HealthEvent::Ready, ms(0));
         Line { health, now: ms(0), asked: Vec::new() }
     }
 

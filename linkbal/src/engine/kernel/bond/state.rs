@@ -1,7 +1,12 @@
 //! The states of bonds and of their members.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 /// The state of a bond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BondState {
     /// The bond does not exist.
     Missing,
@@ -14,7 +19,8 @@ pub enum BondState {
 }
 
 /// The state of a member of a bond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MemberState {
     /// The member does not exist.
     Missing,
@@ -76,5 +82,17 @@ impl MemberState {
             MemberState::Standby => "standby",
             MemberState::Active => "active",
         }
+    }
+}
+
+impl fmt::Display for BondState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }

@@ -4,7 +4,7 @@ use linkbal_common::uplink::Family;
 use serde_json::Value;
 
 use super::chains::{BaseChain, Chains, End, Hook, InterfaceSet, Rule};
-use crate::engine::per_family::PerFamily;
+use crate::per_family::PerFamily;
 
 /// Statements that neither match nor decide anything.
 const IDLE: [&str; 5] = ["counter", "log", "mangle", "notrack", "ct helper"];

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::per_family::PerFamily;
+use crate::per_family::PerFamily;
 
 /// Maximum depth of jumps (`NFT_JUMP_STACK_SIZE` in the kernel).
 const DEPTH: usize = 16;

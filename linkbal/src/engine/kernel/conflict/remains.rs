@@ -140,11 +140,7 @@ fn several_ways(config: &Config, snapshot: &Snapshot) -> Vec<Step> {
 /// Returns whether the configuration knows a way out without the main table.
 fn is_fixed(config: &Config, family: Family, route: &Route, interface: &str) -> bool {
     config.uplinks.iter().any(|uplink| {
-        let gateway = match family {
-            Family::Ipv4 => uplink.gateway_ipv4,
-            Family::Ipv6 => uplink.gateway_ipv6,
-        };
-        let known = |address| matches!(gateway, Gateway::Address(own) if own == address);
+        let known = |address| uplink.gateway[family] == Gateway::Address(address);
         uplink.interface == interface && route.nexthop.is_some_and(known)
     })
 }

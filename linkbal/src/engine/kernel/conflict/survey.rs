@@ -15,8 +15,8 @@ use super::{
     lookup::Path,
     source_rule::{self, Leaving},
 };
-use crate::engine::{
-    kernel::{network::Snapshot, nft_text::flowtable::FLOWTABLE, resource::Process},
+use crate::{
+    engine::kernel::{network::Snapshot, nft_text::flowtable::FLOWTABLE, resource::Process},
     per_family::PerFamily,
 };
 

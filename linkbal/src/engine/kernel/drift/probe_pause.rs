@@ -5,6 +5,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use crate::engine::health::{HealthEvent, Pause};
+
 /// Most pauses within `WINDOW`.
 const MOST: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -15,11 +17,21 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// A change for probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum PauseChange {
+pub(super) enum PauseChange {
     /// Probes are paused, until a time at most.
     Begins(Duration),
     /// Probes go on.
     Ends,
+}
+
+impl PauseChange {
+    /// Returns the event for the health of uplinks.
+    pub(super) const fn event(self) -> HealthEvent<'static> {
+        match self {
+            PauseChange::Begins(until) => HealthEvent::Paused(Pause::Drift, until),
+            PauseChange::Ends => HealthEvent::Resumed(Pause::Drift),
+        }
+    }
 }
 
 /// The pauses.

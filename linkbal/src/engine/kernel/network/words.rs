@@ -72,7 +72,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::kernel::network::Link;
+    use crate::{engine::kernel::network::Link, per_family::PerFamily};
 
     #[test]
     fn a_route_is_set_again_by_one_command() {
@@ -126,7 +126,7 @@ mod tests {
             point_to_point: false,
             ethernet: true,
             port: false,
-            mtu: [0; 2],
+            mtu: PerFamily::default(),
         };
         let snapshot = Snapshot { links: [(3, link)].into(), ..Snapshot::default() };
         let text = "route 0.0.0.0/0 via 192.0.2.3 dev 3 table 3 and dev 4";

@@ -1,9 +1,12 @@
 //! Reports about bonds.
 
 use super::*;
-use crate::engine::{
-    kernel::network::{Link, Snapshot},
-    report::Report,
+use crate::{
+    engine::{
+        kernel::network::{Link, Snapshot},
+        report::Report,
+    },
+    per_family::PerFamily,
 };
 
 fn link(name: &str, ifindex: u32, carrier: bool) -> (u32, Link) {
@@ -16,7 +19,7 @@ fn link(name: &str, ifindex: u32, carrier: bool) -> (u32, Link) {
         point_to_point: false,
         ethernet: true,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     };
     (ifindex, link)
 }

@@ -3,16 +3,19 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{
-    indexed::Indexed,
-    kernel::{
-        conflict::{
-            lookup::{Answer, Path},
-            path::questions,
-            survey::{Filter, FilterKind},
+use crate::{
+    engine::{
+        indexed::Indexed,
+        kernel::{
+            conflict::{
+                lookup::{Answer, Path},
+                path::questions,
+                survey::{Filter, FilterKind},
+            },
+            network::{Address, Link, PROTOCOL},
         },
-        network::{Address, Link, PROTOCOL},
     },
+    per_family::PerFamily,
 };
 
 const LAN: u32 = 5;
@@ -28,7 +31,7 @@ fn link(ifindex: u32, name: &str) -> (u32, Link) {
         point_to_point: false,
         ethernet: true,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     };
     (ifindex, link)
 }

@@ -1,7 +1,10 @@
 //! Tunnels whose other end is not known.
 
 use super::*;
-use crate::engine::kernel::network::{Link, Tunnel};
+use crate::{
+    engine::kernel::network::{Link, Tunnel},
+    per_family::PerFamily,
+};
 
 const IFINDEX: u32 = 7;
 
@@ -16,7 +19,7 @@ fn found(endpoint: &str, tunnel: Option<Tunnel>) -> BTreeSet<Conflict> {
         point_to_point: true,
         ethernet: false,
         port: false,
-        mtu: [1500; 2],
+        mtu: PerFamily::both(1500),
     };
     let snapshot = Snapshot {
         links: BTreeMap::from([(IFINDEX, link)]),

@@ -16,6 +16,14 @@ pub struct PerFamily<T> {
 }
 
 impl<T> PerFamily<T> {
+    /// Creates a pair of the same value.
+    pub const fn both(value: T) -> PerFamily<T>
+    where
+        T: Copy,
+    {
+        PerFamily { ipv4: value, ipv6: value }
+    }
+
     /// Creates both values.
     pub fn from_fn(mut value: impl FnMut(Family) -> T) -> PerFamily<T> {
         PerFamily { ipv4: value(Family::Ipv4), ipv6: value(Family::Ipv6) }
@@ -48,7 +56,7 @@ impl<T> PerFamily<T> {
 }
 
 /// Returns the other family.
-pub(super) const fn other(family: Family) -> Family {
+pub const fn other(family: Family) -> Family {
     match family {
         Family::Ipv4 => Family::Ipv6,
         Family::Ipv6 => Family::Ipv4,
