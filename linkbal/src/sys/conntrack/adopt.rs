@@ -13,7 +13,7 @@ use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
 };
 
-use super::{CTA_MARK_MASK, exchange};
+use super::{CTA_MARK_MASK, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, exchange};
 use crate::{
     engine::kernel::adopt::{Adoption, Attribution, Ends},
     sys::datapath::{flows::FlowTable, in_words},
@@ -22,9 +22,6 @@ use crate::{
 /// Attributes that identify an entry (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
-/// Attributes of a tuple: the identifiers of ICMP and ICMPv6 echoes.
-const CTA_PROTO_ICMP_ID: u16 = 4;
-const CTA_PROTO_ICMPV6_ID: u16 = 7;
 
 /// The number of connections that were changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
