@@ -19,6 +19,7 @@ pub mod import;
 pub mod init;
 mod mac;
 pub mod notify;
+mod protocol;
 pub mod removal;
 pub mod replay;
 pub mod sys;

@@ -22,8 +22,8 @@ use crate::{
         client,
         explain::{Explanation, LiveFlow, Question},
     },
-    config::{dscp_named, outline::protocol as name_of},
-    mac,
+    config::dscp_named,
+    mac, protocol,
 };
 
 /// Column in which the answers begin, behind their labels.
@@ -31,18 +31,6 @@ const COLUMN: usize = 13;
 
 /// Maximum number of addresses of a name that are asked about.
 const MAX_ADDRESSES: usize = 8;
-
-/// Protocols with a name; others are given by their number.
-const PROTOCOLS: [(&str, u8); 8] = [
-    ("icmp", 1),
-    ("tcp", 6),
-    ("udp", 17),
-    ("gre", 47),
-    ("esp", 50),
-    ("icmpv6", 58),
-    ("ipv6-icmp", 58),
-    ("sctp", 132),
-];
 
 /// The flow that is asked about.
 #[derive(Debug, Args)]
@@ -131,17 +119,17 @@ fn questions(args: &ExplainArgs) -> Result<Asked> {
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let (source, source_port) = source.unwrap_or((any, None));
-        let protocol = protocol(args.protocol.as_deref(), end.port, destination.is_ipv4())?;
-        let has_ports = matches!(protocol, 6 | 17 | 132);
+        let protocol = number(args.protocol.as_deref(), end.port, destination.is_ipv4())?;
+        let has_ports = protocol::has_ports(protocol);
         if has_ports && end.port.is_none() {
             let host = &end.host;
-            let name = name_of(protocol);
+            let name = protocol::name(protocol);
             return Err(misuse(format!(
                 "{name} needs the port of the destination, like {host}:443"
             )));
         }
         if let Some(port) = end.port.filter(|_| !has_ports) {
-            notes.push(format!("{} has no ports: {port} is ignored", name_of(protocol)));
+            notes.push(format!("{} has no ports: {port} is ignored", protocol::name(protocol)));
         }
         let question = Question {
             source,
@@ -213,19 +201,17 @@ fn dscp(text: &str) -> Result<u8, String> {
 }
 
 /// Returns the number of a protocol.
-fn protocol(text: Option<&str>, port: Option<u16>, is_ipv4: bool) -> Result<u8> {
-    let ping = if is_ipv4 { 1 } else { 58 };
-    let Some(text) = text else { return Ok(if port.is_some() { 6 } else { ping }) };
-    let lower = text.to_lowercase();
-    if lower == "icmp" {
-        return Ok(ping);
+fn number(text: Option<&str>, port: Option<u16>, is_ipv4: bool) -> Result<u8> {
+    let ping = if is_ipv4 { protocol::ICMP } else { protocol::ICMPV6 };
+    match text.map(str::to_lowercase).as_deref() {
+        None if port.is_some() => Ok(protocol::TCP),
+        None | Some("icmp") => Ok(ping),
+        Some("ipv6-icmp") => Ok(protocol::ICMPV6),
+        Some(text) => protocol::number(text).ok_or_else(|| {
+            let names = protocol::NAMES.map(|(_, name)| name).join(", ");
+            misuse(format!("{text:?} is no protocol: write a number up to 255, or one of {names}"))
+        }),
     }
-    let named = PROTOCOLS.iter().find(|(name, _)| *name == lower).map(|(_, number)| *number);
-    named.or_else(|| lower.parse().ok()).ok_or_else(|| {
-        let names: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
-        let names = names.join(", ");
-        misuse(format!("{text:?} is no protocol: write a number up to 255, or one of {names}"))
-    })
 }
 
 fn resolve(name: &str) -> Result<Vec<IpAddr>> {
@@ -324,7 +310,7 @@ fn title(name: Option<&str>, question: &Question) -> String {
     format!(
         "{from} -> {}{name} {}{}",
         end(question.destination, question.destination_port),
-        name_of(question.protocol),
+        protocol::name(question.protocol),
         by.collect::<String>()
     )
 }

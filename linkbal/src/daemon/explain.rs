@@ -23,7 +23,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 
 use self::{
-    frame::frame,
+    frame::{ether_type, frame},
     outside::Outside,
     words::{Words, undecided},
 };
@@ -284,7 +284,7 @@ impl Tracer<'_> {
     }
 
     fn packet<'b>(&self, bytes: &'b [u8], ethernet: bool) -> ModelPacket<'b> {
-        let ether_type: u16 = if self.family() == Family::Ipv4 { 0x0800 } else { 0x86dd };
+        let ether_type = ether_type(self.question.destination);
         ModelPacket {
             l3_ether_type: (!ethernet).then_some(ether_type.to_be()),
             ifindex: self.link.map_or(0, |link| link.ifindex),

@@ -7,8 +7,9 @@ use linkbal_common::flow::FlowKey;
 
 use super::{
     query::FlowQuery,
-    record::{Entry, protocol_number, rule_number},
+    record::{Entry, rule_number},
 };
+use crate::protocol;
 
 /// The conditions that an entry must satisfy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +105,7 @@ fn network(condition: &'static str, text: &str) -> Result<IpNet, Mistake> {
 }
 
 fn protocol(text: &str) -> Result<u8, Mistake> {
-    protocol_number(text).ok_or_else(|| Mistake {
+    protocol::number(text).ok_or_else(|| Mistake {
         condition: "protocol",
         what: format!("{text:?} is no protocol"),
         help: "write tcp, udp, icmp or a number to 255".into(),

@@ -13,7 +13,8 @@ use linkbal_common::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::live::{ICMP, ICMPV6, Situation, TCP, UDP};
+use super::live::Situation;
+use crate::protocol::{self, TCP};
 
 /// Bytes of a connection each way, as connection tracking counts them: IP packets with their headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -137,11 +138,11 @@ impl<'a> FlowRecord<'a> {
         situation: &Situation,
     ) -> FlowRecord<'a> {
         let Entry { key, flow, bytes } = entry;
-        let ports = has_ports(key.protocol);
+        let ports = protocol::has_ports(key.protocol);
         let port = |port: u16| ports.then_some(u16::from_be(port));
-        let is_echo = matches!(key.protocol, ICMP | ICMPV6);
+        let is_echo = protocol::has_identifier(key.protocol);
         FlowRecord {
-            protocol: protocol_name(key.protocol),
+            protocol: protocol::name(key.protocol),
             client: entry.client(),
             client_port: port(key.source_port)
                 .or_else(|| is_echo.then_some(u16::from_be(key.source_port))),
@@ -191,39 +192,6 @@ const fn state(key: &FlowKey, flow: &Flow) -> &'static str {
         _ if flow.replied == 0 => "unanswered",
         _ => "answered",
     }
-}
-
-/// Number of SCTP, which has ports like TCP and UDP.
-const SCTP: u8 = 132;
-
-/// Protocols with names; others are shown by their numbers.
-const NAMES: [(u8, &str); 8] = [
-    (TCP, "tcp"),
-    (UDP, "udp"),
-    (ICMP, "icmp"),
-    (ICMPV6, "icmpv6"),
-    (47, "gre"),
-    (50, "esp"),
-    (51, "ah"),
-    (SCTP, "sctp"),
-];
-
-const fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, TCP | UDP | SCTP)
-}
-
-/// Returns the name of a protocol, or its number.
-pub fn protocol_name(number: u8) -> Cow<'static, str> {
-    match NAMES.iter().find(|(named, _)| *named == number) {
-        Some((_, name)) => Cow::Borrowed(*name),
-        None => Cow::Owned(number.to_string()),
-    }
-}
-
-/// Returns the number of a protocol by its name or number.
-pub fn protocol_number(text: &str) -> Option<u8> {
-    let named = NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
-    named.map(|(number, _)| *number).or_else(|| text.parse().ok())
 }
 
 #[cfg(test)]
@@ -284,20 +252,7 @@ mod tests {
         assert_eq!(with(reason::UNKNOWN, 0), None);
     }
 
-    #[test]
-    fn protocols_go_by_name_or_number() {
-        assert_eq!(protocol_number("UDP"), Some(17));
-        assert_eq!(protocol_number("89"), Some(89));
-        assert_eq!(protocol_number("256"), None);
-        assert_eq!(protocol_number("x"), None);
-    }
-
     proptest! {
-        #[test]
-        fn a_name_leads_back_to_its_protocol(number: u8) {
-            prop_assert_eq!(protocol_number(&protocol_name(number)), Some(number));
-        }
-
         #[test]
         fn a_record_is_read_as_it_was_written(
             source: [u32; 4], destination: [u32; 4], ports: [u16; 2], protocol: u8, v6: bool,

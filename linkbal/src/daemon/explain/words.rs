@@ -17,6 +17,7 @@ use super::Findings;
 use crate::{
     api::explain::{Decision, LiveFlow, Outcome, Question},
     config::outline::RuleWords,
+    protocol,
 };
 
 /// Names and rules, and the time.
@@ -195,7 +196,7 @@ impl Words {
         let text = format!(
             "{}, by its {}: {}",
             parts.collect::<Vec<_>>().join(", "),
-            if matches!(protocol, 1 | 58) { "identifier" } else { "source port" },
+            if protocol::has_identifier(protocol) { "identifier" } else { "source port" },
             self.rule_text(why)
         );
         Decision {

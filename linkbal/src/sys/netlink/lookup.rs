@@ -14,6 +14,7 @@ use netlink_packet_route::{
 };
 
 use super::Netlink;
+use crate::protocol::{ICMP, ICMPV6, TCP, UDP};
 
 /// A packet to look a route up for.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +112,7 @@ impl Lookup {
     /// Returns what ip rules for protocols and ports need. The kernel takes these protocols alone
     /// (`rtm_getroute_parse_ip_proto` in net/ipv4/fib_frontend.c).
     fn ends(&self) -> Vec<RouteAttribute> {
-        if !matches!(self.protocol, 1 | 6 | 17 | 58) {
+        if !matches!(self.protocol, ICMP | TCP | UDP | ICMPV6) {
             return Vec::new();
         }
         let [source, destination] = self.ports;

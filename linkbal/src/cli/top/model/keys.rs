@@ -17,7 +17,8 @@ use crate::{
         },
     },
     engine::admin::AdminState,
-    flows::record::{FlowRecord, protocol_number},
+    flows::record::FlowRecord,
+    protocol,
 };
 
 /// Keys, and what they do.
@@ -205,7 +206,7 @@ fn question(flow: &FlowRecord<'_>) -> Option<Question> {
         source_port: flow.client_port,
         destination: flow.destination,
         destination_port: flow.destination_port,
-        protocol: protocol_number(&flow.protocol)?,
+        protocol: protocol::number(&flow.protocol)?,
         interface: None,
         mac: None,
         vlan: None,

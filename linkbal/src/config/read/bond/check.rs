@@ -3,7 +3,10 @@
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
-use super::{super::read_uplink::ReadUplink, ReadBond};
+use super::{
+    super::{read_uplink::ReadUplink, uplink::IPV6_MTU},
+    ReadBond,
+};
 use crate::config::{
     BondMode, Named,
     diagnostics::problem::Fault,
@@ -11,9 +14,6 @@ use crate::config::{
     parse::{key::Declared, reader::Section},
     pattern::is_match,
 };
-
-/// Smallest MTU that IPv6 works with (RFC 8200 section 5).
-const IPV6_MTU: u32 = 1280;
 
 /// A predicate for a feature of a mode.
 type Has = fn(BondMode) -> bool;
