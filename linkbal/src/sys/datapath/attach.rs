@@ -24,9 +24,9 @@ use nix::net::if_::if_nametoindex;
 
 pub use self::clsact::detach_clsact;
 use super::{
-    is_loaded,
     link::{self, HeldLink},
-    loaded_program, program, remove_pin,
+    program::{is_loaded, loaded_program, program},
+    remove_pin,
     takeover::pin_program,
     xdp::Drivers,
 };

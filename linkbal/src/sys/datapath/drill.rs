@@ -10,7 +10,7 @@ use aya::programs::{TcAttachType, tc::SchedClassifierLink};
 use linkbal_common::{drill::Drill, maps, names, packet::EthernetHeader};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Datapath, loaded_program};
+use super::{Datapath, program::loaded_program};
 use crate::engine::kernel::network::Link;
 
 /// A black hole, which ends when this is dropped.
