@@ -13,11 +13,11 @@ use linkbal_common::{
     tables::bypass,
 };
 
-use super::Findings;
 use crate::{
     api::explain::{Decision, LiveFlow, Outcome, Question},
     config::outline::RuleWords,
     protocol,
+    sys::datapath::trace::Findings,
 };
 
 /// Names and rules, and the time.
