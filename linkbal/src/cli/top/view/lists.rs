@@ -11,7 +11,7 @@ use crate::{
     bytes::bit_rate,
     cli::{
         flow_query::{bytes_hint, short_bytes},
-        flows,
+        flows::table,
         top::{
             busy::BusyFlow,
             model::{Model, Part},
@@ -215,7 +215,7 @@ impl<'a> Table<'a> {
 
 fn flow(busy: &BusyFlow) -> Vec<String> {
     let [proto, client, destination, uplink, age, _, up, down, state, reason] =
-        flows::cells(&busy.flow);
+        table::cells(&busy.flow);
     let rate = busy.rate.map_or_else(|| "-".to_owned(), short_rate);
     vec![proto, client, destination, uplink, rate, age, up, down, state, reason]
 }
