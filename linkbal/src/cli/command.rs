@@ -5,9 +5,9 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum, value_parser};
 
 use super::{
-    DEFAULT_CONFIG, clients, drill, events, exit::Exit, explain, flows, health, help, history,
-    import, init, reload,
+    clients, drill, events, exit::Exit, explain, flows, health, help, history, import, init, reload,
 };
+use crate::config::DEFAULT_PATH as DEFAULT_CONFIG;
 
 /// Spreads the flows of a network over several internet uplinks.
 #[derive(Debug, Parser)]

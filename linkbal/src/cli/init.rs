@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-use super::{DEFAULT_CONFIG, exit::Exit, new_file, runtime, stderr};
+use super::{exit::Exit, new_file, runtime, stderr};
 use crate::{
-    config::Config,
+    config::{Config, DEFAULT_PATH as DEFAULT_CONFIG},
     engine::{doctor::leftovers, kernel::conflict::remains},
     import::Kind,
     init::{Choice, Facts, Found, Proposal, propose},

@@ -14,7 +14,7 @@ use crate::{
         drill::{DrillRequest, Update},
         explain::Question,
     },
-    cli::{admin_said, explain},
+    cli::{admin::admin_said, explain},
     engine::admin::AdminState,
 };
 
