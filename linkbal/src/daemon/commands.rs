@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use linkbal_common::mark::MarkMask;
+use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
@@ -46,19 +46,8 @@ impl Daemon {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
             Command::EndFlows { uplink, family, own: addresses, fwmark, unmarked } => {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).number();
-                let unmarked = match unmarked {
-                    Unmarked::UnlessBalanced if !self.datapath.balances_local() => {
-                        Unmarked::Outgoing
-                    }
-                    other => other,
-                };
                 let local = LocalConnections { addresses, fwmark, mask, unmarked };
-                let resets = self.resets.0.clone();
-                let report = move |summary| {
-                    // The receiver is gone when the daemon ends.
-                    let _ = resets.send(summary);
-                };
-                warn_of(self.datapath.end_flows(uplink, family, local, report));
+                self.end_flows(uplink, family, local);
             }
             Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
             Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
@@ -110,6 +99,19 @@ impl Daemon {
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),
             Command::Report(report) => self.report(&report),
         }
+    }
+
+    /// Ends the flows of an uplink in one family, and its local connections.
+    fn end_flows(&mut self, uplink: u32, family: Family, mut local: LocalConnections) {
+        if local.unmarked == Unmarked::UnlessBalanced && !self.datapath.balances_local() {
+            local.unmarked = Unmarked::Outgoing;
+        }
+        let resets = self.resets.0.clone();
+        let report = move |summary| {
+            // The receiver is gone when the daemon ends.
+            let _ = resets.send(summary);
+        };
+        warn_of(self.datapath.end_flows(uplink, family, local, report));
     }
 
     pub(super) fn report(&mut self, report: &Report) {
