@@ -151,7 +151,7 @@ pub enum Request {
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them. If
 /// the socket cannot be created, a warning is logged and it is tried again: nothing else depends on
-/// it. One that somebody removes is made again. Returns the requests, and what serves them by TCP as well.
+/// it. One that is removed is made again. Returns the requests, and what serves them by TCP as well.
 pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Server) {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
@@ -172,7 +172,7 @@ pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Se
                 () = admission::serve(&listener, &router, &mut pools) => {}
                 () = removed(&path) => {}
             }
-            tracing::warn!("somebody removed {}: it is made again", path.display());
+            tracing::warn!("{} was removed: it is made again", path.display());
             opened = admission::open(&path).ok();
         }
     });

@@ -40,12 +40,12 @@ const COMMON: [(&str, &str); 6] = [
 
 const TAGS: [(&str, &str); 4] = [
     ("status", "What there is, and what happened"),
-    ("flows", "Who uses which uplink, and why"),
+    ("flows", "Which hosts and flows use which uplink, and why"),
     ("administration", "What the administrator wants of uplinks"),
     ("configuration", "The configuration, and the way to another one"),
 ];
 
-const DESCRIPTION: &str = "The API of linkbal: by its unix socket, where whoever may open it needs no \
+const DESCRIPTION: &str = "The API of linkbal: by its unix socket, where a program that may open it needs no \
     token, and by TCP if `[api] listen` has an address. All errors are problem details (RFC 9457).";
 
 /// Returns the description of the API as JSON.

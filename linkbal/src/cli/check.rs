@@ -43,7 +43,7 @@ pub(super) fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> 
         bonds => format!(", {}", count(bonds, "bond")),
     };
     let uplinks = count(config.uplinks.len(), "uplink");
-    let whose = if daemon.is_some() { " (the file of the daemon that runs)" } else { "" };
+    let whose = if daemon.is_some() { " (the file of the running daemon)" } else { "" };
     print(&format!("{shown}: fine, {uplinks}{bonds}{whose}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -36,13 +36,13 @@ Examples:
 pub(super) struct ClientsArgs {
     #[command(flatten)]
     conditions: Conditions,
-    /// Show so many clients at most; the others are summed up
+    /// Show at most this many clients; the others are summed up
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     top: usize,
-    /// Ask the DNS for names of clients that no DHCP lease names
+    /// Look up clients without a name in a DHCP lease by reverse DNS
     #[arg(long)]
     resolve: bool,
-    /// Print one JSON object on each line for programs
+    /// Print one JSON object per line, for programs
     #[arg(long)]
     json: bool,
 }

@@ -35,8 +35,8 @@ const MAX_ADDRESSES: usize = 8;
 /// The flow that is asked about.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// Address of the LAN host, with its source port if it is known, like 10.0.0.5 or
-    /// [fd77::5]:40000; with --from-gateway it can be left out
+    /// Address of the LAN host, with its source port if known, like 10.0.0.5 or [fd77::5]:40000;
+    /// optional with --from-gateway
     #[arg(value_name = "SRC")]
     first: String,
     /// Destination: an address or a name, with a port for TCP, UDP and SCTP, like example.com:443 or
@@ -46,25 +46,25 @@ pub(super) struct ExplainArgs {
     /// Protocol by name or number [default: tcp with a port, icmp without]
     #[arg(long, short)]
     protocol: Option<String>,
-    /// Interface that the packets come in by [default: the one that leads to SRC]
+    /// Interface on which the packets arrive [default: the one that leads to SRC]
     #[arg(long, short, value_name = "INTERFACE")]
     iface: Option<String>,
     /// MAC address of the host, for rules with `mac`
     #[arg(long, value_parser = mac_address)]
     mac: Option<[u8; 6]>,
-    /// VLAN of a tag that the packets carry, for rules with `vlan`
+    /// VLAN ID of the packets, for rules with `vlan`
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4094))]
     vlan: Option<u16>,
     /// DSCP of the packets, for rules with `dscp`: 0 to 63, or a name like ef
     #[arg(long, value_parser = dscp)]
     dscp: Option<u8>,
-    /// Ask about a program of the gateway itself that connects
+    /// Explain a connection of the gateway itself
     #[arg(long)]
     from_gateway: bool,
-    /// Show the live flows with these ends, one on each line
+    /// Show the live flows between these endpoints, one per line
     #[arg(long)]
     live: bool,
-    /// Print one JSON object on each line, for each address, for programs
+    /// Print one JSON object per line, for each address, for programs
     #[arg(long)]
     json: bool,
 }

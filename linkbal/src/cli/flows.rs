@@ -43,22 +43,23 @@ Examples:
 pub(super) struct FlowsArgs {
     #[command(flatten)]
     conditions: Conditions,
-    /// Order of the flows; of the first 1000, if --limit says nothing else
+    /// Sort the flows; shows the first 1000 unless --limit says otherwise
     #[arg(long, value_enum)]
     sort: Option<Order>,
-    /// Turn the order round
+    /// Reverse the order
     #[arg(long, requires = "sort")]
     reverse: bool,
-    /// Show so many flows at most
+    /// Show at most this many flows
     #[arg(long, value_name = "NUMBER")]
     limit: Option<usize>,
-    /// Show so many clients instead, those with the most bytes or flows, as `linkbal clients` does
+    /// Show this many clients instead, those with the most bytes or flows, as `linkbal clients`
+    /// does
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["sort", "limit", "follow"])]
     top: Option<usize>,
-    /// Show what begins (+) and ends (-) from now on, until Ctrl-C
+    /// Show flows that begin (+) and end (-) from now on, until Ctrl-C
     #[arg(long, short, conflicts_with_all = ["sort", "limit"])]
     follow: bool,
-    /// Print one JSON object on each line for programs
+    /// Print one JSON object per line, for programs
     #[arg(long)]
     json: bool,
 }

@@ -20,7 +20,7 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
-    /// Tool that the file is of
+    /// Tool that the file belongs to
     #[arg(value_enum)]
     kind: Kind,
     /// The file

@@ -27,8 +27,8 @@ const BESIDE: &str = "/etc/linkbal/linkbal.toml.new";
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct InitArgs {
-    /// Ask nothing, and write the proposal to /etc/linkbal/linkbal.toml, which must not exist or be
-    /// the example that linkbal came with, unedited
+    /// Ask nothing, and write the proposal to /etc/linkbal/linkbal.toml, which must not exist yet,
+    /// or be the unedited example that linkbal came with
     #[arg(long, short)]
     yes: bool,
     /// File to write, which must not exist [default: standard output without --yes]

@@ -1,4 +1,4 @@
-//! The configuration that a command is about: that of the daemon that runs, or of a file.
+//! The configuration that a command is about: that of the running daemon, or of a file.
 
 use std::{
     path::{Path, PathBuf},

@@ -24,7 +24,7 @@ pub struct RuleWords {
     pub uplinks: String,
 }
 
-/// Returns the rules of a configuration in the order in which they are asked; `text` is the file
+/// Returns the rules of a configuration in the order in which they are evaluated; `text` is the file
 /// that it was read from.
 pub fn rules(config: &Config, text: &str) -> Vec<RuleWords> {
     let resolvers = config.uplinks.iter().filter(|uplink| !uplink.resolvers.is_empty());

@@ -245,7 +245,7 @@ impl Daemon {
     /// Ends the drill, since its client has disconnected.
     pub(super) fn abandon_drill(&mut self) {
         if self.drill.as_ref().is_some_and(|drill| drill.hole.is_some()) {
-            self.end_drill("whoever ordered it has left", self.now());
+            self.end_drill("its client disconnected", self.now());
         }
         self.drill = None;
     }

@@ -186,7 +186,7 @@ fn configuration(outcome: &ReloadOutcome) -> EventBody {
         }
         ReloadOutcome::Confirmed => change("on-trial", "in-force", "confirmed"),
         ReloadOutcome::Lost => {
-            warning("on-trial", "lost", "nobody confirmed it: the one before is in force again")
+            warning("on-trial", "lost", "not confirmed in time: the one before is in force again")
         }
         ReloadOutcome::Undone => {
             change("on-trial", "lost", "undone: the one before is in force again")

@@ -162,7 +162,7 @@ fn check_without_a_file_takes_that_of_the_daemon() {
     let said = gateway.daemon.run(&["check"]).unwrap();
     let path = gateway.daemon.config_path();
     let expected =
-        format!("{}: fine, 2 uplinks (the file of the daemon that runs)\n", path.display());
+        format!("{}: fine, 2 uplinks (the file of the running daemon)\n", path.display());
     assert_eq!(said, expected);
     let said = gateway.daemon.run(&["plan"]).unwrap();
     assert!(said.contains(&path.display().to_string()), "{said}");

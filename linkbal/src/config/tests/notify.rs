@@ -167,7 +167,7 @@ fn a_file_that_is_not_secret_is_a_warning() {
     let lines = format!("url = \"https://example.com/\"\ntoken_file = {:?}", file.path());
     assert!(warnings(&lines).is_empty());
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).expect("its mode");
-    assert!(warnings(&lines)[0].contains("everybody may read"));
+    assert!(warnings(&lines)[0].contains("all users may read"));
     assert!(
         warnings(&lines.replace("https", "http")).len() == 2,
         "the token is sent without encryption"

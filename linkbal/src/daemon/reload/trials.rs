@@ -74,7 +74,7 @@ impl Daemon {
     /// Says that the time of a trial is over, and that the configuration before cannot be put in force.
     fn report_stuck(&mut self, error: &Error) {
         let reason = format!(
-            "nobody has confirmed the configuration on trial, but the one before cannot come back: \
+            "the configuration on trial was not confirmed, but the one before cannot come back: \
              {error:#}; it is tried again, `linkbal confirm` keeps the present one"
         );
         // Each attempt would say the same.

@@ -34,7 +34,7 @@ pub(super) fn modes(section: &Section, mode: Option<BondMode>) {
 pub(super) fn arp(section: &Section, mode: Option<BondMode>) {
     if section.has(&keys::bond::ARP_INTERVAL) {
         refuse_unless(section, &keys::bond::ARP_INTERVAL, mode, BondMode::has_arp);
-        let help = "add whom to ask, like arp_ip_targets = [\"192.0.2.1\"]";
+        let help = "add the hosts to ask, like arp_ip_targets = [\"192.0.2.1\"]";
         let fault = Fault::new("arp_interval, but no arp_ip_targets are given", help);
         section.require(&keys::bond::ARP_IP_TARGETS, fault);
         return;
@@ -43,7 +43,7 @@ pub(super) fn arp(section: &Section, mode: Option<BondMode>) {
         if let Some(value) = section.get(key, any) {
             let help =
                 format!("add arp_interval = 1000 in place of miimon, or remove `{}`", key.name);
-            let fault = Fault::new("nobody is asked without arp_interval", help);
+            let fault = Fault::new("no host is asked without arp_interval", help);
             section.report(key, value.span(), fault);
         }
     }

@@ -8,7 +8,7 @@ use linkbal_common::uplink::Family;
 use super::{
     Conflict,
     chains::{BaseChain, ChainVerdict, Hook, Kind},
-    products::owner,
+    products::{UNKNOWN, owner},
     survey::Survey,
 };
 use crate::{
@@ -100,7 +100,7 @@ fn judge(
         of_family(&ways) > 0 && of_family(&dropped) == of_family(&ways)
     });
     let conflict = |meaning: String, advice: String, compatible| {
-        let who = owner(&base.chain).unwrap_or("the kernel does not say who made it").into();
+        let who = owner(&base.chain).unwrap_or(UNKNOWN).into();
         let what = format!("firewall chain {}", base.chain);
         Some(Conflict { what, who, meaning, advice, compatible })
     };
