@@ -56,7 +56,7 @@ pub(super) fn teardown() -> Result<()> {
     let instance = Instance::current()?;
     let lines = runtime()?.block_on(daemon::teardown_alone(&instance))?.lines();
     if lines.is_empty() {
-        return print("there was nothing of linkbal's to remove\n");
+        return print("linkbal has nothing to remove here\n");
     }
     print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
 }

@@ -29,7 +29,7 @@ pub(super) fn config_or_daemons(named: Option<PathBuf>) -> (PathBuf, Option<Stat
     let hanging = asked.is_err().then(|| Instance::unprepared().ok()?.holder()).flatten();
     if let Some(pid) = hanging {
         stderr::line(format_args!(
-            "linkbal: the daemon (process {pid}) does not tell its file: {DEFAULT_CONFIG} is looked at; \
+            "linkbal: the daemon (process {pid}) does not answer: {DEFAULT_CONFIG} is used; \
              --config names another"
         ));
     }

@@ -110,7 +110,7 @@ fn where_nothing_runs_every_verb_says_what_packets_do_and_teardown_what_it_remov
         assert!(said.contains(words), "{words:?} in {said}");
     }
     let again = linkbal(&gateway.lab, &["teardown"]);
-    assert_eq!(text(&again.stdout), "there was nothing of linkbal's to remove\n");
+    assert_eq!(text(&again.stdout), "linkbal has nothing to remove here\n");
 }
 
 /// Checks verbs as a user without rights, in a namespace where everything is in place.
