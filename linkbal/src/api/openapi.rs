@@ -23,7 +23,7 @@ use super::{
     extract::{Asked, NoQuery},
     routes, tcp,
 };
-use crate::{events::journal::Gap, flows::sort::Order};
+use crate::{events::journal::Gap, flows::sort::FlowOrder};
 
 /// Name of the scheme by which a client shows its token.
 const TOKEN: &str = "token";
@@ -78,7 +78,7 @@ pub fn document() -> OpenApi {
     components.add_security_scheme(TOKEN, scheme);
     add::<ApiError>(components);
     // Of parameters, there are but the names; and a stream is a text.
-    add::<Order>(components);
+    add::<FlowOrder>(components);
     add::<Gap>(components);
     components.schemas.values_mut().for_each(require_all);
     for (path, item) in &mut document.paths.paths {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::{
         client,
-        explain::{Explanation, LiveFlow, Question},
+        explain::{Explanation, FlowQuestion, LiveFlow},
     },
     config::dscp_named,
     mac, protocol,
@@ -89,7 +89,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
 /// The questions, one for each address of a name, with the name; and remarks on what was written.
 #[derive(Debug)]
 struct Asked {
-    questions: Vec<(Option<String>, Question)>,
+    questions: Vec<(Option<String>, FlowQuestion)>,
     notes: Vec<String>,
 }
 
@@ -131,7 +131,7 @@ fn questions(args: &ExplainArgs) -> Result<Asked> {
         if let Some(port) = end.port.filter(|_| !has_ports) {
             notes.push(format!("{} has no ports: {port} is ignored", protocol::name(protocol)));
         }
-        let question = Question {
+        let question = FlowQuestion {
             source,
             source_port,
             destination: *destination,
@@ -242,7 +242,7 @@ pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> St
         let _ = writeln!(text, "  {label:<width$} {said}", width = COLUMN - 3);
     };
     // Without its port, no flow is meant that there is already.
-    let Question { source_port, destination_port, .. } = &answer.question;
+    let FlowQuestion { source_port, destination_port, .. } = &answer.question;
     let open = source_port.is_none() && destination_port.is_some();
     line(if open { "if new" } else { "now" }, &answer.now.text);
     if let Some(down) = &answer.if_down {
@@ -295,7 +295,7 @@ pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> St
 }
 
 /// Returns the flow in one line.
-fn title(name: Option<&str>, question: &Question) -> String {
+fn title(name: Option<&str>, question: &FlowQuestion) -> String {
     let end = |address: IpAddr, port: Option<u16>| match (address, port) {
         (address, None) => address.to_string(),
         (IpAddr::V4(address), Some(port)) => format!("{address}:{port}"),
@@ -352,7 +352,7 @@ mod tests {
     fn ends_are_written_in_the_usual_ways() {
         let ask = |first: &str, second: &str| {
             let Asked { questions, .. } = questions(&args(first, Some(second))).expect("questions");
-            let Question { source_port, destination_port, protocol, .. } = questions[0].1;
+            let FlowQuestion { source_port, destination_port, protocol, .. } = questions[0].1;
             (source_port, destination_port, protocol)
         };
         assert_eq!(ask("10.0.0.5", "198.51.100.7:443"), (None, Some(443), 6));

@@ -21,12 +21,12 @@ use super::{
 use crate::{
     api::{
         client,
-        flows::{Ending, Progress, Summary},
+        flows::{FlowEnding, FlowProgress, FlowSummary},
     },
     flows::{
-        changes::{Change, Kind},
+        changes::{FlowChange, FlowChangeKind},
         query::FlowQuery,
-        sort::Order,
+        sort::FlowOrder,
     },
 };
 
@@ -45,7 +45,7 @@ pub(super) struct FlowsArgs {
     conditions: Conditions,
     /// Sort the flows; shows the first 1000 unless --limit says otherwise
     #[arg(long, value_enum)]
-    sort: Option<Order>,
+    sort: Option<FlowOrder>,
     /// Reverse the order
     #[arg(long, requires = "sort")]
     reverse: bool,
@@ -67,7 +67,8 @@ pub(super) struct FlowsArgs {
 /// Asks the daemon behind a socket for flows, and prints them as they come.
 pub(super) async fn run(socket: &Path, args: &FlowsArgs) -> Result<()> {
     if let Some(top) = args.top {
-        let question = clients::Question { conditions: &args.conditions, top, resolve: false };
+        let question =
+            clients::ClientQuestion { conditions: &args.conditions, top, resolve: false };
         return clients::print(socket, &question, args.json).await;
     }
     let query = FlowQuery {
@@ -91,7 +92,7 @@ struct Screen {
     out: io::BufWriter<io::StdoutLock<'static>>,
     bar: Bar,
     widths: Option<[usize; COLUMNS]>,
-    summary: Option<Summary>,
+    summary: Option<FlowSummary>,
 }
 
 /// Bytes that are written at a time.
@@ -128,14 +129,14 @@ impl Screen {
         let mut flows = Vec::with_capacity(lines.len() / TYPICAL_LINE);
         for line in lines.lines() {
             if line.starts_with("{\"progress\"") {
-                let Progress { progress } = read(line)?;
+                let FlowProgress { progress } = read(line)?;
                 self.bar.show(progress);
             } else if line.starts_with("{\"summary\"") {
-                let Ending { summary } = read(line)?;
+                let FlowEnding { summary } = read(line)?;
                 self.summary = Some(summary);
             } else if line.starts_with("{\"change\"") {
-                let Change { change, flow } = read(line)?;
-                let sign = if change == Kind::New { "+" } else { "-" };
+                let FlowChange { change, flow } = read(line)?;
+                let sign = if change == FlowChangeKind::New { "+" } else { "-" };
                 flows.push((sign, flow));
             } else {
                 flows.push(("", read(line)?));
@@ -168,8 +169,8 @@ impl Screen {
 }
 
 /// Says how much was shown, and what bytes stand for.
-pub(super) fn ending(summary: &Summary) -> String {
-    let Summary { flows, shown, bytes } = summary;
+pub(super) fn ending(summary: &FlowSummary) -> String {
+    let FlowSummary { flows, shown, bytes } = summary;
     let flows = match (flows, shown) {
         (0, _) => "no live flows".into(),
         (1, 1) => "1 live flow".into(),
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_end_says_what_was_left_out_and_how_to_count_bytes() {
-        let summary = |flows, shown, bytes| ending(&Summary { flows, shown, bytes });
+        let summary = |flows, shown, bytes| ending(&FlowSummary { flows, shown, bytes });
         assert_eq!(summary(1, 1, ByteCounting::On), "1 live flow\n");
         assert_eq!(summary(5, 2, ByteCounting::On), "2 of 5 live flows (--limit shows more)\n");
         assert!(summary(0, 0, ByteCounting::Off).contains("nf_conntrack_acct=1"));

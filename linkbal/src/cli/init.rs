@@ -14,7 +14,7 @@ use super::{exit::Exit, new_file, runtime, stderr};
 use crate::{
     config::{Config, DEFAULT_PATH as DEFAULT_CONFIG},
     engine::{doctor::leftovers, kernel::conflict::remains},
-    import::Kind,
+    import::Tool,
     init::{Choice, Facts, Found, Proposal, propose},
     removal::{Step, script, shell_word},
     sys,
@@ -167,7 +167,7 @@ fn others(facts: &Facts) -> String {
     let one = |Found { path, kind, network }: &Found| {
         let network = network.as_ref().map_or(String::new(), |path| format!(" --network {path}"));
         let what = match kind {
-            Kind::Script => "looks like a script for several uplinks".into(),
+            Tool::Script => "looks like a script for several uplinks".into(),
             kind => format!("is a configuration of {}", kind.tool()),
         };
         let word = shell_word(path);

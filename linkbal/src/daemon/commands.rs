@@ -14,12 +14,12 @@ use crate::{
         Command, Event, Report,
         command::Unmarked,
         kernel::{
-            conflict::lookup::Question,
+            conflict::lookup::RouteQuestion,
             desired,
             network::{Link, Role},
         },
     },
-    events::{self, severity::Severity},
+    events::{self, severity::EventSeverity},
     replay,
     sys::{
         conntrack,
@@ -156,7 +156,7 @@ impl Daemon {
         tokio::spawn(async move { answers.send(resolve(name, servers).await) });
     }
 
-    fn survey(&self, questions: Vec<Question>) {
+    fn survey(&self, questions: Vec<RouteQuestion>) {
         let answers = self.lookups.0.clone();
         let last = Arc::clone(&self.surveyed);
         tokio::spawn(async move {
@@ -182,7 +182,7 @@ impl Daemon {
 fn log_event(event: &events::Event) {
     let text = event.headline();
     match event.severity {
-        Severity::Info => tracing::info!("{text}"),
-        Severity::Warning => tracing::warn!("{text}"),
+        EventSeverity::Info => tracing::info!("{text}"),
+        EventSeverity::Warning => tracing::warn!("{text}"),
     }
 }

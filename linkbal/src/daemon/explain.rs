@@ -25,7 +25,7 @@ use super::Daemon;
 use crate::{
     api::{
         admin::RequestError,
-        explain::{Explanation, Outcome, Question},
+        explain::{DecisionOutcome, Explanation, FlowQuestion},
         rules::RuleUse,
     },
     config::outline,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// The channel for an answer.
-type Answer = oneshot::Sender<Result<Explanation, RequestError>>;
+type ExplainReply = oneshot::Sender<Result<Explanation, RequestError>>;
 
 impl Daemon {
     /// Returns the rules with their counters; the last one stands for flows that no rule matches.
@@ -60,7 +60,7 @@ impl Daemon {
     }
 
     /// Answers what becomes of a flow.
-    pub(super) fn explain(&self, question: Question, answer: Answer) {
+    pub(super) fn explain(&self, question: FlowQuestion, answer: ExplainReply) {
         let _lent = descriptors::lend();
         match self.explanation(question) {
             Ok((explanation, rest)) => {
@@ -75,7 +75,10 @@ impl Daemon {
     }
 
     /// Answers as far as the maps tell, and returns what is yet to be asked.
-    fn explanation(&self, mut question: Question) -> Result<(Explanation, Pending), RequestError> {
+    fn explanation(
+        &self,
+        mut question: FlowQuestion,
+    ) -> Result<(Explanation, Pending), RequestError> {
         if question.source.is_ipv4() != question.destination.is_ipv4() {
             return Err(RequestError::Invalid {
                 at: "query destination".into(),
@@ -100,7 +103,7 @@ impl Daemon {
         let if_down = if_down.map(|uplink| {
             let down = UpMask(0).with(uplink.index, tracer.family(), true);
             let mut decision = tracer.decide(Assumption { down, is_new: false }, !known).0;
-            if decision.outcome == Outcome::Reset {
+            if decision.outcome == DecisionOutcome::Reset {
                 decision.text = format!("{}; then {}", decision.text, fresh(down).text);
             }
             decision
@@ -133,7 +136,7 @@ impl Daemon {
 
     /// Finds the interface that packets come in by, and names it in the question; `None` if it is of no
     /// LAN.
-    fn interface_of(&self, question: &mut Question) -> Result<Option<Link>, RequestError> {
+    fn interface_of(&self, question: &mut FlowQuestion) -> Result<Option<Link>, RequestError> {
         let Some(snapshot) = self.engine.snapshot() else {
             let text = "the interfaces are not known yet: ask again in a moment";
             return Err(RequestError::NotPossible(text.into()));
@@ -182,7 +185,7 @@ impl Daemon {
         })
     }
 
-    fn words(&self, question: &Question) -> Words {
+    fn words(&self, question: &FlowQuestion) -> Words {
         let uplinks = self.engine.uplinks().indexed();
         Words {
             uplinks: uplinks.iter().map(|each| (each.index, each.config.name.clone())).collect(),
@@ -223,7 +226,7 @@ fn link_towards(snapshot: &Snapshot, address: IpAddr) -> Option<&Link> {
 }
 
 /// Refuses a question whose values mean nothing.
-fn check_values(question: &Question) -> Result<(), RequestError> {
+fn check_values(question: &FlowQuestion) -> Result<(), RequestError> {
     let invalid = |at: &str, what, help: &str| {
         let (at, help) = (format!("query {at}"), help.into());
         Err(RequestError::Invalid { at, what, help })

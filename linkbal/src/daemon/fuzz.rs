@@ -23,7 +23,7 @@ use crate::{
     },
     history::{
         History,
-        pages::{Pages, Question},
+        pages::{HistoryQuestion, Pages},
     },
     sys::{host::file, sysctl::SavedSysctls},
 };
@@ -90,7 +90,8 @@ fn history(text: &[u8]) {
     let (again, unread) = History::read(written.as_bytes());
     assert_eq!((again.lines(), unread), (written, 0));
     for hours in [false, true] {
-        let mut pages = Pages::new(Question { since: Some(0), hours, ..Question::default() });
+        let mut pages =
+            Pages::new(HistoryQuestion { since: Some(0), hours, ..HistoryQuestion::default() });
         while pages.next(&history).is_some() {}
     }
 }

@@ -40,7 +40,7 @@ impl Bytes {
 
 /// An entry of the flow table, with the bytes of its connection if they are known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Entry {
+pub struct FlowEntry {
     /// The tuple.
     pub key: FlowKey,
     /// The entry.
@@ -49,7 +49,7 @@ pub struct Entry {
     pub bytes: Option<Bytes>,
 }
 
-impl Entry {
+impl FlowEntry {
     /// Returns the address of the host in the LAN; unspecified for datagrams of the gateway itself.
     pub fn client(&self) -> IpAddr {
         ip(self.key.family(), &self.key.source)
@@ -133,11 +133,11 @@ pub struct FlowRecord<'a> {
 impl<'a> FlowRecord<'a> {
     /// Creates the record of an entry; `name` names an uplink by its index.
     pub fn new(
-        entry: &Entry,
+        entry: &FlowEntry,
         name: impl Fn(u32) -> &'a str,
         situation: &Situation,
     ) -> FlowRecord<'a> {
-        let Entry { key, flow, bytes } = entry;
+        let FlowEntry { key, flow, bytes } = entry;
         let ports = protocol::has_ports(key.protocol);
         let port = |port: u16| ports.then_some(u16::from_be(port));
         let is_echo = protocol::has_identifier(key.protocol);
@@ -174,7 +174,7 @@ pub fn rule_number(flow: &Flow) -> Option<u8> {
     known.then(|| rule.saturating_add(1))
 }
 
-const fn from(entry: &Entry) -> &'static str {
+const fn from(entry: &FlowEntry) -> &'static str {
     if entry.is_inbound() {
         "internet"
     } else if entry.flow.ifindex == 0 {
@@ -230,7 +230,7 @@ mod tests {
             reason: Reason { kind: reason::SESSION, rule: 2 },
             ..Flow::default()
         };
-        let entry = Entry { key, flow, bytes: Some(Bytes { up: 7, down: 9 }) };
+        let entry = FlowEntry { key, flow, bytes: Some(Bytes { up: 7, down: 9 }) };
         let json = serde_json::to_value(FlowRecord::new(&entry, |_| "isp-a", &situation()));
         let expected = serde_json::json!({
             "protocol": "tcp", "client": "10.77.0.9", "client_port": 40_000,
@@ -268,7 +268,7 @@ mod tests {
                 sticky_class, tcp_state: state, first_seen_ms: first, moved_from,
                 reason: Reason { kind, rule }, ..Flow::default()
             };
-            let entry = Entry { key, flow, bytes: counts.map(|(up, down)| Bytes { up, down }) };
+            let entry = FlowEntry { key, flow, bytes: counts.map(|(up, down)| Bytes { up, down }) };
             let record = FlowRecord::new(&entry, |_| "a \"b\"", &situation());
             let text = serde_json::to_string(&record).expect("JSON");
             let read: FlowRecord<'_> = serde_json::from_str(&text).expect("the same");

@@ -178,10 +178,10 @@ fn a_file_that_is_not_secret_is_a_warning() {
 
 #[test]
 fn the_words_for_events_are_their_kinds() {
-    use crate::events::Kind;
-    let word = |kind: Kind| EVENT_WORDS.contains(&kind.name());
-    for kind in Kind::ALL {
-        let own = matches!(kind, Kind::Diagnosis | Kind::Notify);
+    use crate::events::EventKind;
+    let word = |kind: EventKind| EVENT_WORDS.contains(&kind.name());
+    for kind in EventKind::ALL {
+        let own = matches!(kind, EventKind::Diagnosis | EventKind::Notify);
         assert!(word(kind) != own, "{}", kind.name());
     }
 }

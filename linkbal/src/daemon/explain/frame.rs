@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use etherparse::{EtherType, icmpv4, icmpv6};
 use linkbal_common::parse::Tcp;
 
-use crate::{api::explain::Question, protocol};
+use crate::{api::explain::FlowQuestion, protocol};
 
 /// Returns whether packets of a protocol have a source port, or an identifier that a host chooses.
 pub(super) const fn has_source_port(protocol: u8) -> bool {
@@ -14,7 +14,7 @@ pub(super) const fn has_source_port(protocol: u8) -> bool {
 
 /// Returns the packet of a question, with an Ethernet header if its interface has them; it is the first
 /// one of a TCP connection if it `opens` it. The source port is 0 if it is not known.
-pub(super) fn frame(question: &Question, ethernet: bool, opens: bool) -> Vec<u8> {
+pub(super) fn frame(question: &FlowQuestion, ethernet: bool, opens: bool) -> Vec<u8> {
     let payload = payload(question, opens);
     let dscp = question.dscp.unwrap_or(0) & 0x3f;
     let length = payload.len() as u16;
@@ -48,7 +48,7 @@ pub(super) const fn ether_type(destination: IpAddr) -> u16 {
     if destination.is_ipv4() { EtherType::IPV4.0 } else { EtherType::IPV6.0 }
 }
 
-fn payload(question: &Question, opens: bool) -> Vec<u8> {
+fn payload(question: &FlowQuestion, opens: bool) -> Vec<u8> {
     let source = question.source_port.unwrap_or(0).to_be_bytes();
     let destination = question.destination_port.unwrap_or(0).to_be_bytes();
     let ports = [source, destination].concat();
@@ -71,7 +71,7 @@ fn payload(question: &Question, opens: bool) -> Vec<u8> {
 }
 
 /// Returns the MAC address of a question.
-fn mac(question: &Question) -> Option<[u8; 6]> {
+fn mac(question: &FlowQuestion) -> Option<[u8; 6]> {
     crate::mac::parse(question.mac.as_ref()?)
 }
 
@@ -87,7 +87,7 @@ mod tests {
         for (source, destination, icmp) in ends {
             for protocol in [icmp, 6, 17, 132, 47] {
                 for ethernet in [true, false] {
-                    let question = Question {
+                    let question = FlowQuestion {
                         source: source.parse().expect("an address"),
                         source_port: Some(40_000),
                         destination: destination.parse().expect("an address"),

@@ -9,7 +9,7 @@ use linkbal_common::{
 
 use super::{outside::Outside, words::Words};
 use crate::{
-    api::explain::{Connection, Explanation, Question},
+    api::explain::{Connection, Explanation, FlowQuestion},
     sys::{
         conntrack,
         datapath::flows::{FlowTable, situation},
@@ -83,7 +83,7 @@ impl Pending {
         }
     }
 
-    fn connection(&self, key: &FlowKey, question: &Question) -> Option<Connection> {
+    fn connection(&self, key: &FlowKey, question: &FlowQuestion) -> Option<Connection> {
         let found = conntrack::find::find(key, question.source, question.destination);
         let found = found.inspect_err(|error| tracing::debug!("no connection is told: {error}"));
         let tracked = found.ok()??;

@@ -18,7 +18,7 @@ use super::{
     words::{Words, undecided},
 };
 use crate::{
-    api::explain::{Decision, Outcome, Question},
+    api::explain::{Decision, DecisionOutcome, FlowQuestion},
     engine::kernel::network::Link,
     sys::{
         conntrack,
@@ -32,7 +32,7 @@ use crate::{
 /// A flow that is traced.
 pub(super) struct Tracer<'a> {
     pub(super) daemon: &'a Daemon,
-    pub(super) question: &'a Question,
+    pub(super) question: &'a FlowQuestion,
     pub(super) link: Option<&'a Link>,
     pub(super) words: &'a Words,
 }
@@ -74,12 +74,15 @@ impl Tracer<'_> {
     pub(super) fn connected(&self, now: &Decision, findings: &Findings) -> Option<u32> {
         let proposed = matches!(
             now.outcome,
-            Outcome::Uplink | Outcome::Dropped | Outcome::Rejected | Outcome::Unmarked
+            DecisionOutcome::Uplink
+                | DecisionOutcome::Dropped
+                | DecisionOutcome::Rejected
+                | DecisionOutcome::Unmarked
         );
         if !proposed || findings.flow.is_some() || self.is_open() {
             return None;
         }
-        let Question { source, destination, .. } = self.question;
+        let FlowQuestion { source, destination, .. } = self.question;
         let found = conntrack::find::find(&self.key(), *source, *destination);
         let mask = MarkMask(self.daemon.config.kernel.fwmark_mask);
         let uplink = mask.decode(found.ok()??.mark)?;
@@ -125,7 +128,7 @@ impl Tracer<'_> {
         if !self.daemon.config.local_balance {
             let text = "programs of the gateway are not balanced (local.balance is off): the best \
                         uplink's table decides";
-            return (self.words.plain(Outcome::Main, text), Findings::default());
+            return (self.words.plain(DecisionOutcome::Main, text), Findings::default());
         }
         let traced = trace_local(&self.daemon.datapath, self.key(), assumption);
         let Ok((fwmark, findings)) = traced else {
@@ -136,7 +139,7 @@ impl Tracer<'_> {
             (_, Some((Selection::Bypassed | Selection::OnLink, _))) => self.bypassed(&findings),
             (_, Some((Selection::NoUplink, _))) => self.words.no_uplink(),
             _ => self.words.plain(
-                Outcome::Main,
+                DecisionOutcome::Main,
                 "left alone: the program has bound its source address, whose ip rule decides, or \
                  the destination is never reached by an uplink",
             ),
@@ -157,12 +160,14 @@ impl Tracer<'_> {
         }
         let number = fwmark & mask.number();
         if number == mask.encode(BLOCKED[0]) {
-            self.words.blocked(Outcome::Dropped, findings)
+            self.words.blocked(DecisionOutcome::Dropped, findings)
         } else if number == mask.encode(BLOCKED[1]) {
-            self.words.blocked(Outcome::Rejected, findings)
+            self.words.blocked(DecisionOutcome::Rejected, findings)
         } else if number == mask.encode(RESET) {
-            self.words
-                .plain(Outcome::Reset, "the connection ends with a reset, since its uplink is down")
+            self.words.plain(
+                DecisionOutcome::Reset,
+                "the connection ends with a reset, since its uplink is down",
+            )
         } else if matches!(findings.choice, Some((Selection::OnLink, _))) {
             self.bypassed(findings)
         } else {
@@ -216,7 +221,7 @@ impl Tracer<'_> {
                 "linkbal does not understand such packets"
             }
         };
-        self.words.plain(Outcome::Skipped, text)
+        self.words.plain(DecisionOutcome::Skipped, text)
     }
 
     fn bypassed(&self, findings: &Findings) -> Decision {

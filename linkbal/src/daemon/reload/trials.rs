@@ -2,7 +2,7 @@
 
 use anyhow::{Error, Result, anyhow};
 
-use super::{BUSY, Cause, Reloading, Step, Verdict, with_external};
+use super::{BUSY, Cause, Reloading, Step, TrialReply, with_external};
 use crate::{
     config::Sources,
     daemon::{
@@ -41,7 +41,7 @@ impl Daemon {
     pub(super) fn end_rollback(
         &mut self,
         trial: Trial,
-        undo: Option<Verdict>,
+        undo: Option<TrialReply>,
         outcome: Result<()>,
     ) {
         let (reload, reason) = match undo {
@@ -87,7 +87,7 @@ impl Daemon {
     }
 
     /// Keeps the configuration that is on trial; a text is written to the file first.
-    pub(in crate::daemon) fn confirm(&mut self, answer: Verdict) {
+    pub(in crate::daemon) fn confirm(&mut self, answer: TrialReply) {
         let refused = match &self.trial {
             _ if self.is_reloading() => BUSY,
             None => "no configuration waits for a confirmation",
@@ -115,7 +115,7 @@ impl Daemon {
     }
 
     /// Goes back to the previous configuration before the time of a trial is over.
-    pub(in crate::daemon) fn undo(&mut self, answer: Verdict) {
+    pub(in crate::daemon) fn undo(&mut self, answer: TrialReply) {
         let refused = match self.trial.take_if(|_| self.reloading.is_none() && self.drill.is_none())
         {
             Some(trial) => return self.roll_back(trial, Some(answer)),
@@ -137,7 +137,7 @@ impl Daemon {
         }
     }
 
-    fn roll_back(&mut self, trial: Trial, undo: Option<Verdict>) {
+    fn roll_back(&mut self, trial: Trial, undo: Option<TrialReply>) {
         let former = trial.former().clone();
         self.begin(Cause::Rollback(trial, undo));
         self.step(move || {

@@ -14,7 +14,7 @@ use self::{
 };
 use super::{
     chains::{Effect, Item, Walk},
-    conditions::{self, State},
+    conditions::{self, MarkState},
     facts::{Facts, IpRule},
     ip_rule, limit_family,
     shares::policy_of,
@@ -29,7 +29,7 @@ use crate::import::{
 pub(super) struct Marked {
     pub(super) effect: Effect,
     pub(super) rule: Rule,
-    pub(super) state: State,
+    pub(super) state: MarkState,
     /// The words of the rule by whose chance it is reached.
     pub(super) draw: Option<*const String>,
     /// The shares of several marks, of which `effect` is one.
@@ -50,7 +50,7 @@ impl Marked {
     }
 
     fn empty() -> Marked {
-        let state = State::default();
+        let state = MarkState::default();
         Marked { effect: Effect::End, rule: Rule::default(), state, draw: None, shares: None }
     }
 
@@ -246,7 +246,7 @@ fn marked(
         return None;
     }
     let mut rule = Rule { lines: item.lines.clone(), ..Rule::default() };
-    let (mut state, mut draw) = (State::default(), None);
+    let (mut state, mut draw) = (MarkState::default(), None);
     let last = item.words.len().saturating_sub(1);
     for (at, words) in item.words.iter().enumerate() {
         let own = conditions::read(&mut rule, words, &item.lines);

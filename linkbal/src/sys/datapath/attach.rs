@@ -77,7 +77,7 @@ impl Method {
 /// The interfaces that the programs run on.
 pub struct Attachments {
     bpf_dir: PathBuf,
-    clsact: clsact::Record,
+    clsact: clsact::QdiscRecord,
     pub(super) method: Method,
     pub(super) attached: BTreeMap<u32, Attached>,
     /// The interface of a drill.
@@ -114,7 +114,7 @@ impl Attachments {
         }
         Attachments {
             bpf_dir: bpf_dir.into(),
-            clsact: clsact::Record::new(run_dir),
+            clsact: clsact::QdiscRecord::new(run_dir),
             method,
             attached: BTreeMap::new(),
             drilled: None,
@@ -371,7 +371,7 @@ pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTree
         let mut pins = pins.filter(|pin| names.contains(pin));
         pins.all(|pin| link::is_attached(&instance.bpf_dir.join(pin)))
     };
-    let noted = clsact::Record::new(&instance.run_dir).read();
+    let noted = clsact::QdiscRecord::new(&instance.run_dir).read();
     let noted = noted.keys().filter_map(|name| if_nametoindex(&**name).ok());
     pinned.into_iter().filter(stands).chain(noted).collect()
 }

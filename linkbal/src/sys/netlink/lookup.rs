@@ -37,7 +37,7 @@ pub struct Lookup {
 
 /// The outcome of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundRoute {
     /// Index of the interface that the packet leaves by.
     pub ifindex: Option<u32>,
     /// The table that the route is in.
@@ -78,7 +78,7 @@ impl Netlink {
     ///
     /// As the kernel answers: if there is no route, it refuses the packet, or its source is not
     /// valid at its interface.
-    pub async fn route_of(&self, lookup: &Lookup) -> io::Result<Found> {
+    pub async fn route_of(&self, lookup: &Lookup) -> io::Result<FoundRoute> {
         let mut message = RouteMessage::default();
         let length = if lookup.destination.is_ipv4() { 32 } else { 128 };
         let header = &mut message.header;
@@ -125,7 +125,7 @@ impl Lookup {
     }
 }
 
-fn found(route: &RouteMessage) -> io::Result<Found> {
+fn found(route: &RouteMessage) -> io::Result<FoundRoute> {
     let refusal = match route.header.kind {
         RouteType::Unreachable => Some(libc::EHOSTUNREACH),
         RouteType::Prohibit => Some(libc::EACCES),
@@ -135,7 +135,7 @@ fn found(route: &RouteMessage) -> io::Result<Found> {
     if let Some(errno) = refusal {
         return Err(io::Error::from_raw_os_error(errno));
     }
-    let mut found = Found {
+    let mut found = FoundRoute {
         ifindex: None,
         table: route.header.table.into(),
         is_local: route.header.kind == RouteType::Local,
