@@ -17,7 +17,7 @@ use crate::{
         admin::AdminState,
         indexed::assign,
         kernel::{
-            bond::{Bonding, Record, plan},
+            bond::{BondRecord, Bonding, plan},
             network::Snapshot,
         },
     },
@@ -77,7 +77,7 @@ fn admin_states(text: &[u8], config: &Config) {
 }
 
 fn bonds(text: &[u8], config: &Config) {
-    let Some(records) = same::<BTreeMap<String, Record>>(text) else { return };
+    let Some(records) = same::<BTreeMap<String, BondRecord>>(text) else { return };
     let observed = Bonding { records, ..Bonding::default() };
     for bonds in [config.bonds.as_slice(), &[]] {
         plan(bonds, &observed).iter().for_each(|change| drop(change.to_string()));
