@@ -266,7 +266,7 @@ unsafe impl Header for EchoHeader {}
 
 /// Returns whether the protocol's header begins with two ports.
 #[inline(always)]
-pub(crate) const fn has_ports(protocol: u8) -> bool {
+pub const fn has_ports(protocol: u8) -> bool {
     protocol == IpProto::Tcp as u8
         || protocol == IpProto::Udp as u8
         || protocol == IpProto::Sctp as u8

@@ -166,7 +166,11 @@ fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
         let skb = ctx.skb.skb;
         // SAFETY: the context is valid for the length of the program.
         unsafe {
-            if hash == 0 { bpf_set_hash_invalid(skb) } else { bpf_set_hash(skb, hash); }
+            if hash == 0 {
+                bpf_set_hash_invalid(skb)
+            } else {
+                bpf_set_hash(skb, hash);
+            }
         }
     }
     if let Some(change) = changes.mss {

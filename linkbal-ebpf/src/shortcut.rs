@@ -3,7 +3,8 @@
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head, bpf_skb_change_tail,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head,
+        bpf_skb_change_tail,
     },
     programs::TcContext,
 };

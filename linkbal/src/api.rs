@@ -8,7 +8,7 @@
 //! | `GET /v1/status` | [`status::Status`] |
 //! | `GET /v1/uplinks`, `GET /v1/uplinks/NAME` | [`status::Uplink`]s |
 //! | `GET /v1/flows?..` | the live flows that a [`FlowQuery`](crate::flows::query::FlowQuery) asks for: [`FlowRecord`](crate::flows::record::FlowRecord)s, one JSON object on each line |
-//! | `GET /v1/flows?follow=true` | [`Change`](crate::flows::changes::Change)s of the flows, without an end |
+//! | `GET /v1/flows?follow=true` | [`FlowChange`](crate::flows::changes::FlowChange)s of the flows, without an end |
 //! | `GET /v1/clients?..` | the totals of the clients of such flows: [`ClientRecord`](crate::flows::clients::ClientRecord)s, and the others together on the last line |
 //! | `GET /v1/explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] |
 //! | `GET /v1/rules` | the rules with their counters: [`rules::RuleUse`]s |
@@ -17,7 +17,7 @@
 //! | `GET /v1/configuration` | [`configuration::Configuration`] in force |
 //! | `POST /v1/configuration/check` | [`configuration::Checked`]: the problems of the text in the body |
 //! | `POST /v1/uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] |
-//! | `POST /v1/uplinks/NAME/drill` | [`drill::Update`]s, one JSON object on each line |
+//! | `POST /v1/uplinks/NAME/drill` | [`drill::DrillUpdate`]s, one JSON object on each line |
 //! | `POST /v1/notify/test?..` | sends a test to receivers of messages: [`notify::TestResult`]s |
 //! | `POST /v1/reload?..` | reads the configuration again: [`reload::Reloaded`] |
 //! | `POST /v1/configuration/try?..` | puts the text in the body on trial: [`reload::Reloaded`] |
@@ -68,7 +68,7 @@ use self::{
     admin::{AdminOutcome, RequestError},
     configuration::InForce,
     error::ApiError,
-    explain::{Explanation, Question},
+    explain::{Explanation, FlowQuestion},
     reload::Reloaded,
     rules::RuleUse,
     status::Status,
@@ -98,7 +98,7 @@ pub enum Request {
     /// A question about a flow.
     Explain {
         /// The flow.
-        question: Question,
+        question: FlowQuestion,
         /// Channel for the answer.
         answer: oneshot::Sender<Result<Explanation, RequestError>>,
     },
@@ -151,7 +151,7 @@ pub enum Request {
 
 /// Opens the socket and answers requests in the background, as long as the daemon takes them. If
 /// the socket cannot be created, a warning is logged and it is tried again: nothing else depends on
-/// it. One that somebody removes is made again. Returns the requests, and what serves them by TCP as well.
+/// it. One that is removed is made again. Returns the requests, and what serves them by TCP as well.
 pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Server) {
     let (sender, receiver) = mpsc::channel(16);
     let router = router(sender, journal);
@@ -172,7 +172,7 @@ pub fn serve(path: &Path, journal: Journal) -> (mpsc::Receiver<Request>, tcp::Se
                 () = admission::serve(&listener, &router, &mut pools) => {}
                 () = removed(&path) => {}
             }
-            tracing::warn!("somebody removed {}: it is made again", path.display());
+            tracing::warn!("{} was removed: it is made again", path.display());
             opened = admission::open(&path).ok();
         }
     });

@@ -21,7 +21,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use self::{body::EventBody, render::render, severity::Severity};
+use self::{body::EventBody, render::render, severity::EventSeverity};
 use crate::engine::{
     Report,
     health::evidence::{Evidence, TargetEvidence},
@@ -30,8 +30,7 @@ use crate::engine::{
 /// The subject of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = EventKind)]
-pub enum Kind {
+pub enum EventKind {
     /// The state of an uplink in one family.
     Uplink,
     /// The probable cause of an uplink's outage in one family.
@@ -71,50 +70,50 @@ pub enum Kind {
     Configuration,
 }
 
-impl Kind {
+impl EventKind {
     /// All kinds.
-    pub const ALL: [Kind; 18] = [
-        Kind::Uplink,
-        Kind::Diagnosis,
-        Kind::Quality,
-        Kind::Admin,
-        Kind::Load,
-        Kind::Drill,
-        Kind::Address,
-        Kind::Bond,
-        Kind::Member,
-        Kind::Lan,
-        Kind::Domain,
-        Kind::Repair,
-        Kind::Conflict,
-        Kind::Trouble,
-        Kind::Shortcuts,
-        Kind::Host,
-        Kind::Notify,
-        Kind::Configuration,
+    pub const ALL: [EventKind; 18] = [
+        EventKind::Uplink,
+        EventKind::Diagnosis,
+        EventKind::Quality,
+        EventKind::Admin,
+        EventKind::Load,
+        EventKind::Drill,
+        EventKind::Address,
+        EventKind::Bond,
+        EventKind::Member,
+        EventKind::Lan,
+        EventKind::Domain,
+        EventKind::Repair,
+        EventKind::Conflict,
+        EventKind::Trouble,
+        EventKind::Shortcuts,
+        EventKind::Host,
+        EventKind::Notify,
+        EventKind::Configuration,
     ];
 
     /// Returns the name as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Uplink => "uplink",
-            Kind::Diagnosis => "diagnosis",
-            Kind::Quality => "quality",
-            Kind::Admin => "admin",
-            Kind::Load => "load",
-            Kind::Drill => "drill",
-            Kind::Address => "address",
-            Kind::Bond => "bond",
-            Kind::Member => "member",
-            Kind::Lan => "lan",
-            Kind::Domain => "domain",
-            Kind::Repair => "repair",
-            Kind::Conflict => "conflict",
-            Kind::Trouble => "trouble",
-            Kind::Shortcuts => "shortcuts",
-            Kind::Host => "host",
-            Kind::Notify => "notify",
-            Kind::Configuration => "configuration",
+            EventKind::Uplink => "uplink",
+            EventKind::Diagnosis => "diagnosis",
+            EventKind::Quality => "quality",
+            EventKind::Admin => "admin",
+            EventKind::Load => "load",
+            EventKind::Drill => "drill",
+            EventKind::Address => "address",
+            EventKind::Bond => "bond",
+            EventKind::Member => "member",
+            EventKind::Lan => "lan",
+            EventKind::Domain => "domain",
+            EventKind::Repair => "repair",
+            EventKind::Conflict => "conflict",
+            EventKind::Trouble => "trouble",
+            EventKind::Shortcuts => "shortcuts",
+            EventKind::Host => "host",
+            EventKind::Notify => "notify",
+            EventKind::Configuration => "configuration",
         }
     }
 }
@@ -132,10 +131,10 @@ pub struct Event {
     /// Time of the event: RFC 3339, UTC, with milliseconds.
     pub time: String,
     /// The subject.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The severity: `info` or `warning`.
     #[serde(default)]
-    pub severity: Severity,
+    pub severity: EventSeverity,
     /// Name of the uplink.
     pub uplink: Option<String>,
     /// `ipv4` or `ipv6`.
@@ -199,35 +198,39 @@ impl Event {
         let name = names.into_iter().flatten().next();
         let name = name.map(String::as_str).unwrap_or_default();
         match self.kind {
-            Kind::Uplink | Kind::Quality | Kind::Address => {
+            EventKind::Uplink | EventKind::Quality | EventKind::Address => {
                 let family = self.family.as_deref().unwrap_or_default();
                 format!("uplink {name} {family}: {from} -> {to}: {reason}")
             }
-            Kind::Diagnosis => {
+            EventKind::Diagnosis => {
                 let family = self.family.as_deref().unwrap_or_default();
                 format!("uplink {name} {family} is down: {reason}")
             }
-            Kind::Admin | Kind::Load => format!("uplink {name}: {from} -> {to}: {reason}"),
-            Kind::Drill => format!("uplink {name}: drill {to}: {reason}"),
-            Kind::Bond => format!("bond {name}: {from} -> {to}: {reason}"),
-            Kind::Member => format!("member {name} {reason}: {from} -> {to}"),
-            Kind::Lan => format!("LAN interface {name} {reason}"),
-            Kind::Domain if self.severity == Severity::Warning => {
+            EventKind::Admin | EventKind::Load => {
+                format!("uplink {name}: {from} -> {to}: {reason}")
+            }
+            EventKind::Drill => format!("uplink {name}: drill {to}: {reason}"),
+            EventKind::Bond => format!("bond {name}: {from} -> {to}: {reason}"),
+            EventKind::Member => format!("member {name} {reason}: {from} -> {to}"),
+            EventKind::Lan => format!("LAN interface {name} {reason}"),
+            EventKind::Domain if self.severity == EventSeverity::Warning => {
                 format!("failed to resolve {name}: {reason}; it is tried again")
             }
-            Kind::Domain => format!("{name} is resolved again"),
-            Kind::Host => format!("host {name}: {reason}"),
-            Kind::Notify => format!("messages to {name}: {reason}"),
-            Kind::Shortcuts => reason.clone(),
-            Kind::Repair | Kind::Conflict | Kind::Trouble => format!("{name}: {reason}"),
-            Kind::Configuration => format!("configuration {name}: {reason}"),
+            EventKind::Domain => format!("{name} is resolved again"),
+            EventKind::Host => format!("host {name}: {reason}"),
+            EventKind::Notify => format!("messages to {name}: {reason}"),
+            EventKind::Shortcuts => reason.clone(),
+            EventKind::Repair | EventKind::Conflict | EventKind::Trouble => {
+                format!("{name}: {reason}")
+            }
+            EventKind::Configuration => format!("configuration {name}: {reason}"),
         }
     }
 
     /// Returns the event as a line for people, with `!` before a warning; `time` is its time as they
     /// are used to it.
     pub fn line(&self, time: &str) -> String {
-        let mark = if self.severity == Severity::Warning { '!' } else { ' ' };
+        let mark = if self.severity == EventSeverity::Warning { '!' } else { ' ' };
         format!("{mark} {time} {}", self.text())
     }
 

@@ -82,7 +82,7 @@ pub struct FamilySample {
     /// Smoothed jitter.
     pub jitter: Option<Duration>,
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: LineState,
     /// Time since which it holds, in seconds since 1970, UTC.
     pub since: u64,
 }
@@ -102,7 +102,7 @@ pub struct Probes {
 
 /// The meaning of a sample for a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LineState {
     /// The line works.
     Up,
     /// The line does not work, with the cause.
@@ -248,9 +248,9 @@ impl UplinkHistory {
         second.traffic.seconds = 1;
         for (family, line) in second.families.iter_mut() {
             match sample.families[family].as_ref().map(|sample| &sample.verdict) {
-                Some(Verdict::Up) => line.up_s = 1,
-                Some(Verdict::Down(_)) => line.down_s = 1,
-                Some(Verdict::Answers | Verdict::Unmeasured) | None => {}
+                Some(LineState::Up) => line.up_s = 1,
+                Some(LineState::Down(_)) => line.down_s = 1,
+                Some(LineState::Answers | LineState::Unmeasured) | None => {}
             }
         }
         let end = wall.saturating_sub(1);
@@ -271,13 +271,13 @@ impl UplinkHistory {
             // What was not sampled does not belong to an outage.
             let since = state.map_or(wall, |state| state.since.clamp(from, wall));
             let news = match state.map(|state| &state.verdict) {
-                Some(Verdict::Up) => self.outages.end(family, since, false),
-                Some(Verdict::Down(down)) => self.outages.went_down(family, since, down),
-                Some(Verdict::Answers) => {
+                Some(LineState::Up) => self.outages.end(family, since, false),
+                Some(LineState::Down(down)) => self.outages.went_down(family, since, down),
+                Some(LineState::Answers) => {
                     self.outages.answers(family, since);
                     None
                 }
-                Some(Verdict::Unmeasured) | None => self.outages.end(family, since, true),
+                Some(LineState::Unmeasured) | None => self.outages.end(family, since, true),
             };
             pending.extend(news.map(|outage| line::outage(&sample.uplink, outage)));
         }
@@ -320,7 +320,7 @@ impl Last {
         };
         for (family, line) in bucket.families.iter_mut() {
             // Probes that are blocked on purpose say nothing of the line.
-            let measured = |sample: &&FamilySample| sample.verdict != Verdict::Unmeasured;
+            let measured = |sample: &&FamilySample| sample.verdict != LineState::Unmeasured;
             if let Some(sample) = sample.families[family].as_ref().filter(measured) {
                 sample.count(&self.probes[family], line);
             }

@@ -15,7 +15,6 @@
 
 mod edgeos;
 mod excluded;
-mod kind;
 mod leave;
 mod model;
 mod mwan3;
@@ -24,14 +23,15 @@ mod note;
 mod policy;
 mod script;
 mod shell;
+mod tool;
 mod tree;
 mod uci;
 mod values;
 mod vyos;
 mod write;
 
-pub use kind::Kind;
 pub use note::{Lines, Note, NoteKind};
+pub use tool::Tool;
 
 use thiserror::Error;
 
@@ -68,7 +68,7 @@ pub struct Refusal {
 /// # Errors
 /// If the text is no configuration of that kind.
 pub fn translate(
-    kind: Kind,
+    kind: Tool,
     text: &str,
     name: &str,
     network: Option<&str>,
@@ -77,10 +77,10 @@ pub fn translate(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let network = network.map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
     let read = match kind {
-        Kind::Mwan3 => mwan3::read(text, network),
-        Kind::Vyos => vyos::read(text),
-        Kind::Edgeos => edgeos::read(text),
-        Kind::Script => script::read(text),
+        Tool::Mwan3 => mwan3::read(text, network),
+        Tool::Vyos => vyos::read(text),
+        Tool::Edgeos => edgeos::read(text),
+        Tool::Script => script::read(text),
     };
     let mut draft = read.map_err(|missing| Refusal {
         expected: kind.tool(),

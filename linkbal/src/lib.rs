@@ -20,6 +20,7 @@ pub mod init;
 mod mac;
 pub mod notify;
 pub mod per_family;
+mod protocol;
 pub mod removal;
 pub mod replay;
 pub mod sys;

@@ -71,18 +71,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
             suite.run_failed_alone()?;
         }
     }
-    println!();
-    for suite in &suites {
-        println!("{}: {}", suite.name, suite.counts);
-    }
-    for suite in &suites {
-        for name in &suite.unstable {
-            println!("unstable: {name} failed beside others, and passed alone");
-        }
-        for name in &suite.failed {
-            println!("failed: {name}; alone: cargo xtask {} {name}", suite.verb);
-        }
-    }
+    print_summary(&suites);
     // Tests that did not run prove nothing: a suite has some, unless others were asked for.
     let ran = suites.iter().any(|suite| suite.counts.ran() > 0);
     let empty = |suite: &Suite| suite.counts.ran() == 0 && arguments.names.is_empty();
@@ -93,6 +82,22 @@ pub(crate) fn test(arguments: &Arguments) -> Result<()> {
         bail!("tests failed");
     }
     Ok(())
+}
+
+/// Prints the counts of all suites, and how to run each test that failed alone.
+fn print_summary(suites: &[Suite]) {
+    println!();
+    for suite in suites {
+        println!("{}: {}", suite.name, suite.counts);
+    }
+    for suite in suites {
+        for name in &suite.unstable {
+            println!("unstable: {name} failed beside others, and passed alone");
+        }
+        for name in &suite.failed {
+            println!("failed: {name}; alone: cargo xtask {} {name}", suite.verb);
+        }
+    }
 }
 
 /// Runs the tests in a guest.

@@ -1,6 +1,9 @@
 //! Names as hashes, and the names of an address.
 
-use crate::{map_struct, maps::seed::Seed};
+use crate::{
+    map_struct,
+    maps::seed::{FACTOR, Seed},
+};
 
 /// The hash of a name, which stands for it in the maps: 64 bits, with a secret seed. Two names of
 /// one configuration do not collide by chance, and another name only by luck.
@@ -73,7 +76,7 @@ pub(crate) const fn label_byte(hash: u64, byte: u8) -> u64 {
 /// Returns the hash of the name with one more label in front; that of the root is the second seed.
 #[inline(always)]
 pub(crate) const fn with_label(parent: NameHash, label: u64) -> NameHash {
-    (parent ^ label).rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ label >> 32
+    (parent ^ label).rotate_left(23).wrapping_mul(FACTOR) ^ label >> 32
 }
 
 /// Returns the hash of a name in text, such as `bank.example`; that of the empty name is

@@ -3,7 +3,7 @@
 pub use crate::maps::key::Address;
 use crate::{
     map_struct,
-    maps::{key::MacKey, uplink::Family},
+    maps::{key::MacKey, seed::FACTOR, uplink::Family},
 };
 
 /// The exact tuple of a flow as the LAN host sends it. Aligned, so that it is copied by words of 64 bits.
@@ -206,8 +206,6 @@ impl Proposal {
     /// quicker than the hash itself.
     #[inline(always)]
     pub fn check(key: &FlowKey, hash: u32) -> u32 {
-        /// An odd number with bits everywhere: 2^64 divided by the golden ratio.
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut sum = FACTOR;
         let ends = key.source.iter().zip(&key.destination);
         for (source, destination) in ends {

@@ -9,7 +9,7 @@ use crate::{
     maps::{
         counter::UplinkCounters,
         flow::{Address, FlowKey},
-        seed::Seed,
+        seed::{FACTOR, Seed},
         uplink::Family,
     },
 };
@@ -232,9 +232,6 @@ pub struct Target {
     /// Priority of the packets for queues (`skb->priority`), as the kernel set it.
     pub priority: u32,
 }
-
-/// An odd number with bits everywhere: 2^64 divided by the golden ratio.
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[inline(always)]
 const fn pair(low: u32, high: u32) -> u64 {

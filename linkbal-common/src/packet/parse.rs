@@ -76,9 +76,11 @@ pub struct Tcp {
 
 impl Tcp {
     const FIN: u8 = 0x01;
-    const SYN: u8 = 0x02;
+    /// Control bit of the first packet of a connection.
+    pub const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
-    const ACK: u8 = 0x10;
+    /// Control bit of every other packet.
+    pub const ACK: u8 = 0x10;
     /// Value for an ICMP error whose key is that of the flow that it quotes. Valid TCP packets have
     /// at least one control bit. A field of its own would need stack, which is scarce.
     const QUOTED: Tcp = Tcp { flags: 0, ack: u32::MAX, end: 0 };

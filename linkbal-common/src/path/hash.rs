@@ -4,11 +4,11 @@
 //! rounds they allow for hash tables): an attacker without the seed cannot choose flows that pile
 //! up in one bucket. Packets of a flow that is known and active need no hash.
 
+pub use crate::maps::seed::Seed;
 use crate::maps::{
     flow::{FlowKey, SessionKey},
     uplink::Family,
 };
-pub use crate::maps::seed::Seed;
 
 /// Returns the hash of a flow. Its low bits are the slot of its proposal, and its bucket if it does
 /// not stick.

@@ -44,13 +44,12 @@ impl DrillRequest {
 }
 
 /// Updates for the client of a drill; dropping the receiver ends the drill.
-pub type Updates = mpsc::UnboundedReceiver<Update>;
+pub type Updates = mpsc::UnboundedReceiver<DrillUpdate>;
 
 /// An event during a drill. Times count from its begin, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[schema(as = DrillUpdate)]
 #[serde(tag = "step", rename_all = "lowercase")]
-pub enum Update {
+pub enum DrillUpdate {
     /// The uplink passes no more packets.
     Began {
         /// Longest duration, in milliseconds.
@@ -79,13 +78,12 @@ pub enum Update {
         at_ms: u64,
     },
     /// The uplink is up again in all families, or has not come back in time.
-    Done(Outcome),
+    Done(DrillOutcome),
 }
 
 /// The result of a drill.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[schema(as = DrillOutcome)]
-pub struct Outcome {
+pub struct DrillOutcome {
     /// Time at which each family was found down; null if it was not.
     pub found_down_ms: Vec<(String, Option<u64>)>,
     /// Time at which all families were up again; null if one was not within a minute after the
@@ -122,7 +120,7 @@ pub(super) struct DrillQuery {
     post, path = "/v1/uplinks/{name}/drill", operation_id = "drill", tag = "administration",
     params(("name" = String, Path, description = "Name of the uplink"), DrillQuery),
     responses(
-        (status = 200, description = "One update on each line", body = Update, content_type = JSON_LINES),
+        (status = 200, description = "One update on each line", body = DrillUpdate, content_type = JSON_LINES),
         (status = 404, description = "There is no such uplink"),
         (status = 409, description = "It would cut users off, or is not possible now"),
         (status = 500, description = "The drill could not begin"),

@@ -14,8 +14,7 @@ use crate::config::outline::RuleWords;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-#[schema(as = FlowQuestion)]
-pub struct Question {
+pub struct FlowQuestion {
     /// Source address; the unspecified one for a program of the gateway that has not bound its socket.
     #[schema(value_type = String)]
     #[param(value_type = String)]
@@ -57,7 +56,7 @@ pub struct Question {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Explanation {
     /// The flow, with its interface.
-    pub question: Question,
+    pub question: FlowQuestion,
     /// Decision about its next packet.
     pub now: Decision,
     /// Decision about a new connection, if the flow is known.
@@ -82,8 +81,7 @@ pub struct Explanation {
 /// The outcome for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = DecisionOutcome)]
-pub enum Outcome {
+pub enum DecisionOutcome {
     /// The packet leaves by an uplink.
     Uplink,
     /// The packet leaves by one of several uplinks, as its source port falls.
@@ -106,7 +104,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 pub struct Decision {
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: DecisionOutcome,
     /// The uplink.
     pub uplink: Option<String>,
     /// The reason: `source`, `bucket`, `session-new`, `session`, `related`, `connection`, `inbound`,
@@ -167,21 +165,21 @@ pub struct Connection {
 /// Tells what becomes of a flow, and why.
 #[utoipa::path(
     get, path = "/v1/explain", tag = "flows",
-    params(Question),
+    params(FlowQuestion),
     responses(
         (status = 200, description = "The decisions about the flow", body = Explanation),
         (status = 409, description = "The interfaces are not known yet"),
     ),
 )]
 pub(super) async fn explain(
-    Asked(question): Asked<Question>,
+    Asked(question): Asked<FlowQuestion>,
     State(daemon): State<mpsc::Sender<Request>>,
 ) -> Result<Json<Explanation>, ApiError> {
     let explained = call(&daemon, |answer| Request::Explain { question, answer }).await?;
     Ok(Json(explained?))
 }
 
-impl Question {
+impl FlowQuestion {
     /// Returns the path of the request.
     pub fn path(&self) -> String {
         use std::fmt::Write as _;

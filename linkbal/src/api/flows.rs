@@ -20,7 +20,7 @@ use super::{
     extract::Asked,
 };
 use crate::flows::{
-    changes::Change,
+    changes::FlowChange,
     clients::{ClientRecord, OthersRecord},
     query::FlowQuery,
     record::FlowRecord,
@@ -96,24 +96,21 @@ pub type Lines = mpsc::Receiver<Bytes>;
 
 /// Progress of an answer, on lines of their own between the others, for who asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
-#[schema(as = FlowProgress)]
-pub struct Progress {
+pub struct FlowProgress {
     /// Part of the flow table that is read, from 0 to 1.
     pub progress: f64,
 }
 
 /// The end of an answer, on the last line for who asked for progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[schema(as = FlowEnding)]
-pub struct Ending {
+pub struct FlowEnding {
     /// The summary.
-    pub summary: Summary,
+    pub summary: FlowSummary,
 }
 
 /// A summary of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[schema(as = FlowSummary)]
-pub struct Summary {
+pub struct FlowSummary {
     /// Number of live flows that satisfy the conditions.
     pub flows: u64,
     /// Number of them that are in the answer.
@@ -142,11 +139,11 @@ pub(super) enum FlowLine<'a> {
     /// A flow.
     Flow(FlowRecord<'a>),
     /// With `follow`: a flow that began or ended.
-    Change(Change<'a>),
+    FlowChange(FlowChange<'a>),
     /// With `progress`.
-    Progress(Progress),
+    FlowProgress(FlowProgress),
     /// With `progress`, at the end.
-    Ending(Ending),
+    FlowEnding(FlowEnding),
 }
 
 /// The lines of an answer about clients.
@@ -162,9 +159,9 @@ pub(super) enum ClientLine<'a> {
         others: OthersRecord,
     },
     /// With `progress`.
-    Progress(Progress),
+    FlowProgress(FlowProgress),
     /// With `progress`, at the end.
-    Ending(Ending),
+    FlowEnding(FlowEnding),
 }
 
 /// Lists live flows, one on each line.

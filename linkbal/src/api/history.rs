@@ -24,7 +24,7 @@ use super::{
 };
 use crate::history::{
     archive::Shared,
-    pages::{Pages, Question},
+    pages::{HistoryQuestion, Pages},
     record::Record,
 };
 
@@ -63,9 +63,9 @@ impl HistoryQuery {
         if parts.is_empty() { path } else { format!("{path}?{}", parts.join("&")) }
     }
 
-    fn question(self) -> Result<Question, String> {
+    fn question(self) -> Result<HistoryQuestion, String> {
         let since = self.since.as_deref().map(seconds).transpose()?;
-        Ok(Question { uplink: self.uplink, since, hours: self.hours })
+        Ok(HistoryQuestion { uplink: self.uplink, since, hours: self.hours })
     }
 }
 
@@ -125,10 +125,10 @@ mod tests {
     fn a_query_survives_its_way_through_a_path() {
         let time = UNIX_EPOCH + Duration::from_secs(60);
         for (query, question) in [
-            (HistoryQuery::default(), Question::default()),
+            (HistoryQuery::default(), HistoryQuestion::default()),
             (
                 HistoryQuery::new(Some("a b&c=ä".into()), Some(time), true),
-                Question { uplink: Some("a b&c=ä".into()), since: Some(60), hours: true },
+                HistoryQuestion { uplink: Some("a b&c=ä".into()), since: Some(60), hours: true },
             ),
         ] {
             let uri = query.path().parse().expect("it is a path");

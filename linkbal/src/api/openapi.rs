@@ -23,7 +23,7 @@ use super::{
     extract::{Asked, NoQuery},
     routes, tcp,
 };
-use crate::{events::journal::Gap, flows::sort::Order};
+use crate::{events::journal::Gap, flows::sort::FlowOrder};
 
 /// Name of the scheme by which a client shows its token.
 const TOKEN: &str = "token";
@@ -40,12 +40,12 @@ const COMMON: [(&str, &str); 6] = [
 
 const TAGS: [(&str, &str); 4] = [
     ("status", "What there is, and what happened"),
-    ("flows", "Who uses which uplink, and why"),
+    ("flows", "Which hosts and flows use which uplink, and why"),
     ("administration", "What the administrator wants of uplinks"),
     ("configuration", "The configuration, and the way to another one"),
 ];
 
-const DESCRIPTION: &str = "The API of linkbal: by its unix socket, where whoever may open it needs no \
+const DESCRIPTION: &str = "The API of linkbal: by its unix socket, where a program that may open it needs no \
     token, and by TCP if `[api] listen` has an address. All errors are problem details (RFC 9457).";
 
 /// Returns the description of the API as JSON.
@@ -78,7 +78,7 @@ pub fn document() -> OpenApi {
     components.add_security_scheme(TOKEN, scheme);
     add::<ApiError>(components);
     // Of parameters, there are but the names; and a stream is a text.
-    add::<Order>(components);
+    add::<FlowOrder>(components);
     add::<Gap>(components);
     components.schemas.values_mut().for_each(require_all);
     for (path, item) in &mut document.paths.paths {

@@ -24,7 +24,7 @@ pub struct RuleUse {
     pub blocked: u64,
 }
 
-/// Lists the rules in the order in which they are asked, with their counters.
+/// Lists the rules in the order in which they are evaluated, with their counters.
 #[utoipa::path(
     get, path = "/v1/rules", tag = "flows",
     responses((status = 200, description = "The rules", body = [RuleUse])),

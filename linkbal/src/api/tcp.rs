@@ -113,7 +113,7 @@ async fn bind(address: SocketAddr) -> TcpListener {
     }
 }
 
-/// Reads the token, off the main loop. Without one that can be used, nobody has it.
+/// Reads the token, off the main loop. Without one that can be used, no client has it.
 async fn read_token(path: &Path) -> Token {
     let shown = path.display().to_string();
     let path = path.to_owned();
@@ -122,14 +122,14 @@ async fn read_token(path: &Path) -> Token {
     let token = match text {
         Ok(text) => Token::new(&text),
         Err(error) => {
-            tracing::warn!("failed to read the token in {shown}: {error}; nobody has it");
+            tracing::warn!("failed to read the token in {shown}: {error}; no client has it");
             return Token::nobodys();
         }
     };
     token.unwrap_or_else(|| {
         tracing::warn!(
             "{shown} has no token of 16 to 256 letters and digits: write one with \
-             `openssl rand -hex 32`; nobody has it until a reload"
+             `openssl rand -hex 32`; no client has it until a reload"
         );
         Token::nobodys()
     })

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         client,
-        flows::{Ending, Progress, Summary},
+        flows::{FlowEnding, FlowProgress, FlowSummary},
     },
     flows::{
         clients::{ClientRecord, OthersRecord},
@@ -36,20 +36,20 @@ Examples:
 pub(super) struct ClientsArgs {
     #[command(flatten)]
     conditions: Conditions,
-    /// Show so many clients at most; the others are summed up
+    /// Show at most this many clients; the others are summed up
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     top: usize,
-    /// Ask the DNS for names of clients that no DHCP lease names
+    /// Look up clients without a name in a DHCP lease by reverse DNS
     #[arg(long)]
     resolve: bool,
-    /// Print one JSON object on each line for programs
+    /// Print one JSON object per line, for programs
     #[arg(long)]
     json: bool,
 }
 
 /// A question about clients.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Question<'a> {
+pub(super) struct ClientQuestion<'a> {
     /// Conditions of their flows.
     pub(super) conditions: &'a Conditions,
     /// Maximum number of clients.
@@ -61,7 +61,7 @@ pub(super) struct Question<'a> {
 /// Asks the daemon behind a socket for clients, and prints them.
 pub(super) async fn run(socket: &Path, args: &ClientsArgs) -> Result<()> {
     let ClientsArgs { conditions, top, resolve, json } = args;
-    print(socket, &Question { conditions, top: *top, resolve: *resolve }, *json).await
+    print(socket, &ClientQuestion { conditions, top: *top, resolve: *resolve }, *json).await
 }
 
 /// The last line of an answer.
@@ -72,25 +72,29 @@ struct Last {
 
 /// An answer, as a whole: it has at most as many lines as were asked for.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct ClientAnswer {
     /// The clients, the largest first.
     pub(super) clients: Vec<ClientRecord<'static>>,
     others: Option<OthersRecord>,
-    summary: Option<Summary>,
+    summary: Option<FlowSummary>,
 }
 
 /// Asks the daemon behind a socket for clients, whose names it does not know; `bar` shows how far it is.
-pub(super) async fn ask(socket: &Path, question: &Question<'_>, bar: &Bar) -> Result<Answer> {
+pub(super) async fn ask(
+    socket: &Path,
+    question: &ClientQuestion<'_>,
+    bar: &Bar,
+) -> Result<ClientAnswer> {
     let query =
         FlowQuery { limit: Some(question.top), progress: true, ..question.conditions.query() };
-    let mut answer = Answer::default();
+    let mut answer = ClientAnswer::default();
     let path = query.path("/v1/clients");
     client::stream(socket, Method::GET, &path, |line| answer.add(line, bar)).await?;
     Ok(answer)
 }
 
 /// Prints the clients that a question asks for.
-pub(super) async fn print(socket: &Path, question: &Question<'_>, json: bool) -> Result<()> {
+pub(super) async fn print(socket: &Path, question: &ClientQuestion<'_>, json: bool) -> Result<()> {
     let bar = Bar::new(!json);
     let mut answer = ask(socket, question, &bar).await?;
     bar.end();
@@ -108,13 +112,13 @@ pub(super) async fn print(socket: &Path, question: &Question<'_>, json: bool) ->
     print_text(&if json { answer.json()? } else { answer.table() })
 }
 
-impl Answer {
+impl ClientAnswer {
     fn add(&mut self, line: &str, bar: &Bar) -> Result<std::ops::ControlFlow<()>> {
         if line.starts_with("{\"progress\"") {
-            let Progress { progress } = read(line)?;
+            let FlowProgress { progress } = read(line)?;
             bar.show(progress);
         } else if line.starts_with("{\"summary\"") {
-            let Ending { summary } = read(line)?;
+            let FlowEnding { summary } = read(line)?;
             self.summary = Some(summary);
         } else if line.starts_with("{\"others\"") {
             let Last { others } = read(line)?;
@@ -182,7 +186,7 @@ mod tests {
     #[test]
     fn clients_are_in_a_table_with_the_others_below() {
         let bar = Bar::new(false);
-        let mut answer = Answer::default();
+        let mut answer = ClientAnswer::default();
         for line in [
             r#"{"client":"192.0.2.9","flows":12,"uplinks":["isp-a","isp-b"],"bytes_up":2048,"bytes_down":1048576}"#,
             r#"{"client":"2001:db8::7","flows":1,"uplinks":["isp-b"],"bytes_up":null,"bytes_down":null}"#,

@@ -8,7 +8,7 @@ use hyper::Method;
 use super::print_line;
 use crate::api::{
     client,
-    drill::{DrillRequest, Outcome, Update},
+    drill::{DrillOutcome, DrillRequest, DrillUpdate},
 };
 
 /// Reads a time like `30s`.
@@ -25,10 +25,10 @@ pub(super) fn time(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(socket: &Path, request: &DrillRequest, json: bool) -> Result<()> {
     let mut outcome = None;
     let each = |line: &str| {
-        let update: Update = client::read(line)?;
+        let update: DrillUpdate = client::read(line)?;
         let text = if json { line.to_owned() } else { readable(&request.uplink, &update) };
         let flow = print_line(&text)?;
-        if let Update::Done(done) = update {
+        if let DrillUpdate::Done(done) = update {
             outcome = Some(done);
             return Ok(ControlFlow::Break(()));
         }
@@ -47,28 +47,28 @@ pub(super) async fn run(socket: &Path, request: &DrillRequest, json: bool) -> Re
 }
 
 /// Says what happened in a drill.
-pub(super) fn readable(uplink: &str, update: &Update) -> String {
+pub(super) fn readable(uplink: &str, update: &DrillUpdate) -> String {
     match update {
-        Update::Began { time_ms, families } => format!(
+        DrillUpdate::Began { time_ms, families } => format!(
             "nothing passes {uplink} ({}) for {}; Ctrl-C ends it",
             families.join(", "),
             humantime::format_duration(Duration::from_millis(*time_ms))
         ),
-        Update::Changed { at_ms, family, from, to, reason } => {
+        DrillUpdate::Changed { at_ms, family, from, to, reason } => {
             format!("{}  {uplink} {family}: {from} -> {to}: {reason}", seconds(*at_ms))
         }
-        Update::Over { at_ms } => {
+        DrillUpdate::Over { at_ms } => {
             format!(
                 "{}  over: {uplink} works again, and is used once its probes say so (its `hold`, or \
                  longer after flaps); Ctrl-C leaves it to that",
                 seconds(*at_ms)
             )
         }
-        Update::Done(outcome) => summary(uplink, outcome),
+        DrillUpdate::Done(outcome) => summary(uplink, outcome),
     }
 }
 
-fn summary(uplink: &str, outcome: &Outcome) -> String {
+fn summary(uplink: &str, outcome: &DrillOutcome) -> String {
     let found = outcome.found_down_ms.iter().map(|(family, at)| match at {
         Some(at) => format!("{family} after {} ms", at),
         None => format!("{family} not at all"),
@@ -79,8 +79,9 @@ fn summary(uplink: &str, outcome: &Outcome) -> String {
         Some(at) => format!("{uplink} was up again for {families} after {}", seconds(at).trim()),
         None => format!("{uplink} is not up again for {families} yet; see `linkbal status`"),
     };
-    let Outcome { packets_dropped, flows_moved, connections_reset, connections_silent, .. } =
-        outcome;
+    let DrillOutcome {
+        packets_dropped, flows_moved, connections_reset, connections_silent, ..
+    } = outcome;
     format!(
         "\nfound out: {}\nflows moved to other uplinks: {flows_moved}\nTCP connections reset, so \
          that clients connect again: {connections_reset}, of them {connections_silent} silent\n\
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_summary_says_what_users_felt() {
-        let outcome = Outcome {
+        let outcome = DrillOutcome {
             found_down_ms: vec![("ipv4".into(), Some(412)), ("ipv6".into(), None)],
             up_again_ms: Some(33_900),
             packets_dropped: 120,

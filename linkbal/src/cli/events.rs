@@ -20,17 +20,17 @@ use crate::{
 /// The events to print, and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct EventsArgs {
-    /// Go on with what happens next, until Ctrl-C
+    /// Follow new events, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// Leave out what is older: a time span like 1h, or a time of the clock here like 05:00,
-    /// yesterday, 2026-11-28 or "2026-11-28 06:30", also with an offset like +01:00 or Z
+    /// Leave out older events: a time span like 1h, or a local time like 05:00, yesterday,
+    /// 2026-11-28 or "2026-11-28 06:30", also with an offset like +01:00 or Z
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<SystemTime>,
-    /// Leave out what is not of this uplink
+    /// Show the events of this uplink alone
     #[arg(long, value_name = "NAME")]
     uplink: Option<String>,
-    /// Print one JSON object on each line for programs
+    /// Print one JSON object per line, for programs
     #[arg(long)]
     json: bool,
 }

@@ -47,10 +47,10 @@ impl Exit {
             Exit::Done => "done",
             Exit::Failed => "failed",
             Exit::Unusable => "unusable configuration or command line; nothing was changed",
-            Exit::Different => "of `plan`: there are differences",
+            Exit::Different => "`plan`: there are differences",
             Exit::Clash => {
-                "of `doctor`, `check --machine`, and of `plan` without differences: something is wrong on \
-                 this machine"
+                "`doctor`, `check --machine`, or `plan` without differences: something is wrong on this \
+                 machine"
             }
         }
     }

@@ -20,10 +20,10 @@ use super::{
 use crate::{
     api::{
         client,
-        explain::{Explanation, LiveFlow, Question},
+        explain::{Explanation, FlowQuestion, LiveFlow},
     },
-    config::{dscp_named, outline::protocol as name_of},
-    mac,
+    config::dscp_named,
+    mac, protocol,
 };
 
 /// Column in which the answers begin, behind their labels.
@@ -32,23 +32,11 @@ const COLUMN: usize = 13;
 /// Maximum number of addresses of a name that are asked about.
 const MAX_ADDRESSES: usize = 8;
 
-/// Protocols with a name; others are given by their number.
-const PROTOCOLS: [(&str, u8); 8] = [
-    ("icmp", 1),
-    ("tcp", 6),
-    ("udp", 17),
-    ("gre", 47),
-    ("esp", 50),
-    ("icmpv6", 58),
-    ("ipv6-icmp", 58),
-    ("sctp", 132),
-];
-
 /// The flow that is asked about.
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
-    /// Address of the LAN host, with its source port if it is known, like 10.0.0.5 or
-    /// [fd77::5]:40000; with --from-gateway it can be left out
+    /// Address of the LAN host, with its source port if known, like 10.0.0.5 or [fd77::5]:40000;
+    /// optional with --from-gateway
     #[arg(value_name = "SRC")]
     first: String,
     /// Destination: an address or a name, with a port for TCP, UDP and SCTP, like example.com:443 or
@@ -58,25 +46,25 @@ pub(super) struct ExplainArgs {
     /// Protocol by name or number [default: tcp with a port, icmp without]
     #[arg(long, short)]
     protocol: Option<String>,
-    /// Interface that the packets come in by [default: the one that leads to SRC]
+    /// Interface on which the packets arrive [default: the one that leads to SRC]
     #[arg(long, short, value_name = "INTERFACE")]
     iface: Option<String>,
     /// MAC address of the host, for rules with `mac`
     #[arg(long, value_parser = mac_address)]
     mac: Option<[u8; 6]>,
-    /// VLAN of a tag that the packets carry, for rules with `vlan`
+    /// VLAN ID of the packets, for rules with `vlan`
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4094))]
     vlan: Option<u16>,
     /// DSCP of the packets, for rules with `dscp`: 0 to 63, or a name like ef
     #[arg(long, value_parser = dscp)]
     dscp: Option<u8>,
-    /// Ask about a program of the gateway itself that connects
+    /// Explain a connection of the gateway itself
     #[arg(long)]
     from_gateway: bool,
-    /// Show the live flows with these ends, one on each line
+    /// Show the live flows between these endpoints, one per line
     #[arg(long)]
     live: bool,
-    /// Print one JSON object on each line, for each address, for programs
+    /// Print one JSON object per line, for each address, for programs
     #[arg(long)]
     json: bool,
 }
@@ -101,7 +89,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<()> {
 /// The questions, one for each address of a name, with the name; and remarks on what was written.
 #[derive(Debug)]
 struct Asked {
-    questions: Vec<(Option<String>, Question)>,
+    questions: Vec<(Option<String>, FlowQuestion)>,
     notes: Vec<String>,
 }
 
@@ -131,19 +119,19 @@ fn questions(args: &ExplainArgs) -> Result<Asked> {
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let (source, source_port) = source.unwrap_or((any, None));
-        let protocol = protocol(args.protocol.as_deref(), end.port, destination.is_ipv4())?;
-        let has_ports = matches!(protocol, 6 | 17 | 132);
+        let protocol = number(args.protocol.as_deref(), end.port, destination.is_ipv4())?;
+        let has_ports = protocol::has_ports(protocol);
         if has_ports && end.port.is_none() {
             let host = &end.host;
-            let name = name_of(protocol);
+            let name = protocol::name(protocol);
             return Err(misuse(format!(
                 "{name} needs the port of the destination, like {host}:443"
             )));
         }
         if let Some(port) = end.port.filter(|_| !has_ports) {
-            notes.push(format!("{} has no ports: {port} is ignored", name_of(protocol)));
+            notes.push(format!("{} has no ports: {port} is ignored", protocol::name(protocol)));
         }
-        let question = Question {
+        let question = FlowQuestion {
             source,
             source_port,
             destination: *destination,
@@ -213,19 +201,17 @@ fn dscp(text: &str) -> Result<u8, String> {
 }
 
 /// Returns the number of a protocol.
-fn protocol(text: Option<&str>, port: Option<u16>, is_ipv4: bool) -> Result<u8> {
-    let ping = if is_ipv4 { 1 } else { 58 };
-    let Some(text) = text else { return Ok(if port.is_some() { 6 } else { ping }) };
-    let lower = text.to_lowercase();
-    if lower == "icmp" {
-        return Ok(ping);
+fn number(text: Option<&str>, port: Option<u16>, is_ipv4: bool) -> Result<u8> {
+    let ping = if is_ipv4 { protocol::ICMP } else { protocol::ICMPV6 };
+    match text.map(str::to_lowercase).as_deref() {
+        None if port.is_some() => Ok(protocol::TCP),
+        None | Some("icmp") => Ok(ping),
+        Some("ipv6-icmp") => Ok(protocol::ICMPV6),
+        Some(text) => protocol::number(text).ok_or_else(|| {
+            let names = protocol::NAMES.map(|(_, name)| name).join(", ");
+            misuse(format!("{text:?} is no protocol: write a number up to 255, or one of {names}"))
+        }),
     }
-    let named = PROTOCOLS.iter().find(|(name, _)| *name == lower).map(|(_, number)| *number);
-    named.or_else(|| lower.parse().ok()).ok_or_else(|| {
-        let names: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
-        let names = names.join(", ");
-        misuse(format!("{text:?} is no protocol: write a number up to 255, or one of {names}"))
-    })
 }
 
 fn resolve(name: &str) -> Result<Vec<IpAddr>> {
@@ -256,7 +242,7 @@ pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> St
         let _ = writeln!(text, "  {label:<width$} {said}", width = COLUMN - 3);
     };
     // Without its port, no flow is meant that there is already.
-    let Question { source_port, destination_port, .. } = &answer.question;
+    let FlowQuestion { source_port, destination_port, .. } = &answer.question;
     let open = source_port.is_none() && destination_port.is_some();
     line(if open { "if new" } else { "now" }, &answer.now.text);
     if let Some(down) = &answer.if_down {
@@ -309,7 +295,7 @@ pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> St
 }
 
 /// Returns the flow in one line.
-fn title(name: Option<&str>, question: &Question) -> String {
+fn title(name: Option<&str>, question: &FlowQuestion) -> String {
     let end = |address: IpAddr, port: Option<u16>| match (address, port) {
         (address, None) => address.to_string(),
         (IpAddr::V4(address), Some(port)) => format!("{address}:{port}"),
@@ -324,7 +310,7 @@ fn title(name: Option<&str>, question: &Question) -> String {
     format!(
         "{from} -> {}{name} {}{}",
         end(question.destination, question.destination_port),
-        name_of(question.protocol),
+        protocol::name(question.protocol),
         by.collect::<String>()
     )
 }
@@ -366,7 +352,7 @@ mod tests {
     fn ends_are_written_in_the_usual_ways() {
         let ask = |first: &str, second: &str| {
             let Asked { questions, .. } = questions(&args(first, Some(second))).expect("questions");
-            let Question { source_port, destination_port, protocol, .. } = questions[0].1;
+            let FlowQuestion { source_port, destination_port, protocol, .. } = questions[0].1;
             (source_port, destination_port, protocol)
         };
         assert_eq!(ask("10.0.0.5", "198.51.100.7:443"), (None, Some(443), 6));

@@ -19,22 +19,22 @@ pub(super) struct Conditions {
     /// Name of the uplink
     #[arg(long)]
     uplink: Option<String>,
-    /// Address or prefix of the host in the LAN, or its name in a DHCP lease
+    /// Address or prefix of the LAN host, or its name in a DHCP lease
     #[arg(long, value_name = "ADDRESS")]
     client: Option<String>,
-    /// Address or prefix of the other end
+    /// Address or prefix of the remote end
     #[arg(long, value_name = "ADDRESS")]
     destination: Option<String>,
-    /// Port that was connected to
+    /// Destination port of the connection
     #[arg(long, value_parser = value_parser!(u16).range(1..))]
     port: Option<u16>,
     /// Protocol: tcp, udp, icmp, icmpv6, or a number
     #[arg(long)]
     protocol: Option<String>,
-    /// Number of the rule that decided, from 1 on in the order of the configuration
+    /// Number of the rule that matched, counted from 1 in the order of the configuration
     #[arg(long, value_name = "NUMBER")]
     rule: Option<u8>,
-    /// Domain of a rule that the other end belongs to
+    /// Domain of a rule that the remote end belongs to
     #[arg(long)]
     domain: Option<String>,
 }

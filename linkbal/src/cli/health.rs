@@ -21,7 +21,7 @@ pub(super) enum Families {
     Ipv4,
     /// IPv6
     Ipv6,
-    /// Each of both
+    /// Both IPv4 and IPv6
     Both,
 }
 

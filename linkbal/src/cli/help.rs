@@ -4,16 +4,16 @@
 pub(super) const RUN: &str = "\
 Examples:
   linkbal run                              Until Ctrl-C, which removes everything again
-  linkbal run --on-exit keep               The datapath goes on when it ends, as for a service
+  linkbal run --on-exit keep               The datapath keeps forwarding on exit, as for a service
   linkbal run --strict                     Fail rather than use the last good configuration
-  ip netns exec gw linkbal run -c gw.toml  In a network namespace of its own";
+  ip netns exec gw linkbal run -c gw.toml  In its own network namespace";
 
 /// Examples of `linkbal check`.
 pub(super) const CHECK: &str = "\
 Examples:
-  linkbal check                            The file of the daemon that runs, or the default one
+  linkbal check                            The file of the running daemon, or the default one
   linkbal check -c new.toml                Another file, before it is put in place
-  linkbal check --machine                  Also what others have set up here
+  linkbal check --machine                  Also against this machine
   linkbal check --explain uplink.weight    What a key means, its range and its default";
 
 /// Examples of `linkbal plan`.
@@ -25,7 +25,7 @@ Examples:
 /// Examples of `linkbal doctor`.
 pub(super) const DOCTOR: &str = "\
 Examples:
-  linkbal doctor                           What does not pass, and the command for it
+  linkbal doctor                           What does not pass, and the command that fixes it
   linkbal doctor --json | jq .findings     For programs: exit code 4 if something is wrong";
 
 /// Examples of `linkbal status`.
@@ -39,9 +39,9 @@ Examples:
 /// Examples of `linkbal health`.
 pub(super) const HEALTH: &str = "\
 Examples:
-  linkbal health                           Exit code 0, and why; 1 if no packet can leave
-  linkbal health --family both             The same, where IPv6 must not be missing, either
-  linkbal health --address 192.168.1.1     The same, where keepalived moves that address of the LAN
+  linkbal health                           Exit code 0, and why; 1 if no uplink works
+  linkbal health --family both             The same, where IPv6 must work, too
+  linkbal health --address 192.168.1.1     The same, with a LAN address that keepalived moves
 
 In keepalived.conf, for track_script:
   vrrp_script linkbal {
@@ -70,8 +70,8 @@ Examples:
 pub(super) const EVENTS: &str = "\
 Examples:
   linkbal events --since 1h                The last hour
-  linkbal events --since yesterday         Since the beginning of that day, by the clock here
-  linkbal events --uplink fiber --follow   One uplink, and what happens to it from now on
+  linkbal events --since yesterday         Since midnight of that day, local time
+  linkbal events --uplink fiber --follow   One uplink, and its new events
   linkbal events --json | jq 'select(.severity == \"warning\")'";
 
 /// Examples of `linkbal history`.
@@ -92,13 +92,13 @@ Examples:
 /// Examples of `linkbal drain`.
 pub(super) const DRAIN: &str = "\
 Examples:
-  linkbal drain cable                      New flows avoid it, those that it has stay";
+  linkbal drain cable                      New flows avoid it, existing ones stay";
 
 /// Examples of `linkbal enable`.
 pub(super) const ENABLE: &str = "\
 Examples:
-  linkbal enable cable                     Used again once it has answered well for its hold time
-  linkbal enable --now cable               Used again with its first answer";
+  linkbal enable cable                     Used again once its probes succeed for the hold time
+  linkbal enable --now cable               Used again after its first good round";
 
 /// Examples of `linkbal drill`.
 pub(super) const DRILL: &str = "\
@@ -109,7 +109,7 @@ Examples:
 /// Examples of `linkbal notify`.
 pub(super) const NOTIFY: &str = "\
 Examples:
-  linkbal notify                           What became of messages so far
+  linkbal notify                           How deliveries went so far
   linkbal notify --test admin              Whether messages to one receiver arrive";
 
 /// Examples of `linkbal reload`.
@@ -154,7 +154,7 @@ Examples:
 pub(super) const IMPORT: &str = "\
 Examples:
   linkbal import mwan3 /etc/config/mwan3 --network /etc/config/network -o linkbal.toml
-  linkbal import script balance.sh         Standard output; what could not be said on standard error";
+  linkbal import script balance.sh         To standard output; what is left out, to standard error";
 
 /// Examples of `linkbal schema`.
 pub(super) const SCHEMA: &str = "\

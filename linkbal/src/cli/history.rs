@@ -22,21 +22,21 @@ use crate::{
 /// The part of the history to print, and its form.
 #[derive(Clone, Debug, Args)]
 pub(super) struct HistoryArgs {
-    /// Leave out other uplinks
+    /// Show this uplink alone
     #[arg(long, value_name = "NAME")]
     uplink: Option<String>,
-    /// Leave out what is older: a time span like 3h, or a time of the clock here like 05:00,
-    /// yesterday, 2026-11-28 or "2026-11-28 06:30", also with an offset like +01:00 or Z
+    /// Leave out what is older: a time span like 3h, or a local time like 05:00, yesterday,
+    /// 2026-11-28 or "2026-11-28 06:30", also with an offset like +01:00 or Z
     #[arg(long, value_name = "TIME", value_parser = events::since)]
     since: Option<SystemTime>,
-    /// Say how long each uplink was up in each month, here, and list its outages: for its provider
+    /// Report the uptime of each uplink by month, in local time, and its outages: for the provider
     #[arg(long)]
     report: bool,
     /// Print a table of that report as CSV, for spreadsheets
     #[arg(long, value_enum, value_name = "TABLE", num_args = 0..=1,
         default_missing_value = "months", conflicts_with = "json")]
     csv: Option<CsvTable>,
-    /// Print one JSON object on each line for programs: points of the last hour, or since a time, and
+    /// Print one JSON object per line, for programs: points of the last hour, or since a time, and
     /// outages
     #[arg(long)]
     json: bool,

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::{new_file, stderr};
 use crate::{
-    import::{self, Kind, NoteKind, Translation},
+    import::{self, NoteKind, Tool, Translation},
     removal::script,
     words::count,
 };
@@ -20,9 +20,9 @@ const MAX_SIZE: u64 = 1024 * 1024;
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
-    /// Tool that the file is of
+    /// Tool that the file belongs to
     #[arg(value_enum)]
-    kind: Kind,
+    kind: Tool,
     /// The file
     file: PathBuf,
     /// OpenWrt's /etc/config/network, for the devices and gateways of mwan3's interfaces

@@ -10,11 +10,11 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-use super::{DEFAULT_CONFIG, exit::Exit, new_file, runtime, stderr};
+use super::{exit::Exit, new_file, runtime, stderr};
 use crate::{
-    config::Config,
+    config::{Config, DEFAULT_PATH as DEFAULT_CONFIG},
     engine::{doctor::leftovers, kernel::conflict::remains},
-    import::Kind,
+    import::Tool,
     init::{Choice, Facts, Found, Proposal, propose},
     removal::{Step, script, shell_word},
     sys,
@@ -27,8 +27,8 @@ const BESIDE: &str = "/etc/linkbal/linkbal.toml.new";
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct InitArgs {
-    /// Ask nothing, and write the proposal to /etc/linkbal/linkbal.toml, which must not exist or be
-    /// the example that linkbal came with, unedited
+    /// Ask nothing, and write the proposal to /etc/linkbal/linkbal.toml, which must not exist yet,
+    /// or be the unedited example that linkbal came with
     #[arg(long, short)]
     yes: bool,
     /// File to write, which must not exist [default: standard output without --yes]
@@ -167,7 +167,7 @@ fn others(facts: &Facts) -> String {
     let one = |Found { path, kind, network }: &Found| {
         let network = network.as_ref().map_or(String::new(), |path| format!(" --network {path}"));
         let what = match kind {
-            Kind::Script => "looks like a script for several uplinks".into(),
+            Tool::Script => "looks like a script for several uplinks".into(),
             kind => format!("is a configuration of {}", kind.tool()),
         };
         let word = shell_word(path);

@@ -29,7 +29,8 @@ pub(super) fn start() -> Result<()> {
         let mut errors = io::stderr().lock();
         if lost > 0 {
             // Where that fails, there is nobody to tell.
-            let _ = writeln!(errors, "{lost} lines of the log were lost: nobody read them in time");
+            let _ =
+                writeln!(errors, "{lost} lines of the log were lost: they were not read in time");
         }
         let _ = errors.write_all(line);
     })?;

@@ -40,7 +40,7 @@ pub(super) fn run(receiver: Option<&str>, test: bool, json: bool) -> Result<Exit
     Ok(if sent { ExitCode::SUCCESS } else { Exit::Failed.into() })
 }
 
-const NONE: &str = "nobody is sent messages: the configuration has no [notify.NAME]\n";
+const NONE: &str = "no messages are sent: the configuration has no [notify.NAME]\n";
 
 /// Renders the receivers.
 fn shown(receivers: &[ReceiverStatus], zone: &Zone) -> String {

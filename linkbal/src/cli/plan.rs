@@ -22,7 +22,7 @@ use crate::{
             nft_text::flowtable::{FLOWTABLE, devices, without_devices},
             refusal::{Refusal, Resource},
         },
-        mistakes::{self, Facts},
+        mistakes::{self, MachineFacts},
         plan::{self, Decided, Difference, Sign},
         policy,
     },
@@ -176,7 +176,12 @@ pub(super) fn conflicts(conflicts: &BTreeSet<Conflict>) -> String {
 }
 
 /// Finds mistakes of a configuration, with their places.
-fn locate_mistakes(config: &Config, sources: &Sources, path: &Path, facts: &Facts) -> Findings {
+fn locate_mistakes(
+    config: &Config,
+    sources: &Sources,
+    path: &Path,
+    facts: &MachineFacts,
+) -> Findings {
     Findings::locate(sources, &path.display().to_string(), mistakes::find(config, facts))
 }
 

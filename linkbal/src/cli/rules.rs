@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::api::rules::RuleUse;
 
-/// Renders the rules in the order in which they are asked.
+/// Renders the rules in the order in which they are evaluated.
 pub(super) fn render(rules: &[RuleUse]) -> String {
     let lines = |used: &RuleUse| match used.rule.lines {
         Some((first, last)) if first == last => format!("{first}"),

@@ -147,7 +147,7 @@ keys! {
 keys! {
     /// Keys of `[probe]`.
     probe = "probe";
-    /// whom to ask, see [Probe targets](health-checks.md#probe-targets)
+    /// hosts to ask, see [Probe targets](health-checks.md#probe-targets)
     TARGETS: Other = "targets", Other("list of addresses, `\"gateway\"`, `tcp://`, `dns://`, `ntp://`, `http(s)://`", List(&Any(&[Text, Table("probe.targets")]))), Unset::Words("six public resolvers");
     /// time between two rounds
     INTERVAL: Time = "interval", Time(Duration::from_millis(20), Duration::from_secs(3600)), Unset::Value("\"200ms\"");
@@ -290,7 +290,7 @@ keys! {
 keys! {
     /// Keys of `[accelerate]`.
     accelerate = "accelerate";
-    /// who forwards established flows, if not the kernel as usual: see [Shortcuts](operations.md#shortcuts)
+    /// what forwards established flows, if not the kernel as usual: see [Shortcuts](operations.md#shortcuts)
     MODE: Other = "mode", Other("`\"off\"`, `\"flowtable\"`, `\"ebpf\"` or `\"xdp\"`", OneOf(&["off", "flowtable", "ebpf", "xdp"])), Unset::Value("\"off\"");
     /// interfaces of the LAN whose packets take no shortcuts
     EXCEPT: Other = "except", Other("list of names and patterns", List(&Text)), Unset::Value("[]");
@@ -363,7 +363,7 @@ keys! {
     MIIMON: Other = "miimon", Other("milliseconds, or `\"10ms\"` to `\"1m\"`", MILLISECONDS), Unset::Words("100");
     /// in place of `miimon`: time between ARP requests
     ARP_INTERVAL: Other = "arp_interval", Other("milliseconds, or `\"10ms\"` to `\"1m\"`", MILLISECONDS), Unset::Words("none");
-    /// whom to ask
+    /// hosts to ask
     ARP_IP_TARGETS: Other = "arp_ip_targets", Other("IPv4 address or list, at most 16", OneOrMore(&Text)), Unset::Words("none");
     /// whose answers must be genuine
     ARP_VALIDATE: Other = "arp_validate", Other("the kernel's name", OneOf(&["none", "active", "backup", "all", "filter", "filter_active", "filter_backup"])), Unset::Words("`\"none\"`");

@@ -8,6 +8,7 @@ use toml::{
 use utoipa::ToSchema;
 
 use super::{Config, Match, Otherwise, Rule};
+use crate::protocol;
 
 /// A rule in words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
@@ -23,7 +24,7 @@ pub struct RuleWords {
     pub uplinks: String,
 }
 
-/// Returns the rules of a configuration in the order in which they are asked; `text` is the file
+/// Returns the rules of a configuration in the order in which they are evaluated; `text` is the file
 /// that it was read from.
 pub fn rules(config: &Config, text: &str) -> Vec<RuleWords> {
     let resolvers = config.uplinks.iter().filter(|uplink| !uplink.resolvers.is_empty());
@@ -80,7 +81,7 @@ fn matches(matches: &Match) -> String {
         ("source", join(&matches.source)),
         ("destination", join(&matches.destination)),
         ("domain", join(&matches.domain)),
-        ("protocol", join(matches.protocol.iter().map(|number| protocol(*number)))),
+        ("protocol", join(matches.protocol.iter().map(|number| protocol::name(*number)))),
         ("source port", ports(&matches.source_port)),
         ("destination port", ports(&matches.destination_port)),
         ("DSCP", join(&matches.dscp)),
@@ -111,13 +112,6 @@ fn uplinks(rule: &Rule) -> String {
         Otherwise::Drop => group + ", or else dropped",
         Otherwise::Reject => group + ", or else rejected",
     }
-}
-
-/// Returns the name of a protocol, or its number.
-pub fn protocol(number: u8) -> String {
-    let known = [(1, "icmp"), (6, "tcp"), (17, "udp"), (47, "gre"), (50, "esp"), (58, "icmpv6")];
-    let known = known.iter().chain(&[(132, "sctp")]).find(|(known, _)| *known == number);
-    known.map_or_else(|| number.to_string(), |(_, name)| (*name).into())
 }
 
 /// Joins at most four values, and says how many others there are.

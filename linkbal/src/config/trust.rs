@@ -56,14 +56,14 @@ fn distrust(path: &Path) -> Option<Distrust> {
         return None;
     }
     if let Some(owner) = stranger(&found) {
-        let message = format!("{shown} belongs to user {owner}, who can change it");
+        let message = format!("{shown} belongs to user {owner}, which can change it");
         return Some(Distrust { message, help: format!("chown root {shown}") });
     }
     let open = found.mode() & OTHERS_WRITE;
     if open == 0 || found.is_dir() && found.mode() & STICKY != 0 {
         return None;
     }
-    let who = if open & 0o002 != 0 { "everybody" } else { "its group" };
+    let who = if open & 0o002 != 0 { "any user" } else { "its group" };
     let mode = found.mode() & 0o7777;
     let message = format!("{who} may write to {shown} (mode {mode:04o})");
     Some(Distrust { message, help: format!("chmod go-w {shown}") })
@@ -116,7 +116,7 @@ mod tests {
         set(&real, 0o666);
         symlink("real", &link).expect("a link");
         let found = check(&link).expect("what it leads to is open");
-        assert!(found.message.contains("everybody may write to"), "{found:?}");
+        assert!(found.message.contains("any user may write to"), "{found:?}");
         symlink("loop", folder.path().join("loop")).expect("a link");
         assert_eq!(check(&folder.path().join("loop")), None);
     }

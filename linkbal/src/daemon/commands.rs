@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use linkbal_common::mark::MarkMask;
+use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{Daemon, kernel_task::Task, warn_of};
 use crate::{
@@ -14,12 +14,12 @@ use crate::{
         Command, Event, Report,
         command::Unmarked,
         kernel::{
-            conflict::lookup::Question,
+            conflict::lookup::RouteQuestion,
             desired,
             network::{Link, Role},
         },
     },
-    events::{self, severity::Severity},
+    events::{self, severity::EventSeverity},
     replay,
     sys::{
         conntrack,
@@ -46,19 +46,8 @@ impl Daemon {
             Command::SetUpMask(mask) => warn_of(self.datapath.set_up_mask(mask)),
             Command::EndFlows { uplink, family, own: addresses, fwmark, unmarked } => {
                 let mask = MarkMask(self.config.kernel.fwmark_mask).number();
-                let unmarked = match unmarked {
-                    Unmarked::UnlessBalanced if !self.datapath.balances_local() => {
-                        Unmarked::Outgoing
-                    }
-                    other => other,
-                };
                 let local = LocalConnections { addresses, fwmark, mask, unmarked };
-                let resets = self.resets.0.clone();
-                let report = move |summary| {
-                    // The receiver is gone when the daemon ends.
-                    let _ = resets.send(summary);
-                };
-                warn_of(self.datapath.end_flows(uplink, family, local, report));
+                self.end_flows(uplink, family, local);
             }
             Command::SetAvoidMask(mask) => warn_of(self.datapath.set_avoid_mask(mask)),
             Command::SetWeights(weights) => warn_of(self.set_weights(&weights)),
@@ -112,6 +101,19 @@ impl Daemon {
         }
     }
 
+    /// Ends the flows of an uplink in one family, and its local connections.
+    fn end_flows(&mut self, uplink: u32, family: Family, mut local: LocalConnections) {
+        if local.unmarked == Unmarked::UnlessBalanced && !self.datapath.balances_local() {
+            local.unmarked = Unmarked::Outgoing;
+        }
+        let resets = self.resets.0.clone();
+        let report = move |summary| {
+            // The receiver is gone when the daemon ends.
+            let _ = resets.send(summary);
+        };
+        warn_of(self.datapath.end_flows(uplink, family, local, report));
+    }
+
     pub(super) fn report(&mut self, report: &Report) {
         self.report_to_drill(report);
         let event = self.journal.record(report, SystemTime::now());
@@ -154,7 +156,7 @@ impl Daemon {
         tokio::spawn(async move { answers.send(resolve(name, servers).await) });
     }
 
-    fn survey(&self, questions: Vec<Question>) {
+    fn survey(&self, questions: Vec<RouteQuestion>) {
         let answers = self.lookups.0.clone();
         let last = Arc::clone(&self.surveyed);
         tokio::spawn(async move {
@@ -180,7 +182,7 @@ impl Daemon {
 fn log_event(event: &events::Event) {
     let text = event.headline();
     match event.severity {
-        Severity::Info => tracing::info!("{text}"),
-        Severity::Warning => tracing::warn!("{text}"),
+        EventSeverity::Info => tracing::info!("{text}"),
+        EventSeverity::Warning => tracing::warn!("{text}"),
     }
 }

@@ -13,7 +13,7 @@ use super::{Daemon, warn_of};
 use crate::{
     api::{
         admin::RequestError,
-        drill::{DrillRequest, Outcome, Update, Updates},
+        drill::{DrillOutcome, DrillRequest, DrillUpdate, Updates},
     },
     engine::{
         Event, Report,
@@ -45,11 +45,11 @@ pub(super) struct Drill {
     moved_before: u64,
     /// Connections of clients that were reset, and those among them whose client was silent.
     resets: (u64, u64),
-    updates: mpsc::UnboundedSender<Update>,
+    updates: mpsc::UnboundedSender<DrillUpdate>,
 }
 
 impl Drill {
-    fn send(&self, update: Update) {
+    fn send(&self, update: DrillUpdate) {
         // The client may have disconnected, which ends the drill anyway.
         let _ = self.updates.send(update);
     }
@@ -83,7 +83,7 @@ impl Drill {
                 }
             }
         }
-        self.send(Update::Changed {
+        self.send(DrillUpdate::Changed {
             at_ms: self.ms(now),
             family: family.name().to_owned(),
             from: change.from,
@@ -147,7 +147,7 @@ impl Daemon {
             .map_err(RequestError::Failed)?;
         drill.hole = Some(hole);
         self.handle(Event::Drill { uplink: drill.index, on: true });
-        drill.send(Update::Began {
+        drill.send(DrillUpdate::Began {
             time_ms: ms(request.time),
             families: families.iter().map(|family| family.name().to_owned()).collect(),
         });
@@ -236,7 +236,7 @@ impl Daemon {
             self.datapath.remove_black_hole(hole);
         }
         drill.due = now.saturating_add(RECOVERY_TIMEOUT);
-        drill.send(Update::Over { at_ms: drill.ms(now) });
+        drill.send(DrillUpdate::Over { at_ms: drill.ms(now) });
         let (index, uplink, reason) = (drill.index, drill.uplink.clone(), reason.to_owned());
         self.handle(Event::Drill { uplink: index, on: false });
         self.report(&Report::Drill { uplink, on: false, reason });
@@ -245,7 +245,7 @@ impl Daemon {
     /// Ends the drill, since its client has disconnected.
     pub(super) fn abandon_drill(&mut self) {
         if self.drill.as_ref().is_some_and(|drill| drill.hole.is_some()) {
-            self.end_drill("whoever ordered it has left", self.now());
+            self.end_drill("its client disconnected", self.now());
         }
         self.drill = None;
     }
@@ -266,7 +266,7 @@ impl Daemon {
         };
         let found =
             drill.families.iter().map(|(family, _, at)| (family.name().to_owned(), at.map(ms)));
-        drill.send(Update::Done(Outcome {
+        drill.send(DrillUpdate::Done(DrillOutcome {
             found_down_ms: found.collect(),
             up_again_ms: drill.is_done().then(|| drill.ms(now)),
             packets_dropped: since(dropped, drill.dropped_before),

@@ -19,17 +19,20 @@ use super::Daemon;
 use crate::{
     api::{
         admin::RequestError,
-        flows::{ByteCounting, Ending, FlowRequest, FlowSource, Lines, Progress, Subject, Summary},
+        flows::{
+            ByteCounting, FlowEnding, FlowProgress, FlowRequest, FlowSource, FlowSummary, Lines,
+            Subject,
+        },
     },
     config::Accelerate,
     config::names_help,
     flows::{
-        changes::{Change, Followed, Kind},
+        changes::{FlowChange, FlowChangeKind, Followed},
         clients::{ClientRecord, Clients, OthersRecord},
         filter::Filter,
         live::Situation,
         query::FlowQuery,
-        record::{Entry, FlowRecord},
+        record::{FlowEntry, FlowRecord},
         sort::{First, MAX_SORTED},
     },
     sys::{
@@ -323,10 +326,10 @@ impl Reader {
             let begun = Instant::now();
             let Some(reading) = self.open()? else { return Ok(()) };
             let source = &self.source;
-            let line = |kind, entry: &Entry, out: &mut Out| {
+            let line = |kind, entry: &FlowEntry, out: &mut Out| {
                 let name = |index| source.name(index);
                 let flow = FlowRecord::new(entry, name, &reading.situation);
-                out.line(&Change { change: kind, flow })
+                out.line(&FlowChange { change: kind, flow })
             };
             reading.for_each(false, &mut self.out, |entry, out| {
                 let mut changes = followed.add(*entry).filter(|_| !is_first);
@@ -337,7 +340,8 @@ impl Reader {
                 tracing::warn!("{count} flows are not followed: there are too many");
             }
             let mut gone = followed.end().into_iter();
-            let told = gone.try_for_each(|entry| line(Kind::Ended, &entry, &mut self.out));
+            let told =
+                gone.try_for_each(|entry| line(FlowChangeKind::Ended, &entry, &mut self.out));
             let pause = begun.elapsed().saturating_mul(FOLLOW_FACTOR).max(FOLLOW_PAUSE);
             if told.is_break() || self.out.flush().is_break() || self.out.pause(pause).is_break() {
                 return Ok(());
@@ -354,9 +358,9 @@ impl Reader {
                 Some(_) if self.source.has_shortcuts => ByteCounting::Partial,
                 Some(_) => ByteCounting::On,
             };
-            let summary = Summary { flows, shown, bytes };
+            let summary = FlowSummary { flows, shown, bytes };
             // Nothing comes after this.
-            let _ = self.out.line(&Ending { summary });
+            let _ = self.out.line(&FlowEnding { summary });
         }
         let _ = self.out.flush();
     }
@@ -369,21 +373,21 @@ impl Reading {
         &self,
         progress: bool,
         out: &mut Out,
-        mut each: impl FnMut(&Entry, &mut Out) -> ControlFlow<()>,
+        mut each: impl FnMut(&FlowEntry, &mut Out) -> ControlFlow<()>,
     ) -> Result<()> {
         self.table.for_each_part(|entries, read| {
             for (key, flow) in entries {
                 if !self.situation.is_live(&key, &flow) {
                     continue;
                 }
-                let mut entry = Entry { key, flow, bytes: None };
+                let mut entry = FlowEntry { key, flow, bytes: None };
                 if self.filter.matches(&entry) {
                     entry.bytes = self.accounting.as_ref().and_then(|known| known.get(&key));
                     each(&entry, out)?;
                 }
             }
             if progress {
-                out.line(&Progress { progress: read })?;
+                out.line(&FlowProgress { progress: read })?;
             }
             out.flush()
         })

@@ -17,13 +17,13 @@ use crate::{
         admin::AdminState,
         indexed::assign,
         kernel::{
-            bond::{Bonding, Record, plan},
+            bond::{BondRecord, Bonding, plan},
             network::Snapshot,
         },
     },
     history::{
         History,
-        pages::{Pages, Question},
+        pages::{HistoryQuestion, Pages},
     },
     sys::{host::file, sysctl::SavedSysctls},
 };
@@ -77,7 +77,7 @@ fn admin_states(text: &[u8], config: &Config) {
 }
 
 fn bonds(text: &[u8], config: &Config) {
-    let Some(records) = same::<BTreeMap<String, Record>>(text) else { return };
+    let Some(records) = same::<BTreeMap<String, BondRecord>>(text) else { return };
     let observed = Bonding { records, ..Bonding::default() };
     for bonds in [config.bonds.as_slice(), &[]] {
         plan(bonds, &observed).iter().for_each(|change| drop(change.to_string()));
@@ -90,7 +90,8 @@ fn history(text: &[u8]) {
     let (again, unread) = History::read(written.as_bytes());
     assert_eq!((again.lines(), unread), (written, 0));
     for hours in [false, true] {
-        let mut pages = Pages::new(Question { since: Some(0), hours, ..Question::default() });
+        let mut pages =
+            Pages::new(HistoryQuestion { since: Some(0), hours, ..HistoryQuestion::default() });
         while pages.next(&history).is_some() {}
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         health::{Health, KnownOutage, State},
         uplinks::UplinkState,
     },
-    history::{Counters, FamilySample, Probes, Sample, Verdict, archive::Archive, outages::Down},
+    history::{Counters, FamilySample, LineState, Probes, Sample, archive::Archive, outages::Down},
     per_family::PerFamily,
     sys::host::{instance::Instance, memory},
 };
@@ -102,14 +102,14 @@ impl Moment {
     }
 }
 
-fn verdict(health: &Health) -> Verdict {
+fn verdict(health: &Health) -> LineState {
     match (health.state(), health.outage()) {
         // What is blocked on purpose says nothing of the line.
-        _ if health.is_drilled() => Verdict::Unmeasured,
-        (State::Up, _) => Verdict::Up,
-        _ if health.answers_since().is_some() => Verdict::Answers,
-        (_, Some(outage)) => Verdict::Down(down(&outage)),
-        _ => Verdict::Unmeasured,
+        _ if health.is_drilled() => LineState::Unmeasured,
+        (State::Up, _) => LineState::Up,
+        _ if health.answers_since().is_some() => LineState::Answers,
+        (_, Some(outage)) => LineState::Down(down(&outage)),
+        _ => LineState::Unmeasured,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     },
     sys::{
         Kernel,
-        conntrack::adopt::{self, Outcome},
+        conntrack::adopt::{self, Adopted},
         host::{descriptors, thread},
     },
 };
@@ -79,8 +79,8 @@ async fn work(
 async fn adopt_connections(adoption: Adoption, flows: PathBuf) {
     let outcome = thread::run("adopt", move || adopt::adopt(&adoption, &flows)).await;
     match outcome.flatten() {
-        Ok(Outcome { marked: 0, forgotten: 0 }) => {}
-        Ok(Outcome { marked, forgotten }) => tracing::info!(
+        Ok(Adopted { marked: 0, forgotten: 0 }) => {}
+        Ok(Adopted { marked, forgotten }) => tracing::info!(
             "connections that linkbal had not seen begin: {marked} marked with their uplink, \
              {forgotten} that left untranslated forgotten"
         ),

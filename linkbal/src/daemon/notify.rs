@@ -27,11 +27,11 @@ use crate::{
         admin::AdminState,
         health::{Health, KnownOutage, State},
     },
-    events::{self, Kind, severity::Severity},
+    events::{self, EventKind, severity::EventSeverity},
     notify::{
         digest::Line,
         outage::{Cause, Seen, Sighting, Tracker},
-        outbox::{Outbox, Outcome, Settings, Turn},
+        outbox::{Outbox, OutboxSettings, SendOutcome, Turn},
         text::{self, Message, Surroundings},
     },
     sys::{
@@ -68,9 +68,9 @@ pub(super) struct Ended {
     delivery: Delivery,
 }
 
-fn settings(receiver: &Receiver) -> Settings {
+fn settings(receiver: &Receiver) -> OutboxSettings {
     let Receiver { events, gather, limit, .. } = receiver;
-    Settings { events: events.clone(), gather: *gather, limit: *limit }
+    OutboxSettings { events: events.clone(), gather: *gather, limit: *limit }
 }
 
 impl Notifications {
@@ -112,12 +112,12 @@ impl Notifications {
     /// Takes an event of the journal. Outages are seen by themselves, and nobody is told by messages that
     /// messages to him fail.
     pub(super) fn add(&mut self, event: &events::Event, now: Duration) {
-        if matches!(event.kind, Kind::Uplink | Kind::Diagnosis) {
+        if matches!(event.kind, EventKind::Uplink | EventKind::Diagnosis) {
             return;
         }
-        let is_warning = event.severity == Severity::Warning;
+        let is_warning = event.severity == EventSeverity::Warning;
         let own = |slot: &Slot| {
-            event.kind == Kind::Notify && event.object.as_ref() == Some(&slot.receiver.name)
+            event.kind == EventKind::Notify && event.object.as_ref() == Some(&slot.receiver.name)
         };
         for slot in self.slots.iter_mut().filter(|slot| !own(slot)) {
             let line = Line { at: now, text: event.headline(), is_warning };
@@ -211,13 +211,13 @@ impl Daemon {
                 let way = by.as_deref().unwrap_or("no uplink");
                 tracing::info!("message sent to {receiver} by {way}: {said}");
                 slot.last = Some((SystemTime::now(), by));
-                Outcome::Sent
+                SendOutcome::Sent
             }
             Delivery::Failed(reason) => {
                 tracing::debug!("a message to {receiver} failed: {reason}");
-                Outcome::Failed(reason)
+                SendOutcome::Failed(reason)
             }
-            Delivery::NoWay => Outcome::NoWay,
+            Delivery::NoWay => SendOutcome::NoWay,
         };
         let failure = match slot.outbox.done(now, outcome) {
             None => return,

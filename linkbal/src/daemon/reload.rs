@@ -40,10 +40,10 @@ use crate::{
 };
 
 /// Channel for the outcome of a reload.
-pub(super) type Answer = oneshot::Sender<Result<Reloaded, RequestError>>;
+pub(super) type ReloadReply = oneshot::Sender<Result<Reloaded, RequestError>>;
 
 /// Channel for the outcome of a confirmation, or of its contrary.
-pub(super) type Verdict = oneshot::Sender<Result<(), String>>;
+pub(super) type TrialReply = oneshot::Sender<Result<(), String>>;
 
 /// Refusal of what is asked for while another change is under way.
 const BUSY: &str = "another reload is under way: try again";
@@ -67,20 +67,24 @@ enum Cause {
         confirm: Option<Duration>,
         /// Set if the configuration is a text that came by the API.
         by_text: bool,
-        answer: Option<Answer>,
+        answer: Option<ReloadReply>,
         warnings: Option<Warnings>,
         changes: Vec<String>,
         /// Reason for which a confirmation would not reach the file.
         unwritable: Option<String>,
     },
     /// A return to the previous configuration, since a trial was not confirmed, or undone upon a request.
-    Rollback(Trial, Option<Verdict>),
+    Rollback(Trial, Option<TrialReply>),
     /// A confirmation of a text, which is written to the file.
-    Keep(Verdict),
+    Keep(TrialReply),
 }
 
 impl Cause {
-    const fn requested(confirm: Option<Duration>, by_text: bool, answer: Option<Answer>) -> Cause {
+    const fn requested(
+        confirm: Option<Duration>,
+        by_text: bool,
+        answer: Option<ReloadReply>,
+    ) -> Cause {
         let changes = Vec::new();
         Cause::Requested { confirm, by_text, answer, warnings: None, changes, unwritable: None }
     }
@@ -108,7 +112,11 @@ pub(super) struct ReadConfig {
 }
 
 /// Answers a request for a reload, with a warning if a trial would not outlive the daemon.
-async fn send(answer: Answer, outcome: Result<Reloaded, RequestError>, stored: Option<Stored>) {
+async fn send(
+    answer: ReloadReply,
+    outcome: Result<Reloaded, RequestError>,
+    stored: Option<Stored>,
+) {
     let unstored = match stored {
         Some(stored) => not_stored(stored).await,
         None => None,
@@ -148,7 +156,7 @@ fn read_edit(edit: &Edit, in_force: &Sources, file_only: &FileOnly) -> Result<Bo
 
 impl Daemon {
     /// Begins to read the configuration again, for a trial if that is wanted.
-    pub(super) fn reload(&mut self, confirm: Option<Duration>, answer: Option<Answer>) {
+    pub(super) fn reload(&mut self, confirm: Option<Duration>, answer: Option<ReloadReply>) {
         if self.reloading.is_some() {
             if let Some(answer) = answer {
                 // The client may have disconnected.
@@ -172,7 +180,7 @@ impl Daemon {
     }
 
     /// Begins the trial of a text that came by the API.
-    pub(super) fn try_text(&mut self, text: String, limit: Duration, answer: Answer) {
+    pub(super) fn try_text(&mut self, text: String, limit: Duration, answer: ReloadReply) {
         if self.reloading.is_some() {
             // The client may have disconnected.
             let _ = answer.send(Err(RequestError::NotPossible(BUSY.into())));

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Reason for which a configuration that lost its trial is not in force.
-pub(super) const LOST: &str = "nobody has confirmed it in time: the configuration before it is in \
+pub(super) const LOST: &str = "it was not confirmed in time: the configuration before it is in \
                                force; `linkbal reload` reads the file again";
 
 /// Reason for which a configuration whose trial was undone is not in force.
@@ -90,7 +90,7 @@ impl Trial {
         Trial { retry_at: since_boot().saturating_add(RETRY_DELAY), ..self }
     }
 
-    /// Returns whether nobody has confirmed it in time.
+    /// Returns whether it was not confirmed in time.
     fn is_lost(&self) -> bool {
         self.until.is_none() || self.boot != boot() || self.left().is_zero()
     }
@@ -148,7 +148,7 @@ pub(super) fn resume(instance: &Instance, configured: Configured) -> (Configured
         return (configured, Some(trial));
     }
     tracing::warn!(
-        "{} was on trial, and nobody has confirmed it: the configuration before is used until the \
+        "{} was on trial, and was not confirmed: the configuration before is used until the \
          file changes, or until `linkbal reload`",
         configured.path.display()
     );

@@ -9,7 +9,7 @@ use super::{
     event::Lifetime,
     kernel::{
         adopt::Adoption,
-        conflict::lookup::Question,
+        conflict::lookup::RouteQuestion,
         network::{Change, Link, Role},
         resource::Part,
     },
@@ -136,7 +136,7 @@ pub enum Command {
     Observe,
     /// Looks at the nft tables of others, and asks the kernel where packets go; answered with
     /// [`super::Event::Surveyed`].
-    Survey(Vec<Question>),
+    Survey(Vec<RouteQuestion>),
     /// Looks up the addresses of a name; answered with [`super::Event::Resolved`] or
     /// [`super::Event::NotResolved`].
     Resolve {

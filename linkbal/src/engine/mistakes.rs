@@ -1,7 +1,7 @@
 //! Mistakes of a configuration that only the machine shows: interfaces that do not exist, gateways
 //! that are somewhere else, networks that overlap.
 //!
-//! [`find`] compares the configuration with [`Facts`]; [`questions`] says whom to ask for
+//! [`find`] compares the configuration with [`MachineFacts`]; [`questions`] says whom to ask for
 //! them. Devices that linkbal creates itself, such as bonds, need not exist.
 
 // Input from outside must not stop the daemon.
@@ -48,7 +48,7 @@ pub struct Device {
 
 /// A question to a router on the link: by ARP or neighbour solicitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Question {
+pub struct NeighbourQuestion {
     /// Index of the interface that it is asked by.
     pub ifindex: u32,
     /// The router.
@@ -59,7 +59,7 @@ pub struct Question {
 
 /// The observed state of a machine.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct MachineFacts {
     /// The state of the network.
     pub snapshot: Snapshot,
     /// More about interfaces, by index.
@@ -73,7 +73,7 @@ pub struct Facts {
 }
 
 /// Returns what is wrong with a configuration on a machine.
-pub fn find(config: &Config, facts: &Facts) -> Vec<Finding> {
+pub fn find(config: &Config, facts: &MachineFacts) -> Vec<Finding> {
     let mut found = Vec::new();
     for uplink in &config.uplinks {
         let link = interface::find(config, facts, uplink, &mut found);
@@ -90,7 +90,7 @@ pub fn find(config: &Config, facts: &Facts) -> Vec<Finding> {
     found
 }
 
-impl Facts {
+impl MachineFacts {
     /// Returns the name of an interface.
     fn name(&self, ifindex: u32) -> String {
         let link = self.snapshot.links.get(&ifindex);

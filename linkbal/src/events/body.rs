@@ -2,13 +2,13 @@
 
 use linkbal_common::uplink::Family;
 
-use super::severity::Severity;
+use super::severity::EventSeverity;
 use crate::engine::health::evidence::Evidence;
 
 /// The contents of an event, without its time and number.
 #[derive(Debug, Default)]
 pub(super) struct EventBody {
-    pub(super) severity: Severity,
+    pub(super) severity: EventSeverity,
     pub(super) uplink: Option<String>,
     pub(super) family: Option<Family>,
     pub(super) interface: Option<String>,
@@ -29,7 +29,7 @@ pub(super) fn change(from: &str, to: &str, reason: &str) -> EventBody {
 
 /// Returns a change for the worse.
 pub(super) fn warning(from: &str, to: &str, reason: &str) -> EventBody {
-    EventBody { severity: Severity::Warning, ..change(from, to, reason) }
+    EventBody { severity: EventSeverity::Warning, ..change(from, to, reason) }
 }
 
 /// Returns a change, for the worse if `worse` is set.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use linkbal_common::{share::WINDOW_S, uplink::Family};
 
 use super::{
-    Kind,
+    EventKind,
     body::{EventBody, change, change_of, warning},
     trouble::{clash, repair, throttled, trouble},
 };
@@ -17,61 +17,69 @@ use crate::engine::{
 use crate::words::count;
 
 /// Renders a report: its kind, and the contents of its event.
-pub(super) fn render(report: &Report) -> (Kind, EventBody) {
+pub(super) fn render(report: &Report) -> (EventKind, EventBody) {
     match report {
         Report::Uplink { uplink, family, transition, reason, evidence } => {
             let body = verdict(transition, reason, evidence);
-            (Kind::Uplink, of_family(uplink, *family, body))
+            (EventKind::Uplink, of_family(uplink, *family, body))
         }
         Report::Diagnosis { uplink, family, cause, reason } => {
-            (Kind::Diagnosis, of_family(uplink, *family, change("down", cause.name(), reason)))
+            (EventKind::Diagnosis, of_family(uplink, *family, change("down", cause.name(), reason)))
         }
         Report::Quality { uplink, family, degraded } => {
-            (Kind::Quality, of_family(uplink, *family, quality(degraded.as_deref())))
+            (EventKind::Quality, of_family(uplink, *family, quality(degraded.as_deref())))
         }
         Report::Admin { uplink, from, to } => {
             let body = change(from.name(), to.name(), "the administrator wants it so");
-            (Kind::Admin, of_uplink(uplink, body))
+            (EventKind::Admin, of_uplink(uplink, body))
         }
         Report::Load { uplink, full, percent } => {
-            (Kind::Load, of_uplink(uplink, load(*full, *percent)))
+            (EventKind::Load, of_uplink(uplink, load(*full, *percent)))
         }
         Report::Drill { uplink, on, reason } => {
             let (from, to) = if *on { ("off", "on") } else { ("on", "off") };
-            (Kind::Drill, of_uplink(uplink, change(from, to, reason)))
+            (EventKind::Drill, of_uplink(uplink, change(from, to, reason)))
         }
         Report::Address { uplink, family, from, to, gone } => {
-            (Kind::Address, of_family(uplink, *family, address(*from, *to, *gone)))
+            (EventKind::Address, of_family(uplink, *family, address(*from, *to, *gone)))
         }
         Report::Bond { bond, from, to } => {
             let body = change_of(to.is_bad(), from.name(), to.name(), to.reason());
-            (Kind::Bond, of_interface(bond, body))
+            (EventKind::Bond, of_interface(bond, body))
         }
         Report::Member { bond, member, from, to } => {
             let place = format!("in {bond}");
             let body = change_of(to.is_bad(), from.name(), to.name(), &place);
-            (Kind::Member, of_interface(member, body))
+            (EventKind::Member, of_interface(member, body))
         }
-        Report::Lan { interface, exists } => (Kind::Lan, of_interface(interface, lan(*exists))),
+        Report::Lan { interface, exists } => {
+            (EventKind::Lan, of_interface(interface, lan(*exists)))
+        }
         Report::Name { name, failure } => {
             let body = lookup(failure.as_deref());
-            (Kind::Domain, EventBody { domain: Some(name.clone()), ..body })
+            (EventKind::Domain, EventBody { domain: Some(name.clone()), ..body })
         }
-        Report::Repair { kind, what, more, by } => (Kind::Repair, repair(*kind, what, *more, by)),
-        Report::Throttled { what, by, pace } => (Kind::Conflict, throttled(what, by, *pace)),
-        Report::Conflict { conflict, there } => (Kind::Conflict, clash(conflict, *there)),
-        Report::Shortcuts { obstacle, there } => (Kind::Shortcuts, shortcuts(obstacle, *there)),
-        Report::Trouble { what, problem } => (Kind::Trouble, trouble(what, problem.as_deref())),
+        Report::Repair { kind, what, more, by } => {
+            (EventKind::Repair, repair(*kind, what, *more, by))
+        }
+        Report::Throttled { what, by, pace } => (EventKind::Conflict, throttled(what, by, *pace)),
+        Report::Conflict { conflict, there } => (EventKind::Conflict, clash(conflict, *there)),
+        Report::Shortcuts { obstacle, there } => {
+            (EventKind::Shortcuts, shortcuts(obstacle, *there))
+        }
+        Report::Trouble { what, problem } => {
+            (EventKind::Trouble, trouble(what, problem.as_deref()))
+        }
         Report::Host { host, limited } => {
-            (Kind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
+            (EventKind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
         }
         Report::Receiver { name, failure } => {
             let body = receiver(failure.as_deref());
-            (Kind::Notify, EventBody { object: Some(name.clone()), ..body })
+            (EventKind::Notify, EventBody { object: Some(name.clone()), ..body })
         }
         Report::Configuration { path, outcome } => {
             let body = configuration(outcome);
-            (Kind::Configuration, EventBody { object: Some(path.clone()), ..body })
+            (EventKind::Configuration, EventBody { object: Some(path.clone()), ..body })
         }
     }
 }
@@ -186,7 +194,7 @@ fn configuration(outcome: &ReloadOutcome) -> EventBody {
         }
         ReloadOutcome::Confirmed => change("on-trial", "in-force", "confirmed"),
         ReloadOutcome::Lost => {
-            warning("on-trial", "lost", "nobody confirmed it: the one before is in force again")
+            warning("on-trial", "lost", "not confirmed in time: the one before is in force again")
         }
         ReloadOutcome::Undone => {
             change("on-trial", "lost", "undone: the one before is in force again")
@@ -206,13 +214,13 @@ fn configuration(outcome: &ReloadOutcome) -> EventBody {
 mod tests {
     use std::time::SystemTime;
 
-    use super::super::{Event, severity::Severity};
+    use super::super::{Event, severity::EventSeverity};
     use super::*;
 
     fn line(outcome: ReloadOutcome) -> (String, bool) {
         let report = Report::Configuration { path: "linkbal.toml".into(), outcome };
         let event = Event::new(1, SystemTime::UNIX_EPOCH, &report);
-        (event.headline(), event.severity == Severity::Warning)
+        (event.headline(), event.severity == EventSeverity::Warning)
     }
 
     #[test]

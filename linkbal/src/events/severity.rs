@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// The severity of an event, by the names of syslog (RFC 5424, section 6.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub enum EventSeverity {
     /// The event is worth knowing.
     #[default]
     Info,
@@ -14,12 +14,12 @@ pub enum Severity {
     Warning,
 }
 
-impl Severity {
+impl EventSeverity {
     /// Returns the name as in JSON.
     pub const fn name(self) -> &'static str {
         match self {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
+            EventSeverity::Info => "info",
+            EventSeverity::Warning => "warning",
         }
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn trouble(what: &str, problem: Option<&str>) -> EventBody {
 mod tests {
     use std::time::SystemTime;
 
-    use super::super::{Event, severity::Severity};
+    use super::super::{Event, severity::EventSeverity};
     use super::*;
     use crate::engine::Report;
 
@@ -117,9 +117,11 @@ mod tests {
         let report = |pace| Report::Throttled { what: "route x".into(), by: None, pace };
         let event = Event::new(1, SystemTime::UNIX_EPOCH, &report(Some(Duration::from_secs(10))));
         assert!(
-            event.severity == Severity::Warning && event.headline().contains("every 10 s"),
+            event.severity == EventSeverity::Warning && event.headline().contains("every 10 s"),
             "{event}"
         );
-        assert!(Event::new(1, SystemTime::UNIX_EPOCH, &report(None)).severity == Severity::Info);
+        assert!(
+            Event::new(1, SystemTime::UNIX_EPOCH, &report(None)).severity == EventSeverity::Info
+        );
     }
 }

@@ -6,7 +6,7 @@ use linkbal_common::flow::{Flow, FlowKey};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::record::{Entry, FlowRecord};
+use super::record::{FlowEntry, FlowRecord};
 
 /// Maximum number of flows that are followed at a time: so many take about 15 MB.
 pub const MAX_FOLLOWED: usize = 100_000;
@@ -14,8 +14,7 @@ pub const MAX_FOLLOWED: usize = 100_000;
 /// Kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = FlowChangeKind)]
-pub enum Kind {
+pub enum FlowChangeKind {
     /// The flow began, or came to its uplink.
     New,
     /// The flow ended, or left its uplink.
@@ -24,10 +23,9 @@ pub enum Kind {
 
 /// A change of a flow, as `linkbal flows --follow --json` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[schema(as = FlowChange)]
-pub struct Change<'a> {
+pub struct FlowChange<'a> {
     /// Kind.
-    pub change: Kind,
+    pub change: FlowChangeKind,
     /// The flow; one that ended as it was last.
     #[serde(flatten, borrow)]
     pub flow: FlowRecord<'a>,
@@ -45,7 +43,7 @@ pub struct Followed {
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    entry: Entry,
+    entry: FlowEntry,
     reading: u32,
 }
 
@@ -62,7 +60,10 @@ impl Followed {
 
     /// Adds a flow of the present reading, and returns the changes that it means: none if it is as it
     /// was, and two if it is on another uplink.
-    pub fn add(&mut self, entry: Entry) -> impl Iterator<Item = (Kind, Entry)> + use<> {
+    pub fn add(
+        &mut self,
+        entry: FlowEntry,
+    ) -> impl Iterator<Item = (FlowChangeKind, FlowEntry)> + use<> {
         let reading = self.reading;
         let seen = Seen { entry, reading };
         let is_full = self.known.len() >= self.max;
@@ -78,13 +79,13 @@ impl Followed {
             }
         };
         let stays = before.as_ref().is_some_and(|before| is_same(&before.flow, &entry.flow));
-        let ended = before.filter(|_| !stays).map(|before| (Kind::Ended, before));
-        let new = (!stays).then_some((Kind::New, entry));
+        let ended = before.filter(|_| !stays).map(|before| (FlowChangeKind::Ended, before));
+        let new = (!stays).then_some((FlowChangeKind::New, entry));
         ended.into_iter().chain(new)
     }
 
     /// Ends a reading; returns the flows that were not in it.
-    pub fn end(&mut self) -> Vec<Entry> {
+    pub fn end(&mut self) -> Vec<FlowEntry> {
         let reading = self.reading;
         let gone = self.known.extract_if(|_, seen| seen.reading != reading);
         let gone = gone.map(|(_, seen)| seen.entry).collect();
@@ -113,22 +114,22 @@ mod tests {
 
     use super::{super::filter::tests::entries, *};
 
-    fn read(followed: &mut Followed, entries: &[Entry]) -> Vec<(Kind, Entry)> {
+    fn read(followed: &mut Followed, entries: &[FlowEntry]) -> Vec<(FlowChangeKind, FlowEntry)> {
         let mut changes: Vec<_> = entries.iter().flat_map(|entry| followed.add(*entry)).collect();
-        changes.extend(followed.end().into_iter().map(|entry| (Kind::Ended, entry)));
+        changes.extend(followed.end().into_iter().map(|entry| (FlowChangeKind::Ended, entry)));
         changes
     }
 
-    fn place(entry: &Entry) -> String {
+    fn place(entry: &FlowEntry) -> String {
         format!("{:?} {} {}", entry.key, entry.flow.uplink, entry.flow.first_seen_ms)
     }
 
     #[test]
     fn flows_beyond_the_limit_are_counted_and_not_followed() {
         let mut followed = Followed::with_room(1);
-        let entry = |port| Entry {
+        let entry = |port| FlowEntry {
             key: FlowKey { source_port: port, ..FlowKey::default() },
-            ..Entry::default()
+            ..FlowEntry::default()
         };
         assert_eq!(followed.add(entry(1)).count(), 1);
         assert_eq!(followed.add(entry(2)).count(), 0);
@@ -151,8 +152,8 @@ mod tests {
                 entries.retain(|entry| keys.insert(format!("{:?}", entry.key)));
                 for (kind, entry) in read(&mut followed, &entries) {
                     match kind {
-                        Kind::New => prop_assert!(present.insert(place(&entry))),
-                        Kind::Ended => prop_assert!(present.remove(&place(&entry))),
+                        FlowChangeKind::New => prop_assert!(present.insert(place(&entry))),
+                        FlowChangeKind::Ended => prop_assert!(present.remove(&place(&entry))),
                     }
                 }
                 prop_assert_eq!(&present, &entries.iter().map(place).collect());

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::record::{Bytes, Entry};
+use super::record::{Bytes, FlowEntry};
 
 /// Maximum number of clients in the table: so many take about 8 MB.
 pub const MAX_CLIENTS: usize = 65_536;
@@ -83,7 +83,7 @@ impl Clients {
     }
 
     /// Adds a live flow.
-    pub fn add(&mut self, entry: &Entry) {
+    pub fn add(&mut self, entry: &FlowEntry) {
         let uplinks = 1u16.checked_shl(entry.flow.uplink).unwrap_or(0);
         let one = Totals { flows: 1, bytes: entry.bytes, uplinks };
         self.totals.entry(entry.client()).or_default().add(&one);
@@ -214,7 +214,7 @@ mod tests {
             let (largest, others) = clients.into_largest(limit);
             prop_assert!(largest.len() <= limit.min(room));
             prop_assert!(largest.is_sorted_by(|(_, a), (_, b)| a.size() >= b.size()));
-            let one = |entry: &Entry| Totals { flows: 1, bytes: entry.bytes, uplinks: 1 << entry.flow.uplink };
+            let one = |entry: &FlowEntry| Totals { flows: 1, bytes: entry.bytes, uplinks: 1 << entry.flow.uplink };
             let expected: Vec<Totals> = all.iter().map(one).collect();
             let found = largest.iter().map(|(_, totals)| totals).chain([&others.totals]);
             prop_assert_eq!(sum(found), sum(expected.iter()));

@@ -7,8 +7,9 @@ use linkbal_common::flow::FlowKey;
 
 use super::{
     query::FlowQuery,
-    record::{Entry, protocol_number, rule_number},
+    record::{FlowEntry, rule_number},
 };
+use crate::protocol;
 
 /// The conditions that an entry must satisfy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Filter {
     }
 
     /// Returns whether an entry satisfies all conditions.
-    pub fn matches(&self, entry: &Entry) -> bool {
+    pub fn matches(&self, entry: &FlowEntry) -> bool {
         // The cheap ones first: a table has a million entries.
         fits(self.uplink.as_ref(), |uplink| *uplink == entry.flow.uplink)
             && fits(self.port.as_ref(), |port| *port == entry.server_port())
@@ -78,10 +79,10 @@ impl Filter {
 
     /// Returns whether an entry of this tuple may satisfy all conditions.
     pub fn may_match(&self, key: &FlowKey) -> bool {
-        self.matches_ends(&Entry { key: *key, ..Entry::default() })
+        self.matches_ends(&FlowEntry { key: *key, ..FlowEntry::default() })
     }
 
-    fn matches_ends(&self, entry: &Entry) -> bool {
+    fn matches_ends(&self, entry: &FlowEntry) -> bool {
         fits(self.protocol.as_ref(), |protocol| *protocol == entry.key.protocol)
             && fits(self.client.as_ref(), |network| network.contains(&entry.client()))
             && fits(self.destination.as_ref(), |network| network.contains(&entry.destination()))
@@ -104,7 +105,7 @@ fn network(condition: &'static str, text: &str) -> Result<IpNet, Mistake> {
 }
 
 fn protocol(text: &str) -> Result<u8, Mistake> {
-    protocol_number(text).ok_or_else(|| Mistake {
+    protocol::number(text).ok_or_else(|| Mistake {
         condition: "protocol",
         what: format!("{text:?} is no protocol"),
         help: "write tcp, udp, icmp or a number to 255".into(),
@@ -122,7 +123,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Generates entries of few different values, so that many of them match.
-    pub(crate) fn entries() -> impl Strategy<Value = Entry> {
+    pub(crate) fn entries() -> impl Strategy<Value = FlowEntry> {
         let key = (any::<bool>(), 0..4u8, 0..4u8, 0..4u16, 0..4u16, 0..3u8);
         let flow = (0..4u32, any::<bool>(), any::<u32>(), any::<u32>());
         let bytes = prop::option::of((0..50u64, 0..50u64));
@@ -161,7 +162,7 @@ pub(super) mod tests {
                 ..Flow::default()
             };
             let bytes = bytes.map(|(up, down)| super::super::record::Bytes { up, down });
-            Entry { key, flow, bytes }
+            FlowEntry { key, flow, bytes }
         })
     }
 
@@ -197,7 +198,7 @@ pub(super) mod tests {
                 FlowQuery { protocol: Some(other.key.protocol.to_string()), ..FlowQuery::default() },
                 FlowQuery { rule: rule_number(&other.flow), ..FlowQuery::default() },
             ];
-            let last = |entry: &Entry| match entry.destination() {
+            let last = |entry: &FlowEntry| match entry.destination() {
                 IpAddr::V4(address) => u128::from(u32::from(address) / 2),
                 IpAddr::V6(_) if other.destination().is_ipv6() => 0,
                 IpAddr::V6(_) => 1,

@@ -6,11 +6,7 @@ use linkbal_common::{
     uplink::{EPOCHS, MAX_UPLINKS, UpMask, epoch_index},
 };
 
-/// IP protocol numbers.
-pub(super) const ICMP: u8 = 1;
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
-pub(super) const ICMPV6: u8 = 58;
+use crate::protocol::{ICMP, ICMPV6, TCP, UDP};
 
 /// Seconds of silence after which a flow is over, counted from the last packet of the LAN host. They
 /// are those after which connection tracking has forgotten it, by its defaults; but for established TCP

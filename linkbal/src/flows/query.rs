@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::IntoParams;
 
-use super::sort::Order;
+use super::sort::FlowOrder;
 
 /// A question about flows: a flow must satisfy every condition that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, IntoParams)]
@@ -31,7 +31,7 @@ pub struct FlowQuery {
     /// Domain of a rule that the destination belongs to.
     pub domain: Option<String>,
     /// Order of the flows; any order without one.
-    pub sort: Option<Order>,
+    pub sort: Option<FlowOrder>,
     /// Set if that order is reversed.
     #[param(required = false)]
     pub reverse: bool,
@@ -82,7 +82,7 @@ mod tests {
             uplink: Option<String>, destination: Option<String>, port: Option<u16>, limit: Option<usize>,
             reverse: bool,
         ) {
-            let sort = Some(Order::Bytes);
+            let sort = Some(FlowOrder::Bytes);
             let query = FlowQuery {
                 uplink, destination, port, limit, reverse, sort, ..FlowQuery::default()
             };

@@ -13,7 +13,8 @@ use linkbal_common::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::live::{ICMP, ICMPV6, Situation, TCP, UDP};
+use super::live::Situation;
+use crate::protocol::{self, TCP};
 
 /// Bytes of a connection each way, as connection tracking counts them: IP packets with their headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,7 +40,7 @@ impl Bytes {
 
 /// An entry of the flow table, with the bytes of its connection if they are known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Entry {
+pub struct FlowEntry {
     /// The tuple.
     pub key: FlowKey,
     /// The entry.
@@ -48,7 +49,7 @@ pub struct Entry {
     pub bytes: Option<Bytes>,
 }
 
-impl Entry {
+impl FlowEntry {
     /// Returns the address of the host in the LAN; unspecified for datagrams of the gateway itself.
     pub fn client(&self) -> IpAddr {
         ip(self.key.family(), &self.key.source)
@@ -132,16 +133,16 @@ pub struct FlowRecord<'a> {
 impl<'a> FlowRecord<'a> {
     /// Creates the record of an entry; `name` names an uplink by its index.
     pub fn new(
-        entry: &Entry,
+        entry: &FlowEntry,
         name: impl Fn(u32) -> &'a str,
         situation: &Situation,
     ) -> FlowRecord<'a> {
-        let Entry { key, flow, bytes } = entry;
-        let ports = has_ports(key.protocol);
+        let FlowEntry { key, flow, bytes } = entry;
+        let ports = protocol::has_ports(key.protocol);
         let port = |port: u16| ports.then_some(u16::from_be(port));
-        let is_echo = matches!(key.protocol, ICMP | ICMPV6);
+        let is_echo = protocol::has_identifier(key.protocol);
         FlowRecord {
-            protocol: protocol_name(key.protocol),
+            protocol: protocol::name(key.protocol),
             client: entry.client(),
             client_port: port(key.source_port)
                 .or_else(|| is_echo.then_some(u16::from_be(key.source_port))),
@@ -173,7 +174,7 @@ pub fn rule_number(flow: &Flow) -> Option<u8> {
     known.then(|| rule.saturating_add(1))
 }
 
-const fn from(entry: &Entry) -> &'static str {
+const fn from(entry: &FlowEntry) -> &'static str {
     if entry.is_inbound() {
         "internet"
     } else if entry.flow.ifindex == 0 {
@@ -191,39 +192,6 @@ const fn state(key: &FlowKey, flow: &Flow) -> &'static str {
         _ if flow.replied == 0 => "unanswered",
         _ => "answered",
     }
-}
-
-/// Number of SCTP, which has ports like TCP and UDP.
-const SCTP: u8 = 132;
-
-/// Protocols with names; others are shown by their numbers.
-const NAMES: [(u8, &str); 8] = [
-    (TCP, "tcp"),
-    (UDP, "udp"),
-    (ICMP, "icmp"),
-    (ICMPV6, "icmpv6"),
-    (47, "gre"),
-    (50, "esp"),
-    (51, "ah"),
-    (SCTP, "sctp"),
-];
-
-const fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, TCP | UDP | SCTP)
-}
-
-/// Returns the name of a protocol, or its number.
-pub fn protocol_name(number: u8) -> Cow<'static, str> {
-    match NAMES.iter().find(|(named, _)| *named == number) {
-        Some((_, name)) => Cow::Borrowed(*name),
-        None => Cow::Owned(number.to_string()),
-    }
-}
-
-/// Returns the number of a protocol by its name or number.
-pub fn protocol_number(text: &str) -> Option<u8> {
-    let named = NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
-    named.map(|(number, _)| *number).or_else(|| text.parse().ok())
 }
 
 #[cfg(test)]
@@ -262,7 +230,7 @@ mod tests {
             reason: Reason { kind: reason::SESSION, rule: 2 },
             ..Flow::default()
         };
-        let entry = Entry { key, flow, bytes: Some(Bytes { up: 7, down: 9 }) };
+        let entry = FlowEntry { key, flow, bytes: Some(Bytes { up: 7, down: 9 }) };
         let json = serde_json::to_value(FlowRecord::new(&entry, |_| "isp-a", &situation()));
         let expected = serde_json::json!({
             "protocol": "tcp", "client": "10.77.0.9", "client_port": 40_000,
@@ -284,20 +252,7 @@ mod tests {
         assert_eq!(with(reason::UNKNOWN, 0), None);
     }
 
-    #[test]
-    fn protocols_go_by_name_or_number() {
-        assert_eq!(protocol_number("UDP"), Some(17));
-        assert_eq!(protocol_number("89"), Some(89));
-        assert_eq!(protocol_number("256"), None);
-        assert_eq!(protocol_number("x"), None);
-    }
-
     proptest! {
-        #[test]
-        fn a_name_leads_back_to_its_protocol(number: u8) {
-            prop_assert_eq!(protocol_number(&protocol_name(number)), Some(number));
-        }
-
         #[test]
         fn a_record_is_read_as_it_was_written(
             source: [u32; 4], destination: [u32; 4], ports: [u16; 2], protocol: u8, v6: bool,
@@ -313,7 +268,7 @@ mod tests {
                 sticky_class, tcp_state: state, first_seen_ms: first, moved_from,
                 reason: Reason { kind, rule }, ..Flow::default()
             };
-            let entry = Entry { key, flow, bytes: counts.map(|(up, down)| Bytes { up, down }) };
+            let entry = FlowEntry { key, flow, bytes: counts.map(|(up, down)| Bytes { up, down }) };
             let record = FlowRecord::new(&entry, |_| "a \"b\"", &situation());
             let text = serde_json::to_string(&record).expect("JSON");
             let read: FlowRecord<'_> = serde_json::from_str(&text).expect("the same");

@@ -6,13 +6,12 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{live::Situation, record::Entry};
+use super::{live::Situation, record::FlowEntry};
 
 /// An order of flows. Flows that are the same in it are in the order of their addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = FlowOrder)]
-pub enum Order {
+pub enum FlowOrder {
     /// Most bytes of both ways first
     Bytes,
     /// Most bytes from the LAN first
@@ -21,11 +20,11 @@ pub enum Order {
     Down,
     /// Oldest flow first
     Age,
-    /// Longest silence first
+    /// Longest idle first
     Idle,
-    /// By address of the host in the LAN
+    /// By address of the LAN host
     Client,
-    /// By address of the other end
+    /// By address of the remote end
     Destination,
     /// By uplink
     Uplink,
@@ -37,7 +36,7 @@ pub const MAX_SORTED: usize = 100_000;
 /// The first flows in an order.
 #[derive(Debug)]
 pub struct First {
-    order: Order,
+    order: FlowOrder,
     reverse: bool,
     limit: usize,
     kept: BinaryHeap<Ranked>,
@@ -46,7 +45,7 @@ pub struct First {
 #[derive(Debug)]
 struct Ranked {
     rank: Rank,
-    entry: Entry,
+    entry: FlowEntry,
 }
 
 /// Place in the order: what it is by, then addresses, ports and protocol.
@@ -54,12 +53,12 @@ type Rank = (u128, [u128; 2], [u16; 2], u8);
 
 impl First {
     /// Creates an empty list of at most `limit` flows, or [`MAX_SORTED`] if that is less.
-    pub fn new(order: Order, reverse: bool, limit: usize) -> First {
+    pub fn new(order: FlowOrder, reverse: bool, limit: usize) -> First {
         First { order, reverse, limit: limit.min(MAX_SORTED), kept: BinaryHeap::new() }
     }
 
     /// Adds a flow, if it is among the first.
-    pub fn add(&mut self, entry: Entry, situation: &Situation) {
+    pub fn add(&mut self, entry: FlowEntry, situation: &Situation) {
         let value = self.order.value(&entry, situation);
         let value = if self.reverse { u128::MAX.wrapping_sub(value) } else { value };
         let key = &entry.key;
@@ -76,34 +75,34 @@ impl First {
     }
 
     /// Returns the flows in order.
-    pub fn into_sorted(self) -> impl Iterator<Item = Entry> {
+    pub fn into_sorted(self) -> impl Iterator<Item = FlowEntry> {
         self.kept.into_sorted_vec().into_iter().map(|ranked| ranked.entry)
     }
 }
 
-impl Order {
+impl FlowOrder {
     /// Returns the number by which a flow is put in order; lower ones come first.
-    fn value(self, entry: &Entry, situation: &Situation) -> u128 {
+    fn value(self, entry: &FlowEntry, situation: &Situation) -> u128 {
         let most = |value: u64| u128::from(u64::MAX.wrapping_sub(value));
         // Those that are not counted come behind all others.
         let bytes = |of: fn(&super::record::Bytes) -> u64| {
             entry.bytes.as_ref().map_or(u128::MAX, |bytes| most(of(bytes)))
         };
         match self {
-            Order::Bytes => bytes(|bytes| bytes.total()),
-            Order::Up => bytes(|bytes| bytes.up),
-            Order::Down => bytes(|bytes| bytes.down),
-            Order::Age => most(situation.age_s(&entry.flow).into()),
-            Order::Idle => most(situation.idle_s(&entry.flow).into()),
-            Order::Client => place(entry.client()),
-            Order::Destination => place(entry.destination()),
-            Order::Uplink => entry.flow.uplink.into(),
+            FlowOrder::Bytes => bytes(|bytes| bytes.total()),
+            FlowOrder::Up => bytes(|bytes| bytes.up),
+            FlowOrder::Down => bytes(|bytes| bytes.down),
+            FlowOrder::Age => most(situation.age_s(&entry.flow).into()),
+            FlowOrder::Idle => most(situation.idle_s(&entry.flow).into()),
+            FlowOrder::Client => place(entry.client()),
+            FlowOrder::Destination => place(entry.destination()),
+            FlowOrder::Uplink => entry.flow.uplink.into(),
         }
     }
 
     /// Returns whether the order is by bytes, which are not always counted.
     pub const fn is_by_bytes(self) -> bool {
-        matches!(self, Order::Bytes | Order::Up | Order::Down)
+        matches!(self, FlowOrder::Bytes | FlowOrder::Up | FlowOrder::Down)
     }
 }
 
@@ -150,15 +149,15 @@ mod tests {
         Situation { up, epochs: [0; EPOCHS], settings, now_ms: 5_000_000_000 }
     }
 
-    const ORDERS: [Order; 8] = [
-        Order::Bytes,
-        Order::Up,
-        Order::Down,
-        Order::Age,
-        Order::Idle,
-        Order::Client,
-        Order::Destination,
-        Order::Uplink,
+    const ORDERS: [FlowOrder; 8] = [
+        FlowOrder::Bytes,
+        FlowOrder::Up,
+        FlowOrder::Down,
+        FlowOrder::Age,
+        FlowOrder::Idle,
+        FlowOrder::Client,
+        FlowOrder::Destination,
+        FlowOrder::Uplink,
     ];
 
     proptest! {
@@ -170,7 +169,7 @@ mod tests {
             let order = ORDERS[order];
             let mut first = First::new(order, reverse, limit);
             all.iter().for_each(|entry| first.add(*entry, &situation()));
-            let value = |entry: &Entry| {
+            let value = |entry: &FlowEntry| {
                 let value = order.value(entry, &situation());
                 if reverse { u128::MAX - value } else { value }
             };
@@ -183,8 +182,8 @@ mod tests {
 
         #[test]
         fn more_bytes_come_first_and_uncounted_ones_last(one in entries(), other in entries()) {
-            let value = |entry: &Entry| Order::Bytes.value(entry, &situation());
-            let bytes = |entry: &Entry| entry.bytes.map(super::super::record::Bytes::total);
+            let value = |entry: &FlowEntry| FlowOrder::Bytes.value(entry, &situation());
+            let bytes = |entry: &FlowEntry| entry.bytes.map(super::super::record::Bytes::total);
             prop_assert_eq!(value(&one) < value(&other), bytes(&one) > bytes(&other));
         }
     }

@@ -15,7 +15,7 @@ const PAGE: usize = 60;
 
 /// A question about history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Question {
+pub struct HistoryQuestion {
     /// Name of the uplink; `None` for all.
     pub uplink: Option<String>,
     /// Begin, in seconds since 1970, UTC; `None` for the last hour, or with `hours` for all that is known.
@@ -27,7 +27,7 @@ pub struct Question {
 /// A reader of an answer.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    question: Question,
+    question: HistoryQuestion,
     place: Place,
 }
 
@@ -52,7 +52,7 @@ struct Scope {
 
 impl Pages {
     /// Creates a reader.
-    pub const fn new(question: Question) -> Pages {
+    pub const fn new(question: HistoryQuestion) -> Pages {
         Pages { question, place: Place::Begin }
     }
 

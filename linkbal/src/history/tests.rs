@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{
     line::outage,
     outages::Outage,
-    pages::{Pages, Question},
+    pages::{HistoryQuestion, Pages},
     record::Record,
     series::{HOUR, RESOLUTIONS},
     *,
@@ -14,12 +14,12 @@ use super::{
 /// A time of 2026, at the begin of an hour.
 const START: u64 = 1_795_928_400;
 
-fn down(cause: &'static str) -> Verdict {
-    Verdict::Down(Down { cause, reason: format!("{cause} it is") })
+fn down(cause: &'static str) -> LineState {
+    LineState::Down(Down { cause, reason: format!("{cause} it is") })
 }
 
 /// Returns a sample of an uplink that has IPv4 alone, after so many units of everything.
-fn sample(uplink: &str, units: u64, verdict: Verdict, since: u64) -> Sample {
+fn sample(uplink: &str, units: u64, verdict: LineState, since: u64) -> Sample {
     let probes = Probes {
         answered: 10 * units,
         lost: units,
@@ -39,18 +39,18 @@ fn sample(uplink: &str, units: u64, verdict: Verdict, since: u64) -> Sample {
 fn record_up(history: &mut History, from: u64, seconds: u64) {
     for second in 0..=seconds {
         let at = from + second;
-        let up = sample("a", second, Verdict::Up, START);
+        let up = sample("a", second, LineState::Up, START);
         history.record(at, Duration::from_secs(at), &[up]);
     }
 }
 
-fn answer(history: &History, question: &Question) -> Vec<Record> {
+fn answer(history: &History, question: &HistoryQuestion) -> Vec<Record> {
     let mut pages = Pages::new(question.clone());
     std::iter::from_fn(|| pages.next(history)).flatten().collect()
 }
 
 fn total(history: &History, since: u64) -> record::Point {
-    let question = Question { since: Some(since), ..Question::default() };
+    let question = HistoryQuestion { since: Some(since), ..HistoryQuestion::default() };
     let records = answer(history, &question).into_iter();
     let mut totals = records.filter_map(|record| match record {
         Record::Total(point) => Some(point),
@@ -81,7 +81,7 @@ fn an_hour_is_told_in_points_and_in_total() {
     assert_eq!((line.up_s, line.down_s, line.probes, line.lost), (100, 0, 1100, 100));
     assert_eq!((line.latency_ms, line.latency_max_ms), (Some(8.0), Some(8.0)));
     assert_eq!((line.jitter_ms, total.ipv6), (Some(2.0), None));
-    let records = answer(&history, &Question::default());
+    let records = answer(&history, &HistoryQuestion::default());
     let points = records.iter().filter(|record| matches!(record, Record::Point(_)));
     assert_eq!((records.len(), points.count()), (12, 10));
 }
@@ -91,14 +91,16 @@ fn shares_are_of_the_flows_of_all_uplinks_in_a_step() {
     let mut history = History::default();
     for second in 0..=20 {
         let named = [("a", 0), ("b", 1), ("c", 2)];
-        let samples = named.map(|(name, flows)| sample(name, second * flows, Verdict::Up, START));
+        let samples = named.map(|(name, flows)| sample(name, second * flows, LineState::Up, START));
         history.record(START + second, Duration::from_secs(second), &samples);
     }
     let shares =
-        answer(&history, &Question::default()).into_iter().filter_map(|record| match record {
-            Record::Point(point) => point.share,
-            _ => None,
-        });
+        answer(&history, &HistoryQuestion::default()).into_iter().filter_map(
+            |record| match record {
+                Record::Point(point) => point.share,
+                _ => None,
+            },
+        );
     assert_eq!(Vec::from_iter(shares), [0.0, 0.0, 0.333, 0.333, 0.667, 0.667]);
 }
 
@@ -113,8 +115,8 @@ fn an_outage_has_a_begin_an_end_and_a_cause() {
     at(12, down("no-answer"), 11);
     at(13, down("internet"), 11);
     at(19, down("internet"), 11);
-    at(20, Verdict::Up, 20);
-    at(21, Verdict::Up, 20);
+    at(20, LineState::Up, 20);
+    at(21, LineState::Up, 20);
     let [outage] = &*outages(&history, "a") else { panic!("one outage") };
     assert_eq!((outage.begin, outage.end), (START + 11, Some(START + 20)));
     assert_eq!((&*outage.cause, outage.interrupted), ("internet", false));
@@ -141,14 +143,15 @@ fn a_longer_span_has_longer_steps() {
     let mut history = History::default();
     record_up(&mut history, START, 2 * HOUR);
     for (back, step_s, steps) in [(HOUR, 10, 360), (2 * HOUR, 60, 120), (100 * HOUR, HOUR, 2)] {
-        let question = Question { since: Some(START + 2 * HOUR - back), ..Question::default() };
+        let question =
+            HistoryQuestion { since: Some(START + 2 * HOUR - back), ..HistoryQuestion::default() };
         let records = answer(&history, &question);
         let Some(Record::Span(span)) = records.first() else { panic!("a span") };
         let points = records.iter().filter(|record| matches!(record, Record::Point(_)));
         assert_eq!((span.step_s, points.count()), (step_s, steps));
         assert_eq!(span.to, "2026-11-29T07:00:00Z");
     }
-    let other = Question { uplink: Some("b".into()), ..Question::default() };
+    let other = HistoryQuestion { uplink: Some("b".into()), ..HistoryQuestion::default() };
     assert_eq!(answer(&history, &other).len(), 1, "the span alone");
     assert!(answer(&History::default(), &other).is_empty());
 }
@@ -158,7 +161,7 @@ fn what_is_not_sampled_is_unknown() {
     let mut history = History::default();
     record_up(&mut history, START, 10);
     // The process was stopped for a while; the counters went on.
-    let later = sample("a", 500, Verdict::Up, START);
+    let later = sample("a", 500, LineState::Up, START);
     history.record(START + 300, Duration::from_secs(300), from_ref(&later));
     assert_eq!((total(&history, START).seconds, total(&history, START).bytes_up), (10, 1000));
     history.record(START + 301, Duration::from_secs(301), &[later]);
@@ -170,7 +173,7 @@ fn drills_and_disabled_uplinks_say_nothing_of_the_line() {
     let mut history = History::default();
     record_up(&mut history, START, 10);
     for second in 11..=20 {
-        let drilled = sample("a", second, Verdict::Unmeasured, START + 10);
+        let drilled = sample("a", second, LineState::Unmeasured, START + 10);
         history.record(START + second, Duration::from_secs(second), &[drilled]);
     }
     let total = total(&history, START);
@@ -192,7 +195,7 @@ fn a_crash_costs_what_was_not_saved_and_ends_outages_as_unknown() {
     assert_eq!(next.newest(), Some(START + 60));
     let [outage] = &*outages(&next, "a") else { panic!("one outage") };
     assert_eq!((outage.end, outage.interrupted), (Some(START + 60), true));
-    let up = sample("a", 90, Verdict::Up, START + 90);
+    let up = sample("a", 90, LineState::Up, START + 90);
     next.record(START + 90, Duration::from_secs(1), from_ref(&up));
     next.record(START + 91, Duration::from_secs(2), &[up]);
     let line = total(&next, START).ipv4.expect("IPv4");
@@ -220,7 +223,7 @@ fn a_clock_that_goes_back_for_good_takes_the_future_along() {
     drop(history.take_lines());
     assert!(!history.take_stale());
     for second in 0..=700 {
-        let up = sample("a", second, Verdict::Up, START);
+        let up = sample("a", second, LineState::Up, START);
         history.record(START + 100 + second, Duration::from_secs(START + 8000 + second), &[up]);
     }
     assert_eq!(history.newest(), Some(START + 800));
@@ -235,7 +238,7 @@ fn a_former_uplink_is_kept_until_its_data_is_old() {
     record_up(&mut history, START, 60);
     let broken = sample("a", 60, down("internet"), START + 60);
     history.record(START + 61, Duration::from_secs(START + 61), &[broken]);
-    let other = |at: u64| sample("b", 0, Verdict::Up, at);
+    let other = |at: u64| sample("b", 0, LineState::Up, at);
     history.record(START + 62, Duration::from_secs(START + 62), &[other(START)]);
     let [outage] = &*outages(&history, "a") else { panic!("one outage") };
     assert_eq!((outage.end, outage.interrupted), (Some(START + 62), true));
@@ -255,7 +258,7 @@ fn no_more_uplinks_are_kept_than_there_is_room_for() {
     for number in 0..100u64 {
         let name = format!("u{number:03}");
         let at = START + number;
-        history.record(at, Duration::from_secs(number), &[sample(&name, 0, Verdict::Up, START)]);
+        history.record(at, Duration::from_secs(number), &[sample(&name, 0, LineState::Up, START)]);
     }
     assert_eq!(history.uplinks.len(), MOST);
     assert_eq!(history.names().next().map(String::as_str), Some("u076"));
@@ -296,7 +299,7 @@ fn a_file_of_an_earlier_version_is_read() {
     let line = total.ipv4.expect("IPv4");
     assert_eq!((line.probes, line.lost, line.up_s, line.down_s), (302, 2, 50, 10));
     assert_eq!((line.latency_ms, line.jitter_ms), (Some(8.0), Some(0.3)));
-    let hours = Question { hours: true, ..Question::default() };
+    let hours = HistoryQuestion { hours: true, ..HistoryQuestion::default() };
     let of_hours = answer(&history, &hours).into_iter().filter_map(|record| match record {
         Record::Hour(hour) => hour.ipv4.map(|uptime| (hour.time, uptime.up_s)),
         _ => None,
@@ -318,7 +321,7 @@ fn memory_is_bounded() {
 
 #[test]
 fn full_rings_fit_the_file() {
-    let mut line = sample("a-name-of-some-length", 0, Verdict::Up, START);
+    let mut line = sample("a-name-of-some-length", 0, LineState::Up, START);
     let mut uplink = UplinkHistory::default();
     for step in 0..2600u64 {
         let at = START + step * HOUR;
@@ -373,11 +376,11 @@ proptest! {
         let mut now = Duration::ZERO;
         for (wall, passed) in walls {
             now += Duration::from_secs(passed);
-            history.record(wall, now, &[sample("a", 1, Verdict::Up, wall)]);
+            history.record(wall, now, &[sample("a", 1, LineState::Up, wall)]);
             history.take_lines();
         }
         for hours in [false, true] {
-            for record in answer(&history, &Question { hours, since: Some(0), uplink: None }) {
+            for record in answer(&history, &HistoryQuestion { hours, since: Some(0), uplink: None }) {
                 serde_json::to_string(&record).expect("JSON");
             }
         }
@@ -388,11 +391,11 @@ proptest! {
         steps in prop::collection::vec((1u64..14, any::<bool>()), 1..80),
     ) {
         let (mut history, mut at, mut known) = (History::default(), START, 0);
-        history.record(at, Duration::from_secs(at), &[sample("a", 0, Verdict::Up, at)]);
+        history.record(at, Duration::from_secs(at), &[sample("a", 0, LineState::Up, at)]);
         for (step, up) in steps {
             at += step;
             known += if step <= LONGEST_GAP { step } else { 0 };
-            let verdict = if up { Verdict::Up } else { down("internet") };
+            let verdict = if up { LineState::Up } else { down("internet") };
             history.record(at, Duration::from_secs(at), &[sample("a", 0, verdict, at)]);
         }
         let total = total(&history, START);

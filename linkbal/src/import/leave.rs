@@ -1,9 +1,9 @@
 //! Steps that take away what a translated configuration has set up, as far as its text says.
 
 use super::{
-    kind::Kind,
     script::keys,
     shell::{self, Command, UNKNOWN},
+    tool::Tool,
 };
 use crate::removal::{STOP_MWAN3, Stage, Step, shell_word};
 
@@ -12,14 +12,14 @@ const STARTERS: &str =
     "/etc/rc.local /etc/crontab /etc/cron.* /etc/network /etc/systemd/system /var/spool/cron";
 
 /// Returns the steps; `name` is the name of the file.
-pub(super) fn steps(kind: Kind, text: &str, name: &str) -> Vec<Step> {
+pub(super) fn steps(kind: Tool, text: &str, name: &str) -> Vec<Step> {
     match kind {
-        Kind::Mwan3 => {
+        Tool::Mwan3 => {
             vec![Step::new(Stage::Stop, "with its rules, marks and tables", STOP_MWAN3)]
         }
-        Kind::Vyos => in_configuration("load-balancing wan"),
-        Kind::Edgeos => in_configuration("load-balance"),
-        Kind::Script => of_script(text, name),
+        Tool::Vyos => in_configuration("load-balancing wan"),
+        Tool::Edgeos => in_configuration("load-balance"),
+        Tool::Script => of_script(text, name),
     }
 }
 

@@ -27,19 +27,19 @@ const FAILOVER: &str = include_str!("../../tests/import/failover.sh");
 const CHANCE: &str = include_str!("../../tests/import/chance.sh");
 const BOND: &str = include_str!("../../tests/import/bond.sh");
 
-const SAMPLES: [(Kind, &str); 8] = [
-    (Kind::Mwan3, MWAN3),
-    (Kind::Vyos, VYOS),
-    (Kind::Vyos, VYOS_BRACES),
-    (Kind::Edgeos, EDGEOS),
-    (Kind::Script, SCRIPT),
-    (Kind::Script, FAILOVER),
-    (Kind::Script, BOND),
-    (Kind::Script, CHANCE),
+const SAMPLES: [(Tool, &str); 8] = [
+    (Tool::Mwan3, MWAN3),
+    (Tool::Vyos, VYOS),
+    (Tool::Vyos, VYOS_BRACES),
+    (Tool::Edgeos, EDGEOS),
+    (Tool::Script, SCRIPT),
+    (Tool::Script, FAILOVER),
+    (Tool::Script, BOND),
+    (Tool::Script, CHANCE),
 ];
 
 /// Translates a sample, and parses the result.
-fn imported(kind: Kind, text: &str, network: Option<&str>) -> (Translation, Config) {
+fn imported(kind: Tool, text: &str, network: Option<&str>) -> (Translation, Config) {
     let translated = translate(kind, text, "sample", network).expect("a configuration");
     let config = Config::parse(&translated.text, "linkbal.toml");
     let config = config.unwrap_or_else(|error| panic!("{error}\n{}", translated.text));
@@ -68,7 +68,7 @@ fn members(config: &Config, rule: usize) -> Vec<(&str, u32, u32)> {
 
 #[test]
 fn mwan3_becomes_uplinks_and_rules() {
-    let (translated, config) = imported(Kind::Mwan3, MWAN3, Some(NETWORK));
+    let (translated, config) = imported(Tool::Mwan3, MWAN3, Some(NETWORK));
     assert_eq!(config.lan_interfaces, ["br-lan", "br-guest"]);
     assert_eq!(shares(&config), [("lte", 2, 1), ("wan", 1, 3), ("wanb", 1, 2)]);
     let of = |name: &str| config.uplinks.iter().find(|uplink| uplink.name == name).expect("it");
@@ -97,7 +97,7 @@ fn mwan3_becomes_uplinks_and_rules() {
 
 #[test]
 fn devices_that_are_not_known_are_to_be_looked_at() {
-    let (translated, config) = imported(Kind::Mwan3, MWAN3, None);
+    let (translated, config) = imported(Tool::Mwan3, MWAN3, None);
     assert!(config.lan_interfaces.is_empty());
     let fill_in = translated.notes.iter().filter(|note| note.kind == NoteKind::FillIn);
     assert_eq!(fill_in.count(), 4, "three devices and the LAN: {translated:#?}");
@@ -105,7 +105,7 @@ fn devices_that_are_not_known_are_to_be_looked_at() {
 
 #[test]
 fn vyos_becomes_uplinks_and_rules() {
-    let (translated, config) = imported(Kind::Vyos, VYOS, None);
+    let (translated, config) = imported(Tool::Vyos, VYOS, None);
     assert_eq!(config.lan_interfaces, ["eth2"]);
     assert!(!config.local_balance);
     assert_eq!(shares(&config), [("eth0", 1, 3), ("eth1", 1, 1)]);
@@ -124,7 +124,7 @@ fn vyos_becomes_uplinks_and_rules() {
 
 #[test]
 fn vyos_in_braces_is_the_same() {
-    let (_, config) = imported(Kind::Vyos, VYOS_BRACES, None);
+    let (_, config) = imported(Tool::Vyos, VYOS_BRACES, None);
     assert_eq!(config.lan_interfaces, ["eth0.10"]);
     assert_eq!(shares(&config), [("eth1", 1, 1), ("pppoe0", 1, 1)]);
     assert!(config.uplinks.iter().all(|uplink| !uplink.nat && uplink.on_down == OnDown::Reset));
@@ -133,7 +133,7 @@ fn vyos_in_braces_is_the_same() {
 
 #[test]
 fn edgeos_becomes_uplinks_and_rules() {
-    let (translated, config) = imported(Kind::Edgeos, EDGEOS, None);
+    let (translated, config) = imported(Tool::Edgeos, EDGEOS, None);
     assert_eq!(config.lan_interfaces, ["eth0", "eth0.20"]);
     assert_eq!(shares(&config), [("eth1", 1, 70), ("pppoe0", 1, 30)]);
     assert_eq!(members(&config, 0), [("pppoe0", 1, 1), ("eth1", 1, 2)]);
@@ -146,14 +146,14 @@ fn edgeos_becomes_uplinks_and_rules() {
 
 #[test]
 fn a_script_becomes_uplinks_and_rules() {
-    let (translated, config) = imported(Kind::Script, SCRIPT, None);
+    let (translated, config) = imported(Tool::Script, SCRIPT, None);
     assert_eq!(config.lan_interfaces, ["eth2"]);
     // An ip rule takes some of what has no mark by chance: the shares are to be filled in.
     assert_eq!(shares(&config), [("eth0", 1, 1), ("eth1", 1, 1)]);
     let without: String =
         SCRIPT.split_inclusive('\n').filter(|line| !line.contains("10.9.")).collect();
     // A half of 30 and of 70 goes to the second line.
-    let (_, other) = imported(Kind::Script, &without, None);
+    let (_, other) = imported(Tool::Script, &without, None);
     assert_eq!(shares(&other), [("eth0", 1, 3), ("eth1", 1, 17)]);
     let domains: Vec<_> =
         config.rules.iter().filter(|rule| !rule.matches.domain.is_empty()).collect();
@@ -178,7 +178,7 @@ fn the_last_mark_counts_and_so_is_the_first_rule() {
                 iptables -t mangle -A PREROUTING -p tcp -j MARK --set-mark 1\n\
                 iptables -t mangle -A PREROUTING -p tcp --dport 25 -j MARK --set-mark 1\n\
                 iptables -t mangle -I PREROUTING -p udp -j MARK --set-mark 1\n";
-    let (_, config) = imported(Kind::Script, text, None);
+    let (_, config) = imported(Tool::Script, text, None);
     let ports: Vec<_> =
         config.rules.iter().map(|rule| rule.matches.destination_port.len()).collect();
     assert_eq!(ports, [1, 0, 0]);
@@ -187,14 +187,14 @@ fn the_last_mark_counts_and_so_is_the_first_rule() {
 
 #[test]
 fn a_failover_script_becomes_tiers_and_targets() {
-    let (_, config) = imported(Kind::Script, FAILOVER, None);
+    let (_, config) = imported(Tool::Script, FAILOVER, None);
     assert_eq!(shares(&config), [("eth0", 1, 1), ("ppp0", 2, 1)]);
     assert_eq!(config.uplinks[0].probe.targets.len(), 2);
 }
 
 #[test]
 fn a_bond_becomes_a_bond() {
-    let (_, config) = imported(Kind::Script, BOND, None);
+    let (_, config) = imported(Tool::Script, BOND, None);
     let bond = &config.bonds[0];
     assert_eq!((&*bond.name, bond.members.len(), bond.addresses.len()), ("bond0", 2, 2));
     assert!(bond.promisc);
@@ -204,17 +204,17 @@ fn a_bond_becomes_a_bond() {
 #[test]
 fn other_texts_are_refused_with_what_they_are() {
     let looks = |kind, text| translate(kind, text, "x", None).expect_err("refused").to_string();
-    assert!(looks(Kind::Mwan3, VYOS).contains("looks like VyOS"));
-    assert!(looks(Kind::Vyos, MWAN3).contains("linkbal import mwan3"));
-    assert!(looks(Kind::Edgeos, SCRIPT).contains("linkbal import script"));
+    assert!(looks(Tool::Mwan3, VYOS).contains("looks like VyOS"));
+    assert!(looks(Tool::Vyos, MWAN3).contains("linkbal import mwan3"));
+    assert!(looks(Tool::Edgeos, SCRIPT).contains("linkbal import script"));
     let unknown = "ip route add default via $1 dev $2\n";
-    assert!(looks(Kind::Script, unknown).contains("in line 1 a value"));
-    assert!(looks(Kind::Script, "").contains("empty"));
-    assert!(looks(Kind::Script, "Dear all,").contains("begins with"));
-    assert!(looks(Kind::Mwan3, "mwan3.wan=interface").contains("uci show"));
+    assert!(looks(Tool::Script, unknown).contains("in line 1 a value"));
+    assert!(looks(Tool::Script, "").contains("empty"));
+    assert!(looks(Tool::Script, "Dear all,").contains("begins with"));
+    assert!(looks(Tool::Mwan3, "mwan3.wan=interface").contains("uci show"));
     let commands = "#!/bin/sh\nuci set mwan3.wan=interface\n";
-    assert!(looks(Kind::Script, commands).contains("commands of `uci`"));
-    assert!(looks(Kind::Mwan3, commands).contains("commands of `uci`"));
+    assert!(looks(Tool::Script, commands).contains("commands of `uci`"));
+    assert!(looks(Tool::Mwan3, commands).contains("commands of `uci`"));
 }
 
 #[test]
@@ -225,13 +225,13 @@ fn what_linkbal_refuses_is_left_out() {
         })
         .collect();
     let text = format!("{many}config rule\n option use_policy x\n");
-    let (translated, config) = imported(Kind::Mwan3, &text, None);
+    let (translated, config) = imported(Tool::Mwan3, &text, None);
     assert_eq!(config.uplinks.len(), 16);
     assert!(notes(&translated, NoteKind::Untranslated, 58, "at most 16"), "{translated:#?}");
 }
 
 /// Checks a translation: it parses, or only devices are missing, and each line is told of.
-fn holds(kind: Kind, text: &str) {
+fn holds(kind: Tool, text: &str) {
     let Ok(translated) = translate(kind, text, "a\nb", Some(NETWORK)) else { return };
     if let Err(error) = Config::parse(&translated.text, "") {
         let missing =
@@ -248,7 +248,7 @@ fn holds(kind: Kind, text: &str) {
 proptest! {
     #[test]
     fn any_text_is_translated_or_refused(text in ".{0,400}", kind in 0..4_usize) {
-        holds(Kind::ALL[kind], &text);
+        holds(Tool::ALL[kind], &text);
     }
 
     /// Takes lines out of a sample, and swaps others.

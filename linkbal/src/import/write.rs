@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Translation,
-    kind::Kind,
     model::{Bond, Device, Draft, Setting, Settled, Uplink},
     note::{Lines, Note, NoteKind, quoted},
+    tool::Tool,
     values::{is_device, list, quote},
 };
 use crate::{
@@ -62,7 +62,7 @@ fn with_origin(text: &str, lines: &Lines, remark: &str) -> String {
 }
 
 /// Writes a draft; `name` and `input` are the input's name and text.
-pub(super) fn write(mut draft: Draft, kind: Kind, name: &str, input: &str) -> Translation {
+pub(super) fn write(mut draft: Draft, kind: Tool, name: &str, input: &str) -> Translation {
     let mut blocks = vec![head(kind, name), lan(&mut draft)];
     blocks.extend(local(&mut draft));
     blocks.extend(draft.bonds.iter().map(bond));
@@ -90,7 +90,7 @@ pub(super) fn write(mut draft: Draft, kind: Kind, name: &str, input: &str) -> Tr
     Translation { text, notes, uplinks: uplinks.len(), rules, removal: Vec::new() }
 }
 
-fn head(kind: Kind, name: &str) -> Block {
+fn head(kind: Tool, name: &str) -> Block {
     let mut block = Block::default();
     let (name, tool) = (quoted(name), kind.tool());
     block.fixed(format!(

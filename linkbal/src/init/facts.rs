@@ -17,7 +17,7 @@ use crate::{
         },
         mistakes::Device,
     },
-    import::Kind,
+    import::Tool,
 };
 
 /// A program that gets an interface its address, and keeps it.
@@ -46,7 +46,7 @@ pub struct Found {
     /// The file.
     pub path: String,
     /// The tool.
-    pub kind: Kind,
+    pub kind: Tool,
     /// A second file that its translation needs.
     pub network: Option<String>,
 }

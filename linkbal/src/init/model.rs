@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use linkbal_common::uplink::Family;
 
-use super::{facts::family_name, way::Way};
+use super::{facts::family_name, way::KnownGateway};
 
 /// Answers of a person; those that are missing are left to the facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) struct Uplink {
     /// The address of the interface, and what else is to say of it.
     pub(super) about: String,
     /// The gateways of IPv4 and IPv6, as far as there are any.
-    pub(super) ways: [Option<Way>; 2],
+    pub(super) ways: [Option<KnownGateway>; 2],
     /// The tier, if it is not the first.
     pub(super) tier: Option<Value>,
     pub(super) weight: Value,

@@ -9,7 +9,7 @@ use super::{
     machine,
     model::{Choice, Proposal, Uplink, Value},
     role::{Role, is_modem, leased, role},
-    way::{Way, defaults, ways},
+    way::{KnownGateway, defaults, ways},
     write,
 };
 use crate::{
@@ -94,7 +94,7 @@ fn add_uplinks(facts: &Facts, link: &Link, proposal: &mut Proposal) {
     let [ipv4, ipv6] = Family::ALL.map(|family| ways(facts, link, family));
     let several = ipv4.len() > 1;
     let mut ipv6 = ipv6.into_iter();
-    let ipv4: Vec<Option<Way>> = match ipv4.is_empty() {
+    let ipv4: Vec<Option<KnownGateway>> = match ipv4.is_empty() {
         true => vec![lease(facts, link)],
         false => ipv4.into_iter().map(Some).collect(),
     };
@@ -115,13 +115,18 @@ fn add_uplinks(facts: &Facts, link: &Link, proposal: &mut Proposal) {
 }
 
 /// Returns the gateway of a lease that made no default route.
-fn lease(facts: &Facts, link: &Link) -> Option<Way> {
+fn lease(facts: &Facts, link: &Link) -> Option<KnownGateway> {
     let router = leased(facts, link)?;
     let client = facts.clients.get(&link.name)?;
-    Some(Way::Fixed(router, format!("router in the lease of {}", client.seen)))
+    Some(KnownGateway::Fixed(router, format!("router in the lease of {}", client.seen)))
 }
 
-fn uplink(facts: &Facts, link: &Link, ways: [Option<Way>; 2], others: &[Uplink]) -> Uplink {
+fn uplink(
+    facts: &Facts,
+    link: &Link,
+    ways: [Option<KnownGateway>; 2],
+    others: &[Uplink],
+) -> Uplink {
     let taken: Vec<String> = others.iter().map(|other| other.name.clone()).collect();
     let about = match (facts.address(link), link.up) {
         (_, false) => "it is down now".into(),
@@ -138,7 +143,7 @@ fn uplink(facts: &Facts, link: &Link, ways: [Option<Way>; 2], others: &[Uplink])
                 .into(),
         );
     }
-    let gateway = ways[0].as_ref().and_then(Way::address);
+    let gateway = ways[0].as_ref().and_then(KnownGateway::address);
     let weight = facts.weight(link.ifindex, gateway);
     let weight = weight.map(|value| (value, "weight of the next hop in the default route"));
     let (value, why) = weight.unwrap_or((1, ""));

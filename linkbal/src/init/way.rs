@@ -18,26 +18,26 @@ const BY_DHCP: u8 = 16;
 
 /// A gateway, and how it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum KnownGateway {
     /// The route changes with a lease, or there is no address to write.
     Auto(String),
     /// The address is written down, by a person or a script.
     Fixed(IpAddr, String),
 }
 
-impl Way {
+impl KnownGateway {
     /// Returns where it is known from.
     pub(super) fn origin(&self) -> &str {
         match self {
-            Way::Auto(origin) | Way::Fixed(_, origin) => origin,
+            KnownGateway::Auto(origin) | KnownGateway::Fixed(_, origin) => origin,
         }
     }
 
     /// Returns the address, if it is written down.
     pub(super) const fn address(&self) -> Option<IpAddr> {
         match self {
-            Way::Auto(_) => None,
-            Way::Fixed(address, _) => Some(*address),
+            KnownGateway::Auto(_) => None,
+            KnownGateway::Fixed(address, _) => Some(*address),
         }
     }
 }
@@ -63,7 +63,7 @@ pub(super) fn defaults<'a>(facts: &'a Facts, link: &Link, family: Family) -> Vec
 }
 
 /// Returns the ways of a family by an interface, each gateway once.
-pub(super) fn ways(facts: &Facts, link: &Link, family: Family) -> Vec<Way> {
+pub(super) fn ways(facts: &Facts, link: &Link, family: Family) -> Vec<KnownGateway> {
     let mut routes: Vec<&Route> = Vec::new();
     let all = defaults(facts, link, family);
     let several = all.iter().filter(|route| !is_told(facts, link, route)).count() > 1;
@@ -72,7 +72,7 @@ pub(super) fn ways(facts: &Facts, link: &Link, family: Family) -> Vec<Way> {
             routes.push(route);
         }
     }
-    let each = |several| -> Vec<Way> {
+    let each = |several| -> Vec<KnownGateway> {
         routes.iter().map(|route| way(facts, link, route, several)).collect()
     };
     let mut ways = each(several);
@@ -99,7 +99,7 @@ pub(super) fn is_ppp(facts: &Facts, link: &Link) -> bool {
     facts.kind(link) == "ppp" || link.name.starts_with("ppp")
 }
 
-fn way(facts: &Facts, link: &Link, route: &Route, several: bool) -> Way {
+fn way(facts: &Facts, link: &Link, route: &Route, several: bool) -> KnownGateway {
     let via = route.nexthop.map_or(String::new(), |gateway| format!(" via {gateway}"));
     let table = match route.table {
         TABLE_MAIN => String::new(),
@@ -118,8 +118,10 @@ fn way(facts: &Facts, link: &Link, route: &Route, several: bool) -> Way {
     let near = |address: &IpAddr| facts.addresses(link).iter().any(|net| net.contains(address));
     let single = route.table == TABLE_MAIN && !several;
     match address {
-        Some(address) if !told && (near(&address) || !single) => Way::Fixed(address, origin),
-        _ => Way::Auto(origin),
+        Some(address) if !told && (near(&address) || !single) => {
+            KnownGateway::Fixed(address, origin)
+        }
+        _ => KnownGateway::Auto(origin),
     }
 }
 

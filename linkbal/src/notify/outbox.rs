@@ -22,7 +22,7 @@ const NO_WAY_PAUSE: Duration = Duration::from_secs(60);
 
 /// The settings of a receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct OutboxSettings {
     /// Kinds of events that it is told of, `warning` or `all`.
     pub events: Vec<String>,
     /// Time for which news are gathered for one message.
@@ -31,7 +31,7 @@ pub struct Settings {
     pub limit: u32,
 }
 
-impl Settings {
+impl OutboxSettings {
     /// Returns whether it is told of events of a kind.
     fn wants(&self, kind: &str, is_warning: bool) -> bool {
         let has = |word: &str| self.events.iter().any(|known| known == word);
@@ -41,7 +41,7 @@ impl Settings {
 
 /// Result of an attempt to send a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SendOutcome {
     /// The receiver has it.
     Sent,
     /// The message could not be sent, for this reason.
@@ -73,7 +73,7 @@ pub struct Counts {
 /// The messages of a receiver.
 #[derive(Debug)]
 pub struct Outbox {
-    settings: Settings,
+    settings: OutboxSettings,
     digest: Digest,
     /// News of the message that is under way.
     sending: Option<Digest>,
@@ -89,7 +89,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Creates an empty one.
-    pub fn new(settings: Settings) -> Outbox {
+    pub fn new(settings: OutboxSettings) -> Outbox {
         Outbox {
             settings,
             digest: Digest::default(),
@@ -103,7 +103,7 @@ impl Outbox {
     }
 
     /// Puts other settings in force; what waits is kept, and a failure tried again at once.
-    pub fn set(&mut self, settings: Settings) {
+    pub fn set(&mut self, settings: OutboxSettings) {
         self.settings = settings;
         self.not_before = Duration::ZERO;
     }
@@ -154,15 +154,15 @@ impl Outbox {
     }
 
     /// Ends an attempt to send a message.
-    pub fn done(&mut self, now: Duration, outcome: Outcome) -> Option<Turn> {
+    pub fn done(&mut self, now: Duration, outcome: SendOutcome) -> Option<Turn> {
         let sending = self.sending.take()?;
         match outcome {
-            Outcome::Sent => self.arrived(now),
-            Outcome::Failed(reason) => {
+            SendOutcome::Sent => self.arrived(now),
+            SendOutcome::Failed(reason) => {
                 self.digest.put_back(sending);
                 self.failed(now, reason)
             }
-            Outcome::NoWay => {
+            SendOutcome::NoWay => {
                 self.digest.put_back(sending);
                 self.not_before = now.saturating_add(NO_WAY_PAUSE);
                 None

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{
     digest::{Digest, Line},
     outage::{Cause, Change, News, Outage, Seen, Sighting, Tracker},
-    outbox::{Outbox, Outcome, Settings, Turn},
+    outbox::{Outbox, OutboxSettings, SendOutcome, Turn},
     text::{Message, Surroundings, message},
 };
 
@@ -18,9 +18,9 @@ const fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn settings(events: &[&str], limit: u32) -> Settings {
+fn settings(events: &[&str], limit: u32) -> OutboxSettings {
     let events = events.iter().map(|word| (*word).to_owned()).collect();
-    Settings { events, gather: GATHER, limit }
+    OutboxSettings { events, gather: GATHER, limit }
 }
 
 fn down() -> Seen {
@@ -81,7 +81,7 @@ impl Bed {
         for _ in 0..seconds {
             self.observe();
             if let Some(message) = self.message() {
-                let outcome = if way { Outcome::Sent } else { Outcome::NoWay };
+                let outcome = if way { SendOutcome::Sent } else { SendOutcome::NoWay };
                 self.outbox.done(self.now, outcome);
                 titles.extend(way.then_some(message.title));
             }
@@ -195,7 +195,7 @@ fn a_failure_is_tried_again_and_given_up_in_the_end() {
     for second in 0..20_000 {
         if outbox.take(at(second)).is_some() {
             attempts.push(second);
-            turns.extend(outbox.done(at(second), Outcome::Failed("refused".into())));
+            turns.extend(outbox.done(at(second), SendOutcome::Failed("refused".into())));
         }
     }
     assert_eq!(attempts, [10, 40, 100, 220, 460, 940, 1900, 3700]);
@@ -203,7 +203,7 @@ fn a_failure_is_tried_again_and_given_up_in_the_end() {
     assert_eq!((outbox.counts().failed, outbox.counts().dropped), (8, 1));
     outbox.add_line("trouble", Line { at: at(20_000), ..line });
     assert_eq!(outbox.take(at(20_010)).map(Digest::lost), Some(1));
-    assert_eq!(outbox.done(at(20_011), Outcome::Sent), Some(Turn::Working));
+    assert_eq!(outbox.done(at(20_011), SendOutcome::Sent), Some(Turn::Working));
     assert_eq!(outbox.failing(), None);
 }
 
@@ -275,7 +275,7 @@ proptest! {
                 told += number - u32::try_from(open).expect("few");
                 sent.push(now);
             }
-            outbox.done(now, if works { Outcome::Sent } else { Outcome::NoWay });
+            outbox.done(now, if works { SendOutcome::Sent } else { SendOutcome::NoWay });
         };
         for step in steps {
             match step {

@@ -7,7 +7,7 @@ use super::{
     template::TOKEN,
 };
 use crate::{
-    events::severity::Severity,
+    events::severity::EventSeverity,
     words::{count, length},
 };
 
@@ -28,7 +28,7 @@ pub struct Message {
     /// All of it, in lines without an end of the last one.
     pub text: String,
     /// A warning if something does not work as it should.
-    pub severity: Severity,
+    pub severity: EventSeverity,
     /// Name of this machine.
     pub gateway: String,
     /// Time of the message.
@@ -89,7 +89,7 @@ pub fn message(digest: &Digest, around: &Surroundings<'_>) -> Message {
     Message {
         title: title(&outages, &lines).replace(char::is_control, " "),
         text: text.trim_end().chars().map(plain).collect(),
-        severity: if bad { Severity::Warning } else { Severity::Info },
+        severity: if bad { EventSeverity::Warning } else { EventSeverity::Info },
         gateway: around.gateway.to_owned(),
         time: (around.clock)(around.now),
     }
@@ -100,7 +100,7 @@ pub fn trial(receiver: &str, around: &Surroundings<'_>) -> Message {
     Message {
         title: format!("test of {receiver}"),
         text: format!("linkbal on {} can send you messages.", around.gateway),
-        severity: Severity::Info,
+        severity: EventSeverity::Info,
         gateway: around.gateway.to_owned(),
         time: (around.clock)(around.now),
     }

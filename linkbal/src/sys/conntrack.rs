@@ -17,22 +17,27 @@ use netlink_packet_netfilter::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-/// `CTA_MARK_MASK` of include/uapi/linux/netfilter/nfnetlink_conntrack.h.
-pub(super) const CTA_MARK_MASK: u16 = 21;
+use super::netlink::wire::HEADER;
 
-/// `CTA_STATUS` and `CTA_STATUS_MASK` of the same, and the bit of connections in a flowtable
-/// (include/uapi/linux/netfilter/nf_conntrack_common.h).
+/// Attributes of a connection (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const CTA_STATUS: u16 = 3;
+pub(super) const CTA_MARK_MASK: u16 = 21;
 const CTA_STATUS_MASK: u16 = 26;
+
+/// Attributes of a tuple, of the same: identifier, type and code of ICMP and ICMPv6.
+const CTA_PROTO_ICMP_ID: u16 = 4;
+const CTA_PROTO_ICMP_TYPE: u16 = 5;
+const CTA_PROTO_ICMP_CODE: u16 = 6;
+const CTA_PROTO_ICMPV6_ID: u16 = 7;
+const CTA_PROTO_ICMPV6_TYPE: u16 = 8;
+const CTA_PROTO_ICMPV6_CODE: u16 = 9;
+
+/// The bit of connections in a flowtable (include/uapi/linux/netfilter/nf_conntrack_common.h).
 const IPS_OFFLOAD: u32 = 1 << 14;
 
-/// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
-const NETLINK_HEADER_LEN: usize = 16;
-
-/// Number of the subsystem (include/uapi/linux/netfilter/nfnetlink.h), and first message type that
-/// is not of netlink itself (include/uapi/linux/netlink.h).
-const NFNL_SUBSYS_CTNETLINK: u16 = 1;
-const NLMSG_MIN_TYPE: u16 = 0x10;
+/// Number of the subsystem, and first message type that is not of netlink itself.
+const NFNL_SUBSYS_CTNETLINK: u16 = libc::NFNL_SUBSYS_CTNETLINK as u16;
+const NLMSG_MIN_TYPE: u16 = libc::NLMSG_MIN_TYPE as u16;
 
 /// Version that makes the kernel heed the family of a deletion; with 0 it would not
 /// (`ctnetlink_del_conntrack` in net/netfilter/nf_conntrack_netlink.c).
@@ -115,7 +120,7 @@ pub(super) fn exchange(
     loop {
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = &answer[..];
-        while rest.len() >= NETLINK_HEADER_LEN {
+        while rest.len() >= HEADER {
             let message = read(rest)?;
             match message.payload {
                 NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),

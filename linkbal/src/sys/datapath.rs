@@ -7,6 +7,7 @@ mod addresses;
 pub mod attach;
 mod batch;
 mod cgroup;
+mod counters;
 mod domains;
 pub mod drill;
 pub mod flows;
@@ -20,8 +21,10 @@ pub mod memory;
 mod migrate;
 mod obstacles;
 mod policy;
+mod program;
 mod restore;
 mod rule_counters;
+mod sizes;
 mod takeover;
 mod tick;
 pub mod trace;
@@ -37,22 +40,17 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{Program, ProgramError, SchedClassifier},
+    programs::{Program, SchedClassifier},
 };
 use aya_log::EbpfLogger;
 use ipnet::IpNet;
 use linkbal_common::{
     bucket::Bucket,
-    counter::{Counter, UplinkCounters},
     flow::{Flow, FlowKey},
     maps, names,
-    recent::RECENT,
     settings::{LEFT_OUT, Settings},
-    share::{Host, Share},
-    shortcut::{DRIVER_SLOTS, SHORTCUTS, XDP_DEVICES},
-    uplink::{Family, MAX_UPLINKS, UpMask, epoch_index},
+    uplink::{Family, UpMask, epoch_index},
 };
-use nix::errno::Errno;
 
 use self::{
     attach::{Attachments, Method},
@@ -60,6 +58,7 @@ use self::{
     link::HeldLink,
     memory::{MapMemory, Maps, UsedEntries},
     migrate::Migration,
+    program::{KERNEL_HINT, loaded_program},
 };
 use super::{
     host::instance::Instance,
@@ -71,10 +70,13 @@ use crate::engine::{
     policy::renumber::Renumbering,
 };
 
-pub use self::addresses::in_words;
 pub(super) use self::addresses::{key_prefix, prefix_key};
 pub(super) use self::takeover::remove_pin;
 pub use self::takeover::{PinnedDatapath, fwmark_mask};
+pub use self::{
+    addresses::in_words,
+    sizes::{Sizes, set_shares},
+};
 
 /// The eBPF object, built by the build script.
 static OBJECT: &[u8] =
@@ -307,41 +309,6 @@ impl Datapath {
         self.attachments.set(&mut self.ebpf, interfaces)
     }
 
-    /// Returns the number of packets by outcome, summed over all CPUs, in the order of
-    /// [`Counter::ALL`].
-    pub fn counters(&self) -> Result<Vec<(Counter, u64)>> {
-        let map = self.per_cpu_array(maps::COUNTERS)?;
-        let each = map.get(&0, 0)?;
-        // Packets that take shortcuts are those of known flows, too.
-        let shortcuts = self.shortcut_packets()?.into_iter().map(|[up, _]| up);
-        let shortcuts = shortcuts.fold(0, u64::saturating_add);
-        let sum = |counter: Counter| {
-            let short = if matches!(counter, Counter::FlowKnown) { shortcuts } else { 0 };
-            each.iter().map(|cpu| cpu.get(counter)).fold(short, u64::saturating_add)
-        };
-        Ok(Counter::ALL.map(|counter| (counter, sum(counter))).into())
-    }
-
-    /// Returns the value of one counter, summed over all CPUs.
-    pub fn counter(&self, counter: Counter) -> Result<u64> {
-        let map = self.per_cpu_array(maps::COUNTERS)?;
-        Ok(map.get(&0, 0)?.iter().map(|cpu| cpu.get(counter)).sum())
-    }
-
-    /// Returns the number of packets that took shortcuts from the LAN and to it, by uplink index, summed
-    /// over all CPUs.
-    pub fn shortcut_packets(&self) -> Result<[[u64; 2]; MAX_UPLINKS]> {
-        let map = self.per_cpu_array(maps::SHORTCUT_COUNTERS)?;
-        let mut sums = [[0u64; 2]; MAX_UPLINKS];
-        for (index, sums) in (0..).zip(&mut sums) {
-            for cpu in map.get(&index, 0)?.iter() {
-                sums[0] = sums[0].saturating_add(cpu.traffic.packets);
-                sums[1] = sums[1].saturating_add(cpu.down);
-            }
-        }
-        Ok(sums)
-    }
-
     /// Follows changes of the interfaces at whose drivers programs run, which nobody tells of.
     pub fn refresh_drivers(&mut self) {
         self.attachments.drivers.refresh(&mut self.ebpf);
@@ -351,42 +318,6 @@ impl Datapath {
     /// with the reason.
     pub fn refused_drivers(&self) -> &BTreeMap<String, String> {
         self.attachments.drivers.refused()
-    }
-
-    /// Returns the number of entries that each host has stored.
-    pub fn shares(&self) -> Result<Vec<(Host, Share)>> {
-        let mut shares = Vec::new();
-        self.for_each(maps::HOSTS, |host, share| shares.push((*host, *share)))?;
-        Ok(shares)
-    }
-
-    /// Returns the traffic by uplink index, summed over all CPUs.
-    pub fn uplink_counters(&self) -> Result<[UplinkCounters; MAX_UPLINKS]> {
-        let map = self.per_cpu_array(maps::UPLINK_COUNTERS)?;
-        let shortcuts = self.per_cpu_array(maps::SHORTCUT_COUNTERS)?;
-        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
-        let mut sums = [UplinkCounters::default(); MAX_UPLINKS];
-        for (index, sum) in sums.iter_mut().enumerate() {
-            let (others, shortcuts) =
-                (map.get(&(index as u32), 0)?, shortcuts.get(&(index as u32), 0)?);
-            for cpu in others.iter().chain(shortcuts.iter().map(|cpu| &cpu.traffic)) {
-                add(&mut sum.packets, cpu.packets);
-                add(&mut sum.bytes, cpu.bytes);
-                add(&mut sum.flows_new, cpu.flows_new);
-                add(&mut sum.flows_moved_in, cpu.flows_moved_in);
-                add(&mut sum.answers, cpu.answers);
-                add(&mut sum.answers_ipv6, cpu.answers_ipv6);
-                add(&mut sum.answer_bytes, cpu.answer_bytes);
-                add(&mut sum.connects, cpu.connects);
-                add(&mut sum.connects_answered, cpu.connects_answered);
-                add(&mut sum.handshake_ms, cpu.handshake_ms);
-                let networks = sum.networks.iter_mut().zip(&cpu.networks);
-                for (sum, cpu) in networks.flat_map(|(sum, cpu)| sum.iter_mut().zip(cpu)) {
-                    *sum = sum.wrapping_add(*cpu);
-                }
-            }
-        }
-        Ok(sums)
     }
 
     /// Returns the kernel memory by map, including the eBPF program's own maps.
@@ -442,63 +373,6 @@ pub(super) fn map_data(map: &Map) -> Result<&MapData> {
     }
 }
 
-const KERNEL_HINT: &str = "failed to load the eBPF program: linkbal needs Linux 6.1 or later and \
-                           root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_NET_RAW";
-
-/// Number of times that a program is handed to the kernel, which gives up if a signal comes
-/// (`do_check` in kernel/bpf/verifier.c).
-const LOADS: u32 = 5;
-
-/// Loads a program.
-pub(super) fn load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<()> {
-    let mut loaded = load();
-    for _ in 1..LOADS {
-        let Err(ProgramError::LoadError { io_error, .. }) = &loaded else { break };
-        if io_error.raw_os_error() != Some(Errno::EAGAIN as i32) {
-            break;
-        }
-        loaded = load();
-    }
-    loaded.map_err(without_verifier_log)
-}
-
-/// Moves the verifier's log from an error to the debug log: it has hundreds of lines, and matters
-/// to developers only.
-fn without_verifier_log(error: ProgramError) -> anyhow::Error {
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            tracing::debug!("{verifier_log}");
-            io_error.into()
-        }
-        other => other.into(),
-    }
-}
-
-/// Returns a program by its name, loaded if it was not yet.
-pub(super) fn loaded_program<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &str,
-) -> Result<&'a mut SchedClassifier> {
-    let program = program(ebpf, name)?;
-    if program.fd().is_err() {
-        load(|| program.load()).with_context(|| format!("failed to load {name}"))?;
-    }
-    Ok(program)
-}
-
-/// Returns whether a program is loaded.
-pub(super) fn is_loaded(ebpf: &Ebpf, name: &str) -> bool {
-    let program = ebpf.program(name).map(Program::fd);
-    program.is_some_and(|fd| fd.is_ok())
-}
-
-/// Returns a program of the object by its name.
-pub(super) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
-    let program =
-        ebpf.program_mut(name).with_context(|| format!("failed to find program {name}"))?;
-    Ok(program.try_into()?)
-}
-
 /// Returns the pinned maps that a new datapath uses as well.
 fn shared(
     dir: &Path,
@@ -516,60 +390,4 @@ fn shared(
         None => true,
     };
     layout.shared().into_iter().filter(fits).collect()
-}
-
-/// Minimum number of sessions: each CPU keeps some entries of an LRU table to itself.
-const MIN_SESSIONS: u32 = 4096;
-
-/// Returns the number of entries of the tables whose size is configured. Several flows share a
-/// session, even if only those of one web page, so that a quarter of as many sessions live as long
-/// as the flows. As many flows can wait for their first answer.
-fn table_sizes(flow_table_size: u32) -> [(&'static str, u32); 3] {
-    let quarter = (flow_table_size / 4).max(MIN_SESSIONS);
-    [
-        (maps::FLOWS::NAME, flow_table_size),
-        (maps::UNREPLIED::NAME, quarter),
-        (maps::SESSIONS::NAME, quarter),
-    ]
-}
-
-/// Sizes of the tables of a datapath.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Number of flows.
-    pub flows: u32,
-    /// Set if there are shortcuts.
-    pub shortcuts: bool,
-    /// Set if they begin at the drivers.
-    pub drivers: bool,
-    /// Set if flows of the present tick are remembered.
-    pub recent: bool,
-}
-
-impl Sizes {
-    fn of_tables(self) -> impl Iterator<Item = (&'static str, u32)> {
-        let shortcuts = if self.shortcuts { SHORTCUTS as u32 } else { 1 };
-        let shortcuts =
-            [maps::SHORTCUTS_UP::NAME, maps::SHORTCUTS_DOWN::NAME].map(|name| (name, shortcuts));
-        let [devices, slots] = if self.drivers {
-            [XDP_DEVICES, DRIVER_SLOTS].map(|count| count as u32)
-        } else {
-            [1; 2]
-        };
-        let drivers = [(maps::XDP_DEVICES::NAME, devices), (maps::XDP_ADDRESSES::NAME, slots)];
-        let recent = if self.recent { RECENT as u32 } else { 1 };
-        let recent = (maps::RECENT::NAME, recent);
-        table_sizes(self.flows).into_iter().chain(shortcuts).chain(drivers).chain([recent])
-    }
-}
-
-/// Writes into `settings` how much of these tables one host may take, and all hosts together,
-/// before [`share::WINDOW_S`] is over.
-///
-/// [`share::WINDOW_S`]: linkbal_common::share::WINDOW_S
-pub fn set_shares(settings: &mut Settings, flow_table_size: u32) {
-    let [(_, flows), _, (_, sessions)] = table_sizes(flow_table_size);
-    settings.host_flows = flows / 8;
-    settings.host_sessions = sessions / 8;
-    settings.sessions = (sessions / 4).saturating_mul(3);
 }

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     engine::{
         kernel::network::Snapshot,
-        mistakes::{self, Facts, Question},
+        mistakes::{self, MachineFacts, NeighbourQuestion},
     },
 };
 
@@ -43,7 +43,7 @@ impl Kernel {
         config: &Config,
         snapshot: Snapshot,
         thorough: bool,
-    ) -> Result<Facts> {
+    ) -> Result<MachineFacts> {
         let devices = self.netlink.devices().await?;
         let own: BTreeSet<Mac> = devices.values().filter_map(|device| device.mac).collect();
         let asked = ask_all(mistakes::questions(config, &snapshot), &own);
@@ -53,22 +53,25 @@ impl Kernel {
         let resolvers = timeout(LIMIT, thread::run("resolvers", system_resolvers));
         let (asked, claimed, resolvers) = tokio::join!(asked, claimed, resolvers);
         let resolvers = resolvers.ok().and_then(Result::ok).unwrap_or_default();
-        Ok(Facts { snapshot, devices, asked, claimed, resolvers })
+        Ok(MachineFacts { snapshot, devices, asked, claimed, resolvers })
     }
 }
 
 /// Asks routers, all at the same time. Those that this machine cannot ask are left out.
-async fn ask_all(questions: Vec<Question>, own: &BTreeSet<Mac>) -> BTreeMap<(u32, IpAddr), bool> {
+async fn ask_all(
+    questions: Vec<NeighbourQuestion>,
+    own: &BTreeSet<Mac>,
+) -> BTreeMap<(u32, IpAddr), bool> {
     let each = questions.into_iter().map(|question| async move {
-        let Question { ifindex, gateway, .. } = question;
+        let NeighbourQuestion { ifindex, gateway, .. } = question;
         Some(((ifindex, gateway), ask(question, own).await?))
     });
     join_all(each).await.into_iter().flatten().collect()
 }
 
 /// Asks a router; `None` if this machine cannot.
-async fn ask(question: Question, own: &BTreeSet<Mac>) -> Option<bool> {
-    let Question { ifindex, gateway, local } = question;
+async fn ask(question: NeighbourQuestion, own: &BTreeSet<Mac>) -> Option<bool> {
+    let NeighbourQuestion { ifindex, gateway, local } = question;
     for _ in 0..ATTEMPTS {
         match timeout(LIMIT, neighbour_answers(ifindex, gateway, local, own)).await {
             Ok(Ok(answers)) => return Some(answers),

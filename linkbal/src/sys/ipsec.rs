@@ -3,10 +3,11 @@
 use std::{io, net::IpAddr};
 
 use ipnet::IpNet;
+use netlink_packet_core::NLM_F_DUMP;
 
 use super::{
-    events::messages::{Message, attribute, request},
-    obstacles::{self, NLM_F_DUMP, ask_xfrm},
+    netlink::wire::{Message, attribute, request},
+    obstacles::{self, XFRM_POLICY_BLOCK, ask_xfrm},
 };
 
 /// Messages and attributes of policies (include/uapi/linux/xfrm.h).
@@ -27,10 +28,9 @@ const FAMILY: usize = 40;
 const PREFIXES: usize = 42;
 const PROTOCOL: usize = 44;
 const DEVICE: usize = 48;
-/// `XFRM_POLICY_OUT`, `XFRM_POLICY_FWD`, `XFRM_POLICY_BLOCK`.
+/// `XFRM_POLICY_OUT`, `XFRM_POLICY_FWD`.
 const OUT: u8 = 1;
 const FORWARD: u8 = 2;
-const BLOCK: u8 = 1;
 
 /// A packet that leaves, as policies see it.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +149,7 @@ fn parse(message: &Message<'_>) -> Option<Policy> {
         ports: [(port(PORTS + 4)?, port(PORTS + 6)?), (port(PORTS)?, port(PORTS + 2)?)],
         protocol: info[PROTOCOL],
         priority: word(PRIORITY)?,
-        blocks: info[ACTION] == BLOCK,
+        blocks: info[ACTION] == XFRM_POLICY_BLOCK,
         transforms: attribute(attributes, XFRMA_TMPL).is_some_and(|all| !all.is_empty()),
     })
 }
@@ -212,7 +212,7 @@ mod tests {
                 *direction = OUT;
             }
             let bytes = request(XFRM_MSG_NEWPOLICY, 0, &payload);
-            for message in super::super::events::messages::messages(&bytes) {
+            for message in super::super::netlink::wire::messages(&bytes) {
                 let _ = parse(&message);
             }
         }

@@ -6,6 +6,7 @@ pub mod lookup;
 pub(super) mod routes;
 pub(super) mod rules;
 pub(super) mod tunnels;
+pub(in crate::sys) mod wire;
 
 use std::{collections::BTreeMap, io};
 

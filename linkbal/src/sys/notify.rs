@@ -33,6 +33,7 @@ use crate::{
     config::{Destination, Host, Server},
     engine::Event,
     notify::text::Message,
+    protocol,
 };
 
 /// Longest time for one uplink and family, and for all of them.
@@ -275,7 +276,7 @@ impl Attempt<'_> {
 
     async fn is_direct(&self, destination: IpAddr) -> Result<bool> {
         let Server { port, .. } = self.to.server();
-        let (tcp, uplinks) = (libc::IPPROTO_TCP as u8, &self.ways.interfaces);
+        let (tcp, uplinks) = (protocol::TCP, &self.ways.interfaces);
         Ok(Netlink::connect()?.is_beside(destination, tcp, *port, uplinks).await?)
     }
 

@@ -3,17 +3,17 @@
 
 use std::{io, ops::ControlFlow};
 
+use libc::{RTM_GETTFILTER, RTM_NEWTFILTER, TCA_KIND, TCA_OPTIONS};
+use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR};
 use netlink_sys::{
     Socket, SocketAddr,
     protocols::{NETLINK_ROUTE, NETLINK_XFRM},
 };
 
-use super::events::messages::{Message, attribute, messages, request, text};
-
-/// Ends of an answer (include/uapi/linux/netlink.h).
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-pub(super) const NLM_F_DUMP: u16 = 0x300;
+use super::{
+    events::messages::{TC_H_EGRESS, TC_H_INGRESS},
+    netlink::wire::{Message, TRAFFIC_CONTROL_HEADER, attribute, messages, request, text},
+};
 
 /// Requests for the numbers of policies and for what happens without one, the answer to the former, and
 /// its attribute (include/uapi/linux/xfrm.h).
@@ -23,8 +23,8 @@ const XFRM_MSG_GETDEFAULT: u16 = 0x28;
 const XFRMA_SPD_INFO: u16 = 1;
 /// Length of the flags before the attributes.
 const SPD_FLAGS: usize = 4;
-/// `XFRM_USERPOLICY_BLOCK`.
-const BLOCK: u8 = 1;
+/// Action of a policy: `XFRM_POLICY_BLOCK`, and `XFRM_USERPOLICY_BLOCK` without one.
+pub(super) const XFRM_POLICY_BLOCK: u8 = 1;
 
 /// Returns what IPsec does to packets, in words; `None` if nothing.
 ///
@@ -48,7 +48,7 @@ pub(super) fn blocks_by_default() -> io::Result<bool> {
 /// Returns whether packets without a policy are blocked, from the kernel's answer: a byte for each way.
 fn blocks(message: &Message<'_>) -> Option<bool> {
     let answer = message.kind == XFRM_MSG_GETDEFAULT;
-    answer.then(|| message.payload.iter().take(3).any(|action| *action == BLOCK))
+    answer.then(|| message.payload.iter().take(3).any(|action| *action == XFRM_POLICY_BLOCK))
 }
 
 /// Returns whether there are policies, those of single sockets left out, from the kernel's answer.
@@ -62,20 +62,11 @@ fn has_policies(message: &Message<'_>) -> Option<bool> {
     Some(numbers.iter().any(|byte| *byte != 0))
 }
 
-/// Message types and attributes of filters (include/uapi/linux/rtnetlink.h, pkt_cls.h).
-const RTM_NEWTFILTER: u16 = 44;
-const RTM_GETTFILTER: u16 = 46;
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
+/// Attribute of a filter's options: the name of its program (include/uapi/linux/pkt_cls.h).
 const TCA_BPF_NAME: u16 = 7;
-/// Length of `struct tcmsg`, and offsets of its handle and of preference and protocol.
-const TCMSG: usize = 20;
+/// Offsets of the handle and of preference and protocol in `struct tcmsg`.
 const TCM_HANDLE: usize = 8;
 const TCM_INFO: usize = 16;
-/// `TC_H_CLSACT` with `TC_H_MIN_INGRESS` or `TC_H_MIN_EGRESS`: the ingress of an interface, with either
-/// qdisc, and its egress.
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
 /// Beginning of the names of linkbal's programs.
 const OWN: &[u8] = b"linkbal_";
 
@@ -86,7 +77,7 @@ const OWN: &[u8] = b"linkbal_";
 ///
 /// If the kernel does not list them.
 pub(super) fn filter(ifindex: u32, after: u16) -> io::Result<Option<String>> {
-    filter_at(ifindex, INGRESS, after)
+    filter_at(ifindex, TC_H_INGRESS, after)
 }
 
 /// Returns whether others have filters at the ingress or egress of an interface.
@@ -95,7 +86,7 @@ pub(super) fn filter(ifindex: u32, after: u16) -> io::Result<Option<String>> {
 ///
 /// If the kernel does not list them.
 pub(super) fn has_filters(ifindex: u32) -> io::Result<bool> {
-    Ok(filter_at(ifindex, INGRESS, 0)?.or(filter_at(ifindex, EGRESS, 0)?).is_some())
+    Ok(filter_at(ifindex, TC_H_INGRESS, 0)?.or(filter_at(ifindex, TC_H_EGRESS, 0)?).is_some())
 }
 
 fn filter_at(ifindex: u32, side: u32, after: u16) -> io::Result<Option<String>> {
@@ -115,7 +106,7 @@ fn foreign(message: &Message<'_>, after: u16) -> Option<String> {
     if word(TCM_HANDLE)? == 0 || preference <= u32::from(after) {
         return None;
     }
-    let attributes = message.payload.get(TCMSG..)?;
+    let attributes = message.payload.get(TRAFFIC_CONTROL_HEADER..)?;
     let name = attribute(attributes, TCA_OPTIONS).and_then(|all| attribute(all, TCA_BPF_NAME));
     if name.is_some_and(|name| name.starts_with(OWN)) {
         return None;
@@ -176,19 +167,13 @@ fn read<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
+    use crate::sys::netlink::wire::nla;
 
     fn filter(handle: u32, preference: u32, kind: &str, name: Option<&str>) -> Vec<u8> {
-        let words = [0, 7, handle, INGRESS, preference << 16 | 8].map(u32::to_ne_bytes).concat();
-        let options = name.map(|name| attr(TCA_BPF_NAME, name.as_bytes())).unwrap_or_default();
-        let attributes = [attr(TCA_KIND, kind.as_bytes()), attr(TCA_OPTIONS, &options)].concat();
+        let words =
+            [0, 7, handle, TC_H_INGRESS, preference << 16 | 8].map(u32::to_ne_bytes).concat();
+        let options = name.map(|name| nla(TCA_BPF_NAME, name.as_bytes())).unwrap_or_default();
+        let attributes = [nla(TCA_KIND, kind.as_bytes()), nla(TCA_OPTIONS, &options)].concat();
         request(RTM_NEWTFILTER, 0, &[words, attributes].concat())
     }
 
@@ -223,7 +208,7 @@ mod tests {
     #[test]
     fn policies_of_sockets_alone_do_not_count() {
         let answer = |numbers: [u32; 6]| {
-            let numbers = attr(XFRMA_SPD_INFO, &numbers.map(u32::to_ne_bytes).concat());
+            let numbers = nla(XFRMA_SPD_INFO, &numbers.map(u32::to_ne_bytes).concat());
             let answer = request(XFRM_MSG_NEWSPDINFO, 0, &[vec![0; 4], numbers].concat());
             messages(&answer).next().and_then(|message| has_policies(&message))
         };

@@ -36,6 +36,7 @@ use super::{
     host::{descriptors, thread},
     packet_socket::link_address,
 };
+use crate::protocol;
 
 /// Pauses before clients that have not answered get another reset.
 const RETRY_DELAYS: [Duration; 4] = [
@@ -60,7 +61,7 @@ impl EndedFlows {
     /// Returns whether a flow is a TCP connection of the LAN that is over without knowing it.
     fn includes(&self, key: &FlowKey, flow: &Flow) -> bool {
         key.family() == self.family
-            && key.protocol == libc::IPPROTO_TCP as u8
+            && key.protocol == protocol::TCP
             && flow.uplink == self.uplink
             && flow.epoch != self.epoch
             && flow.sticky_class != INBOUND

@@ -52,7 +52,7 @@ pub async fn resolve(name: String, servers: Vec<IpAddr>) -> Event {
 fn asked(config: &ResolverConfig) -> String {
     let servers: Vec<String> = config.name_servers().iter().map(|it| it.ip.to_string()).collect();
     match &servers[..] {
-        [] => format!("nobody: {SYSTEM} names no server"),
+        [] => format!("no server: {SYSTEM} names none"),
         _ => servers.join(", "),
     }
 }

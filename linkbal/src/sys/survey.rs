@@ -24,7 +24,7 @@ use super::{
     nft,
 };
 use crate::engine::kernel::conflict::{
-    lookup::{Answer, Path, Question},
+    lookup::{Path, RouteAnswer, RouteQuestion},
     survey::Survey,
 };
 
@@ -40,7 +40,7 @@ const LEGACY: [(&str, &str); 2] = [
 /// # Errors
 ///
 /// If nft or the kernel does not answer.
-pub async fn survey(questions: Vec<Question>) -> Result<Survey> {
+pub async fn survey(questions: Vec<RouteQuestion>) -> Result<Survey> {
     let _lent = descriptors::lend();
     let mut survey = Survey::of(&nft::ruleset().await?);
     if survey.unread {
@@ -88,20 +88,20 @@ async fn save(program: &str) -> Option<String> {
 
 impl Netlink {
     /// Asks for the route of a packet that comes in by an interface, as `ip route get` does.
-    async fn route_get(&self, question: &Question) -> Result<Answer> {
+    async fn route_get(&self, question: &RouteQuestion) -> Result<RouteAnswer> {
         let request = RouteNetlinkMessage::GetRoute(build(question));
         let mut replies = self.request(request, 0)?;
         Ok(match replies.next().await.map(|reply| reply.payload) {
             Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(message))) => {
                 answer(&message)
             }
-            Some(NetlinkPayload::Error(error)) => Answer::Refused(error.to_io().to_string()),
-            _ => Answer::Refused("no answer".into()),
+            Some(NetlinkPayload::Error(error)) => RouteAnswer::Refused(error.to_io().to_string()),
+            _ => RouteAnswer::Refused("no answer".into()),
         })
     }
 }
 
-fn build(question: &Question) -> RouteMessage {
+fn build(question: &RouteQuestion) -> RouteMessage {
     let mut message = RouteMessage::default();
     let length = if question.source.is_ipv4() { 32 } else { 128 };
     message.header.address_family = address_family(question.family);
@@ -118,10 +118,10 @@ fn build(question: &Question) -> RouteMessage {
     message
 }
 
-fn answer(message: &RouteMessage) -> Answer {
+fn answer(message: &RouteMessage) -> RouteAnswer {
     match message.header.kind {
         RouteType::Unicast | RouteType::Local => {}
-        kind => return Answer::Refused(format!("{kind:?}").to_lowercase()),
+        kind => return RouteAnswer::Refused(format!("{kind:?}").to_lowercase()),
     }
     let mut table = message.header.table.into();
     let (mut oif, mut gateway) = (None, None);
@@ -134,5 +134,5 @@ fn answer(message: &RouteMessage) -> Answer {
             _ => {}
         }
     }
-    Answer::Route { table, oif, gateway }
+    RouteAnswer::Route { table, oif, gateway }
 }

@@ -110,7 +110,7 @@ fn where_nothing_runs_every_verb_says_what_packets_do_and_teardown_what_it_remov
         assert!(said.contains(words), "{words:?} in {said}");
     }
     let again = linkbal(&gateway.lab, &["teardown"]);
-    assert_eq!(text(&again.stdout), "there was nothing of linkbal's to remove\n");
+    assert_eq!(text(&again.stdout), "linkbal has nothing to remove here\n");
 }
 
 /// Checks verbs as a user without rights, in a namespace where everything is in place.
@@ -162,7 +162,7 @@ fn check_without_a_file_takes_that_of_the_daemon() {
     let said = gateway.daemon.run(&["check"]).unwrap();
     let path = gateway.daemon.config_path();
     let expected =
-        format!("{}: fine, 2 uplinks (the file of the daemon that runs)\n", path.display());
+        format!("{}: fine, 2 uplinks (the file of the running daemon)\n", path.display());
     assert_eq!(said, expected);
     let said = gateway.daemon.run(&["plan"]).unwrap();
     assert!(said.contains(&path.display().to_string()), "{said}");

@@ -185,7 +185,7 @@ fn a_daemon_that_hangs_is_named_and_what_is_looked_at_instead() {
     assert_eq!(hanging["command"], "systemctl restart linkbal");
     let output = linkbal(&gateway.lab, &["check"]);
     let said = text(&output.stderr);
-    assert!(said.contains("does not tell its file"), "{said}");
+    assert!(said.contains("does not answer: /etc/linkbal/linkbal.toml is used"), "{said}");
     gateway.daemon.signal(Signal::SIGCONT).unwrap();
     wait_until_well(&gateway);
 }

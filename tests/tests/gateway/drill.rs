@@ -104,7 +104,7 @@ fn a_drill_ends_with_its_client_and_with_the_daemon() {
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     assert_eq!(drilling(&gateway.lab), 0);
     let events = gateway.daemon.run(&["events"]).unwrap();
-    assert!(events.contains("drill off: whoever ordered it has left"), "{events}");
+    assert!(events.contains("drill off: its client disconnected"), "{events}");
 
     let _drill = endless_drill(&gateway.lab);
     gateway.daemon.stop(Signal::SIGKILL).unwrap();

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::events::Kind;
+use crate::events::EventKind;
 
 /// The sources of reasons, advice and events: files, and folders with all that is in them.
 const SOURCES: [&str; 13] = [
@@ -144,7 +144,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
 fn said() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found: BTreeSet<String> = OTHERS.iter().map(|text| (*text).to_owned()).collect();
-    found.extend(Kind::ALL.map(|kind| kind.name().to_owned()));
+    found.extend(EventKind::ALL.map(|kind| kind.name().to_owned()));
     for source in SOURCES {
         for file in files(&root.join(source)) {
             let code = shown(&fs::read_to_string(&file).expect("a source"));

@@ -22,7 +22,7 @@ use crate::{
     api::{
         client::{self, Message},
         events::{EventsQuery, GAP},
-        flows::Ending,
+        flows::FlowEnding,
         history::HistoryQuery,
     },
     cli::{
@@ -117,7 +117,7 @@ async fn flows(socket: &Path, wanted: &Wanted) -> Result<FlowAnswer> {
     let query = FlowQuery {
         uplink: uplink.clone(),
         client: client.map(|client| client.to_string()),
-        sort: Some(if *without_bytes { sort::Order::Idle } else { sort::Order::Bytes }),
+        sort: Some(if *without_bytes { sort::FlowOrder::Idle } else { sort::FlowOrder::Bytes }),
         // The least silent first.
         reverse: *without_bytes,
         limit: Some(FLOWS),
@@ -127,7 +127,7 @@ async fn flows(socket: &Path, wanted: &Wanted) -> Result<FlowAnswer> {
     let mut answer = FlowAnswer::default();
     let each = |line: &str| {
         if line.starts_with("{\"summary\"") {
-            let Ending { summary } = client::read(line)?;
+            let FlowEnding { summary } = client::read(line)?;
             answer.summary = Some(summary);
         } else if !line.starts_with("{\"progress\"") {
             answer.flows.push(owned(client::read(line)?));
@@ -140,7 +140,8 @@ async fn flows(socket: &Path, wanted: &Wanted) -> Result<FlowAnswer> {
 
 async fn largest(socket: &Path, names: &mut Leases) -> Result<Vec<ClientRecord<'static>>> {
     let conditions = Conditions::default();
-    let question = clients::Question { conditions: &conditions, top: CLIENTS, resolve: false };
+    let question =
+        clients::ClientQuestion { conditions: &conditions, top: CLIENTS, resolve: false };
     let mut answer = clients::ask(socket, &question, &Bar::new(false)).await?;
     let names = names.get().await;
     for client in &mut answer.clients {

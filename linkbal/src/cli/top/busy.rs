@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, cmp::Reverse, collections::HashMap, net::IpAddr, time::Duration};
 
-use crate::{api::flows::Summary, flows::record::FlowRecord};
+use crate::{api::flows::FlowSummary, flows::record::FlowRecord};
 
 /// The ends of a flow, and its protocol.
 pub(super) type Key = (String, IpAddr, Option<u16>, IpAddr, Option<u16>);
@@ -36,7 +36,7 @@ pub(super) struct FlowAnswer {
     /// The flows.
     pub(super) flows: Vec<FlowRecord<'static>>,
     /// Number of all, and the meaning of their bytes.
-    pub(super) summary: Option<Summary>,
+    pub(super) summary: Option<FlowSummary>,
 }
 
 /// The flows of the last answer, the busiest first.
@@ -45,7 +45,7 @@ pub(super) struct Busy {
     /// The flows.
     pub(super) flows: Vec<BusyFlow>,
     /// Number of all, and the meaning of their bytes; `None` before the first answer.
-    pub(super) summary: Option<Summary>,
+    pub(super) summary: Option<FlowSummary>,
     at: Duration,
 }
 

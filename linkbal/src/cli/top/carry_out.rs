@@ -11,10 +11,10 @@ use crate::{
     api::{
         admin::{self, AdminOutcome},
         client,
-        drill::{DrillRequest, Update},
-        explain::Question,
+        drill::{DrillRequest, DrillUpdate},
+        explain::FlowQuestion,
     },
-    cli::{admin_said, explain},
+    cli::{admin::admin_said, explain},
     engine::admin::AdminState,
 };
 
@@ -36,7 +36,7 @@ pub(super) fn admin(socket: &Path, tell: &Tell, uplink: String, admin: AdminStat
 }
 
 /// Asks what becomes of a flow.
-pub(super) fn explain(socket: &Path, tell: &Tell, question: Question) {
+pub(super) fn explain(socket: &Path, tell: &Tell, question: FlowQuestion) {
     let socket = socket.to_owned();
     let asked = async move {
         let path = question.path();
@@ -76,8 +76,8 @@ pub(super) fn drill(socket: &Path, tell: &Tell, request: DrillRequest) -> JoinHa
 async fn watch_drill(socket: &Path, tell: &Tell, request: &DrillRequest) -> Result<()> {
     let mut is_done = false;
     let each = |line: &str| {
-        let update: Update = client::read(line)?;
-        is_done = matches!(update, Update::Done(_));
+        let update: DrillUpdate = client::read(line)?;
+        is_done = matches!(update, DrillUpdate::Done(_));
         // Updates are few: some for each change of the uplink.
         tell.try_send(News::Drill(update)).context("the screen is too slow")?;
         Ok(if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

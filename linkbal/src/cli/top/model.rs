@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{
-        drill::Update,
+        drill::DrillUpdate,
         flows::ByteCounting,
         status::{Status, Uplink},
     },
@@ -250,13 +250,13 @@ impl Model {
         self.events.truncate(EVENTS);
     }
 
-    fn hear_drill(&mut self, update: &Update) {
+    fn hear_drill(&mut self, update: &DrillUpdate) {
         let Some((uplink, last)) = &mut self.drill else { return };
         match update {
-            Update::Began { families, .. } => {
+            DrillUpdate::Began { families, .. } => {
                 *last = format!("nothing passes {uplink} ({}); t ends it", families.join(", "));
             }
-            Update::Done(_) => {
+            DrillUpdate::Done(_) => {
                 let (title, text) = (format!("drill {uplink}"), readable(uplink, update));
                 self.drill = None;
                 self.show(title, text.trim_start());

@@ -6,7 +6,7 @@ use crossterm::event::KeyEvent;
 
 use super::{busy::FlowAnswer, prompt::Order};
 use crate::{
-    api::{drill::Update, explain::Question, status::Status},
+    api::{drill::DrillUpdate, explain::FlowQuestion, status::Status},
     events::Event,
     flows::clients::ClientRecord,
     history::record::Point,
@@ -43,7 +43,7 @@ pub(super) enum News {
     /// Fate of a flow, in lines.
     Explained(Result<String, String>),
     /// Step of the drill.
-    Drill(Update),
+    Drill(DrillUpdate),
     /// The drill was refused, or broke off.
     DrillFailed(String),
 }
@@ -62,7 +62,7 @@ pub(super) enum Action {
     /// To end the drill.
     EndDrill,
     /// To ask about a flow.
-    Explain(Box<Question>),
+    Explain(Box<FlowQuestion>),
 }
 
 /// Conditions of the flows that are wanted.

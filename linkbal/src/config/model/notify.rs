@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::target::Host;
-use crate::notify::template::Template;
+use crate::{notify::template::Template, protocol::port};
 
 /// A receiver of messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Post {
     /// Returns host and port as in the `Host` field of a request (RFC 9110 section 7.2).
     pub fn authority(&self) -> String {
         let Server { host, port } = &self.server;
-        let usual = if self.secure { 443 } else { 80 };
+        let usual = if self.secure { port::HTTPS } else { port::HTTP };
         if *port == usual { host.to_string() } else { format!("{host}:{port}") }
     }
 }

@@ -81,7 +81,7 @@ fn check(uplinks: &[ReadUplink], root: &Section) {
             }
             if let Some((name, first)) = before.iter().find(|known| known.1.get_ref() == address) {
                 let message = format!("{address} is a resolver of uplink {name}, too");
-                let help = "one that answers everybody belongs into `resolvers` of [dns]; take it \
+                let help = "one that answers all clients belongs into `resolvers` of [dns]; take it \
                             out of one of the two";
                 let fault = Fault::new(message, help);
                 root.report_related(&key, resolver.span(), fault, first.span(), "here");

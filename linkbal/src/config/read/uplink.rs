@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Smallest MTU that IPv6 works with (RFC 8200 section 5).
-const IPV6_MTU: u32 = 1280;
+pub(super) const IPV6_MTU: u32 = 1280;
 
 /// Longest name of an uplink, in bytes.
 const NAME_LENGTH: usize = 32;

@@ -167,7 +167,7 @@ fn a_file_that_is_not_secret_is_a_warning() {
     let lines = format!("url = \"https://example.com/\"\ntoken_file = {:?}", file.path());
     assert!(warnings(&lines).is_empty());
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).expect("its mode");
-    assert!(warnings(&lines)[0].contains("everybody may read"));
+    assert!(warnings(&lines)[0].contains("all users may read"));
     assert!(
         warnings(&lines.replace("https", "http")).len() == 2,
         "the token is sent without encryption"
@@ -178,10 +178,10 @@ fn a_file_that_is_not_secret_is_a_warning() {
 
 #[test]
 fn the_words_for_events_are_their_kinds() {
-    use crate::events::Kind;
-    let word = |kind: Kind| EVENT_WORDS.contains(&kind.name());
-    for kind in Kind::ALL {
-        let own = matches!(kind, Kind::Diagnosis | Kind::Notify);
+    use crate::events::EventKind;
+    let word = |kind: EventKind| EVENT_WORDS.contains(&kind.name());
+    for kind in EventKind::ALL {
+        let own = matches!(kind, EventKind::Diagnosis | EventKind::Notify);
         assert!(word(kind) != own, "{}", kind.name());
     }
 }

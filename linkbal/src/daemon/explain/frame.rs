@@ -2,24 +2,19 @@
 
 use std::net::IpAddr;
 
-use crate::api::explain::Question;
+use etherparse::{EtherType, icmpv4, icmpv6};
+use linkbal_common::parse::Tcp;
 
-/// Flags of TCP: the first packet of a connection, and one of an established connection.
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
-
-/// Types of echo requests.
-const ECHO: u8 = 8;
-const ECHO_IPV6: u8 = 128;
+use crate::{api::explain::FlowQuestion, protocol};
 
 /// Returns whether packets of a protocol have a source port, or an identifier that a host chooses.
 pub(super) const fn has_source_port(protocol: u8) -> bool {
-    matches!(protocol, 1 | 6 | 17 | 58 | 132)
+    protocol::has_ports(protocol) || protocol::has_identifier(protocol)
 }
 
 /// Returns the packet of a question, with an Ethernet header if its interface has them; it is the first
 /// one of a TCP connection if it `opens` it. The source port is 0 if it is not known.
-pub(super) fn frame(question: &Question, ethernet: bool, opens: bool) -> Vec<u8> {
+pub(super) fn frame(question: &FlowQuestion, ethernet: bool, opens: bool) -> Vec<u8> {
     let payload = payload(question, opens);
     let dscp = question.dscp.unwrap_or(0) & 0x3f;
     let length = payload.len() as u16;
@@ -27,7 +22,7 @@ pub(super) fn frame(question: &Question, ethernet: bool, opens: bool) -> Vec<u8>
     if ethernet {
         packet.extend([2; 6]);
         packet.extend(mac(question).unwrap_or_default());
-        packet.extend(if question.destination.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
+        packet.extend(ether_type(question.destination).to_be_bytes());
     }
     match (question.source, question.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -48,26 +43,35 @@ pub(super) fn frame(question: &Question, ethernet: bool, opens: bool) -> Vec<u8>
     packet
 }
 
-fn payload(question: &Question, opens: bool) -> Vec<u8> {
+/// Returns the EtherType of packets to an address.
+pub(super) const fn ether_type(destination: IpAddr) -> u16 {
+    if destination.is_ipv4() { EtherType::IPV4.0 } else { EtherType::IPV6.0 }
+}
+
+fn payload(question: &FlowQuestion, opens: bool) -> Vec<u8> {
     let source = question.source_port.unwrap_or(0).to_be_bytes();
     let destination = question.destination_port.unwrap_or(0).to_be_bytes();
     let ports = [source, destination].concat();
     match question.protocol {
-        6 => {
-            let flags = if opens { SYN } else { ACK };
+        protocol::TCP => {
+            let flags = if opens { Tcp::SYN } else { Tcp::ACK };
             let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
             [ports, rest.into()].concat()
         }
-        17 => [ports, vec![0, 8, 0, 0]].concat(),
-        132 => [ports, vec![0; 8]].concat(),
-        1 => [vec![ECHO, 0, 0, 0], source.into(), vec![0, 1]].concat(),
-        58 => [vec![ECHO_IPV6, 0, 0, 0], source.into(), vec![0, 1]].concat(),
+        protocol::UDP => [ports, vec![0, 8, 0, 0]].concat(),
+        protocol::SCTP => [ports, vec![0; 8]].concat(),
+        protocol::ICMP => {
+            [vec![icmpv4::TYPE_ECHO_REQUEST, 0, 0, 0], source.into(), vec![0, 1]].concat()
+        }
+        protocol::ICMPV6 => {
+            [vec![icmpv6::TYPE_ECHO_REQUEST, 0, 0, 0], source.into(), vec![0, 1]].concat()
+        }
         _ => vec![0; 8],
     }
 }
 
 /// Returns the MAC address of a question.
-fn mac(question: &Question) -> Option<[u8; 6]> {
+fn mac(question: &FlowQuestion) -> Option<[u8; 6]> {
     crate::mac::parse(question.mac.as_ref()?)
 }
 
@@ -83,7 +87,7 @@ mod tests {
         for (source, destination, icmp) in ends {
             for protocol in [icmp, 6, 17, 132, 47] {
                 for ethernet in [true, false] {
-                    let question = Question {
+                    let question = FlowQuestion {
                         source: source.parse().expect("an address"),
                         source_port: Some(40_000),
                         destination: destination.parse().expect("an address"),
@@ -96,7 +100,7 @@ mod tests {
                         from_gateway: false,
                     };
                     let bytes = frame(&question, ethernet, true);
-                    let ether_type: u16 = if icmp == 1 { 0x0800 } else { 0x86dd };
+                    let ether_type = ether_type(question.destination);
                     let l3_ether_type = (!ethernet).then_some(ether_type.to_be());
                     let packet = ModelPacket { l3_ether_type, ..ModelPacket::frame(&bytes) };
                     let mut key = FlowKey::default();

@@ -6,13 +6,13 @@ use linkbal_common::mark::MarkMask;
 
 use super::Daemon;
 use crate::{
-    api::explain::{Decision, Outcome, Question},
+    api::explain::{Decision, DecisionOutcome, FlowQuestion},
     engine::kernel::network::{Link, PROTOCOL},
     sys::{
         ipsec::{self, Leaving},
         netlink::{
             Netlink,
-            lookup::{Found, Lookup},
+            lookup::{FoundRoute, Lookup},
         },
     },
 };
@@ -36,7 +36,7 @@ impl Daemon {
     /// Collects what is to be asked for a decision.
     pub(super) fn outside(
         &self,
-        question: &Question,
+        question: &FlowQuestion,
         link: Option<&Link>,
         decision: &Decision,
     ) -> Outside {
@@ -53,7 +53,7 @@ impl Daemon {
             of_family && rule.protocol != PROTOCOL && rule.priority < first && rule.priority != 0
         });
         let rules = before.map(ToString::to_string).collect();
-        let chosen = decision.uplink.iter().filter(|_| decision.outcome == Outcome::Uplink);
+        let chosen = decision.uplink.iter().filter(|_| decision.outcome == DecisionOutcome::Uplink);
         let names = chosen.chain(decision.shares.keys());
         let uplinks = names.filter_map(|name| self.engine.uplinks().by_name(name));
         let lookups = uplinks.filter_map(|uplink| {
@@ -106,7 +106,7 @@ impl Outside {
     /// Compares what a look-up found with the interface of the uplink.
     fn judge(
         &self,
-        found: io::Result<Found>,
+        found: io::Result<FoundRoute>,
         device: u32,
         uplink: &str,
         source: IpAddr,
@@ -159,7 +159,8 @@ mod tests {
             conflicts: Vec::new(),
         };
         let source = "10.0.0.1".parse().expect("an address");
-        let found = |ifindex, table| Ok(Found { ifindex: Some(ifindex), table, is_local: false });
+        let found =
+            |ifindex, table| Ok(FoundRoute { ifindex: Some(ifindex), table, is_local: false });
         assert_eq!(outside.judge(found(3, 2601), 3, "isp-a", source), None);
         let said = outside.judge(found(7, 51_820), 3, "isp-a", source).expect("a diversion");
         assert_eq!(

@@ -13,10 +13,11 @@ use linkbal_common::{
     tables::bypass,
 };
 
-use super::Findings;
 use crate::{
-    api::explain::{Decision, LiveFlow, Outcome, Question},
+    api::explain::{Decision, DecisionOutcome, FlowQuestion, LiveFlow},
     config::outline::RuleWords,
+    protocol,
+    sys::datapath::trace::Findings,
 };
 
 /// Names and rules, and the time.
@@ -40,7 +41,7 @@ pub(super) struct Words {
 /// Returns a decision that could not be found out.
 pub(super) fn undecided(text: &str) -> Decision {
     Decision {
-        outcome: Outcome::Skipped,
+        outcome: DecisionOutcome::Skipped,
         uplink: None,
         reason: None,
         rule: None,
@@ -58,7 +59,7 @@ impl Words {
     }
 
     /// Returns a decision without an uplink.
-    pub(super) fn plain(&self, outcome: Outcome, text: &str) -> Decision {
+    pub(super) fn plain(&self, outcome: DecisionOutcome, text: &str) -> Decision {
         Decision { outcome, ..undecided(text) }
     }
 
@@ -66,11 +67,15 @@ impl Words {
     pub(super) fn no_uplink(&self) -> Decision {
         let text =
             "no uplink is usable: it leaves without a mark, by the best one that has a gateway";
-        self.plain(Outcome::Unmarked, text)
+        self.plain(DecisionOutcome::Unmarked, text)
     }
 
     /// Returns the decision for a host that is behind no interface of the LAN.
-    pub(super) fn not_of_lan(&self, question: &Question, lan: &BTreeMap<String, bool>) -> Decision {
+    pub(super) fn not_of_lan(
+        &self,
+        question: &FlowQuestion,
+        lan: &BTreeMap<String, bool>,
+    ) -> Decision {
         let lan: Vec<_> = lan.keys().map(String::as_str).collect();
         let lan = if lan.is_empty() { "there is none".into() } else { lan.join(", ") };
         let source = question.source;
@@ -85,12 +90,12 @@ impl Words {
                  packets come in by with --iface"
             ),
         };
-        self.plain(Outcome::Skipped, &text)
+        self.plain(DecisionOutcome::Skipped, &text)
     }
 
     /// Returns the decision for a connection from outside to a host of the LAN.
-    pub(super) fn coming_in(&self, question: &Question, inside: &str) -> Decision {
-        let Question { source, destination, .. } = question;
+    pub(super) fn coming_in(&self, question: &FlowQuestion, inside: &str) -> Decision {
+        let FlowQuestion { source, destination, .. } = question;
         let end = |address: &IpAddr, port: Option<u16>| match (question.destination_port, port) {
             (None, _) => address.to_string(),
             (_, None) if address.is_ipv6() => format!("[{address}]:PORT"),
@@ -104,7 +109,7 @@ impl Words {
              connection comes in by a port forward or the routes of a provider, and its answers leave \
              by the uplink that it came in by; ask about them: linkbal explain {host} {peer}"
         );
-        self.plain(Outcome::Skipped, &text)
+        self.plain(DecisionOutcome::Skipped, &text)
     }
 
     /// Returns the decision for a destination that the main table routes.
@@ -132,12 +137,12 @@ impl Words {
             }
             _ => text,
         };
-        self.plain(Outcome::Main, &text)
+        self.plain(DecisionOutcome::Main, &text)
     }
 
     /// Returns the decision for a packet that a rule blocks, or the end of its provider.
-    pub(super) fn blocked(&self, outcome: Outcome, findings: &Findings) -> Decision {
-        let verb = if outcome == Outcome::Dropped { "dropped" } else { "rejected" };
+    pub(super) fn blocked(&self, outcome: DecisionOutcome, findings: &Findings) -> Decision {
+        let verb = if outcome == DecisionOutcome::Dropped { "dropped" } else { "rejected" };
         let why = findings.choice.map(|(_, why)| why).unwrap_or_default();
         if why.kind == reason::SOURCE {
             let text = format!(
@@ -164,7 +169,7 @@ impl Words {
         let used = matches!(why.kind, reason::SESSION | reason::RELATED);
         let session = findings.session.and_then(|(_, session)| session).filter(|_| used);
         Decision {
-            outcome: Outcome::Uplink,
+            outcome: DecisionOutcome::Uplink,
             uplink: Some(name.clone()),
             reason: Some(reason::name(why.kind).into()),
             rule: self.rule(why),
@@ -195,11 +200,11 @@ impl Words {
         let text = format!(
             "{}, by its {}: {}",
             parts.collect::<Vec<_>>().join(", "),
-            if matches!(protocol, 1 | 58) { "identifier" } else { "source port" },
+            if protocol::has_identifier(protocol) { "identifier" } else { "source port" },
             self.rule_text(why)
         );
         Decision {
-            outcome: Outcome::ByPort,
+            outcome: DecisionOutcome::ByPort,
             reason: Some(reason::name(why.kind).into()),
             rule: self.rule(why),
             shares,
@@ -212,7 +217,7 @@ impl Words {
     pub(super) fn connected(&self, uplink: u32) -> Decision {
         let name = self.name(uplink);
         Decision {
-            outcome: Outcome::Uplink,
+            outcome: DecisionOutcome::Uplink,
             uplink: Some(name.clone()),
             reason: Some(reason::name(reason::CONNECTION).into()),
             ..undecided(&format!("{name}: its connection has that uplink already"))

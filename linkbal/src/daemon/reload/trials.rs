@@ -2,7 +2,7 @@
 
 use anyhow::{Error, Result, anyhow};
 
-use super::{BUSY, Cause, Reloading, Step, Verdict, with_external};
+use super::{BUSY, Cause, Reloading, Step, TrialReply, with_external};
 use crate::{
     config::Sources,
     daemon::{
@@ -41,7 +41,7 @@ impl Daemon {
     pub(super) fn end_rollback(
         &mut self,
         trial: Trial,
-        undo: Option<Verdict>,
+        undo: Option<TrialReply>,
         outcome: Result<()>,
     ) {
         let (reload, reason) = match undo {
@@ -74,7 +74,7 @@ impl Daemon {
     /// Says that the time of a trial is over, and that the configuration before cannot be put in force.
     fn report_stuck(&mut self, error: &Error) {
         let reason = format!(
-            "nobody has confirmed the configuration on trial, but the one before cannot come back: \
+            "the configuration on trial was not confirmed, but the one before cannot come back: \
              {error:#}; it is tried again, `linkbal confirm` keeps the present one"
         );
         // Each attempt would say the same.
@@ -87,7 +87,7 @@ impl Daemon {
     }
 
     /// Keeps the configuration that is on trial; a text is written to the file first.
-    pub(in crate::daemon) fn confirm(&mut self, answer: Verdict) {
+    pub(in crate::daemon) fn confirm(&mut self, answer: TrialReply) {
         let refused = match &self.trial {
             _ if self.is_reloading() => BUSY,
             None => "no configuration waits for a confirmation",
@@ -115,7 +115,7 @@ impl Daemon {
     }
 
     /// Goes back to the previous configuration before the time of a trial is over.
-    pub(in crate::daemon) fn undo(&mut self, answer: Verdict) {
+    pub(in crate::daemon) fn undo(&mut self, answer: TrialReply) {
         let refused = match self.trial.take_if(|_| self.reloading.is_none() && self.drill.is_none())
         {
             Some(trial) => return self.roll_back(trial, Some(answer)),
@@ -137,7 +137,7 @@ impl Daemon {
         }
     }
 
-    fn roll_back(&mut self, trial: Trial, undo: Option<Verdict>) {
+    fn roll_back(&mut self, trial: Trial, undo: Option<TrialReply>) {
         let former = trial.former().clone();
         self.begin(Cause::Rollback(trial, undo));
         self.step(move || {

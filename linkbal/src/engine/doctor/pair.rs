@@ -22,8 +22,8 @@ fn of_family(config: &Config, snapshot: &Snapshot, family: Family) -> Vec<Compla
     let each = waiting.map(|uplink| {
         let (name, other, family) = (&uplink.name, &other.name, family.name());
         let what = format!(
-            "{name} {family} waits for its virtual address, though that of {other} is here: somebody has taken \
-             it away"
+            "{name} {family} waits for its virtual address, though that of {other} is here: another \
+             program has removed it"
         );
         let advice =
             "hand over to the other gateway: keepalived sets it up again with the next handover";

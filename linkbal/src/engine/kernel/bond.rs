@@ -1,6 +1,6 @@
 //! Bonds as values: what was observed, what linkbal has to give back, and the changes to make.
 //!
-//! linkbal remembers what each interface was before it touched it, as a [`Record`] that is observed
+//! linkbal remembers what each interface was before it touched it, as a [`BondRecord`] that is observed
 //! like everything else. So the way back is the same as the way there: [`plan`] without any bonds
 //! leads to the state in the records.
 
@@ -35,7 +35,7 @@ pub struct Bonding {
     /// Ethernet interfaces by name.
     pub ports: BTreeMap<String, Port>,
     /// State of interfaces before linkbal touched them, by name.
-    pub records: BTreeMap<String, Record>,
+    pub records: BTreeMap<String, BondRecord>,
 }
 
 /// An Ethernet interface, which may be a bond, a member of one, or neither.
@@ -75,7 +75,7 @@ pub struct Membership {
 
 /// Data that are needed to give an interface back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-pub struct Record {
+pub struct BondRecord {
     /// Interface index, which tells it from a later one of the same name; `None` if it is not
     /// created yet.
     pub ifindex: Option<u32>,
@@ -89,7 +89,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BondChange {
     /// The former state is recorded.
-    Note(String, Record),
+    Note(String, BondRecord),
     /// The record is removed: the interface is given back, or gone.
     Forget(String),
     /// A bond of a mode is created; one that exists is a success.

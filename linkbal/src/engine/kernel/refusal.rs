@@ -13,7 +13,7 @@ use super::{
 /// Error numbers (include/uapi/asm-generic/errno-base.h, Linux 6.1).
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
-const ENODEV: i32 = 19;
+pub(super) const ENODEV: i32 = 19;
 const EROFS: i32 = 30;
 
 /// A piece of the kernel's state that linkbal sets.

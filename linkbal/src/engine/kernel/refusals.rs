@@ -158,10 +158,11 @@ mod tests {
     use super::*;
     use crate::engine::{
         command::Command,
-        kernel::network::{Route, RouteKind},
+        kernel::{
+            network::{Route, RouteKind},
+            refusal::ENODEV,
+        },
     };
-
-    const ENODEV: i32 = 19;
 
     fn route() -> Route {
         Route {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Facts, Question, is_ours, of_uplink};
+use super::{MachineFacts, NeighbourQuestion, is_ours, of_uplink};
 use crate::{
     config::{Config, Finding, Place, Severity, Uplink},
     engine::kernel::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Returns the routers to ask whether they are there.
-pub fn questions(config: &Config, snapshot: &Snapshot) -> Vec<Question> {
+pub fn questions(config: &Config, snapshot: &Snapshot) -> Vec<NeighbourQuestion> {
     let each = config.uplinks.iter().flat_map(|uplink| Family::ALL.map(|family| (uplink, family)));
     let each = each.filter_map(|(uplink, family)| {
         let link = snapshot.link(&uplink.interface)?;
@@ -24,9 +24,9 @@ pub fn questions(config: &Config, snapshot: &Snapshot) -> Vec<Question> {
         let gateway = gateway(snapshot, uplink, link, family).filter(|_| askable)?;
         let own = snapshot.addresses.iter().any(|own| own.address == gateway);
         let local = local(snapshot, link, gateway).filter(|_| !own)?;
-        Some(Question { ifindex: link.ifindex, gateway, local })
+        Some(NeighbourQuestion { ifindex: link.ifindex, gateway, local })
     });
-    let mut questions: Vec<Question> = each.collect();
+    let mut questions: Vec<NeighbourQuestion> = each.collect();
     questions.sort_unstable();
     questions.dedup();
     questions
@@ -69,7 +69,7 @@ fn local(snapshot: &Snapshot, link: &Link, gateway: IpAddr) -> Option<IpAddr> {
 /// Finds mistakes of the gateway of an uplink in one family.
 pub(super) fn find(
     config: &Config,
-    facts: &Facts,
+    facts: &MachineFacts,
     uplink: &Uplink,
     link: &Link,
     family: Family,
@@ -131,7 +131,7 @@ pub(super) fn find(
 
 /// Finds what is wrong with an uplink whose gateway is to be found out.
 fn find_unconfigured(
-    facts: &Facts,
+    facts: &MachineFacts,
     uplink: &Uplink,
     link: &Link,
     family: Family,
@@ -180,7 +180,7 @@ fn find_unconfigured(
 }
 
 /// Finds gateways of two uplinks that are each in the network of the other one.
-pub(super) fn find_swapped(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+pub(super) fn find_swapped(config: &Config, facts: &MachineFacts, found: &mut Vec<Finding>) {
     for uplink in &config.uplinks {
         for family in Family::ALL {
             let gateway = configured_gateway(uplink, family).filter(|_| uplink.carries(family));
@@ -206,7 +206,7 @@ pub(super) fn find_swapped(config: &Config, facts: &Facts, found: &mut Vec<Findi
 /// in its network.
 fn swapped<'a>(
     config: &'a Config,
-    facts: &Facts,
+    facts: &MachineFacts,
     uplink: &Uplink,
     gateway: IpAddr,
 ) -> Option<&'a Uplink> {
@@ -227,7 +227,12 @@ fn swapped<'a>(
 }
 
 /// Returns whose network an address is in: of another uplink, or of the LAN.
-fn place_of(config: &Config, facts: &Facts, uplink: &Uplink, gateway: IpAddr) -> Option<String> {
+fn place_of(
+    config: &Config,
+    facts: &MachineFacts,
+    uplink: &Uplink,
+    gateway: IpAddr,
+) -> Option<String> {
     let contains = |link: &Link| facts.on_link(link).iter().any(|net| net.contains(&gateway));
     let others = config.uplinks.iter().filter(|other| other.interface != uplink.interface);
     let of_uplink = others.filter_map(|other| {
@@ -239,12 +244,12 @@ fn place_of(config: &Config, facts: &Facts, uplink: &Uplink, gateway: IpAddr) ->
     of_uplink.chain(of_lan).next()
 }
 
-fn is_on_link(facts: &Facts, link: &Link, gateway: IpAddr) -> bool {
+fn is_on_link(facts: &MachineFacts, link: &Link, gateway: IpAddr) -> bool {
     super::is_link_local(gateway) || facts.on_link(link).iter().any(|net| net.contains(&gateway))
 }
 
 /// Returns whether an address is the first or last one of an IPv4 network of the interface.
-fn is_unusable(facts: &Facts, link: &Link, gateway: IpAddr) -> bool {
+fn is_unusable(facts: &MachineFacts, link: &Link, gateway: IpAddr) -> bool {
     facts.networks(link).any(|(_, network)| match network {
         IpNet::V4(network) if network.prefix_len() < 31 => {
             gateway == IpAddr::V4(network.network()) || gateway == IpAddr::V4(network.broadcast())
@@ -254,7 +259,7 @@ fn is_unusable(facts: &Facts, link: &Link, gateway: IpAddr) -> bool {
 }
 
 /// Names the networks of an interface.
-fn known(facts: &Facts, link: &Link, family: Family) -> String {
+fn known(facts: &MachineFacts, link: &Link, family: Family) -> String {
     let networks = facts.on_link(link).into_iter();
     let networks = networks.filter(|network| {
         matches!((network, family), (IpNet::V4(_), Family::Ipv4) | (IpNet::V6(_), Family::Ipv6))
@@ -264,7 +269,7 @@ fn known(facts: &Facts, link: &Link, family: Family) -> String {
 }
 
 /// Returns advice which router to write instead.
-fn router(facts: &Facts, link: &Link, family: Family) -> String {
+fn router(facts: &MachineFacts, link: &Link, family: Family) -> String {
     let route = main_default(&facts.snapshot, link, family).and_then(|route| route.nexthop);
     let name = &link.name;
     match route {
@@ -280,7 +285,7 @@ fn router(facts: &Facts, link: &Link, family: Family) -> String {
     }
 }
 
-fn no_gateway(facts: &Facts, link: &Link, family: Family) -> String {
+fn no_gateway(facts: &MachineFacts, link: &Link, family: Family) -> String {
     let source = match family {
         Family::Ipv4 => "let the DHCP client set a default route there, with a metric of its own",
         Family::Ipv6 => {

@@ -1,6 +1,6 @@
 //! Interfaces that do not exist, are down or are part of others.
 
-use super::{Facts, is_ours, of_uplink};
+use super::{MachineFacts, is_ours, of_uplink};
 use crate::{
     config::{Config, Finding, Place, Severity, Uplink, names_help},
     engine::kernel::{
@@ -12,7 +12,7 @@ use crate::{
 /// Finds mistakes of an uplink's interface; returns it if more can be said of it.
 pub(super) fn find<'a>(
     config: &Config,
-    facts: &'a Facts,
+    facts: &'a MachineFacts,
     uplink: &Uplink,
     found: &mut Vec<Finding>,
 ) -> Option<&'a Link> {
@@ -38,7 +38,7 @@ pub(super) fn find<'a>(
 /// Finds mistakes that any interface can have; returns it if it exists and stands for itself.
 pub(super) fn existing<'a>(
     config: &Config,
-    facts: &'a Facts,
+    facts: &'a MachineFacts,
     name: &str,
     place: &Place,
     found: &mut Vec<Finding>,
@@ -71,7 +71,7 @@ pub(super) fn existing<'a>(
 }
 
 /// Finds members of bonds that do not exist.
-pub(super) fn find_members(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+pub(super) fn find_members(config: &Config, facts: &MachineFacts, found: &mut Vec<Finding>) {
     for bond in &config.bonds {
         for member in bond.members.iter().filter(|name| facts.snapshot.link(name).is_none()) {
             let place = Place::key(&["bond", &bond.name, "members"]).of(member);
@@ -81,7 +81,7 @@ pub(super) fn find_members(config: &Config, facts: &Facts, found: &mut Vec<Findi
 }
 
 /// Returns the name of the interface that takes over the packets of another one.
-fn master(facts: &Facts, link: &Link) -> Option<String> {
+fn master(facts: &MachineFacts, link: &Link) -> Option<String> {
     if !link.port {
         return None;
     }
@@ -89,14 +89,14 @@ fn master(facts: &Facts, link: &Link) -> Option<String> {
     Some(facts.name(master))
 }
 
-fn missing(facts: &Facts, name: &str, place: Place) -> Finding {
+fn missing(facts: &MachineFacts, name: &str, place: Place) -> Finding {
     let dialled = is_dialled(name);
     let severity = if dialled { Severity::Warning } else { Severity::Error };
     let message = format!("interface {name} does not exist");
     Finding::new(severity, place, message, advice(facts, name, dialled))
 }
 
-fn advice(facts: &Facts, name: &str, dialled: bool) -> String {
+fn advice(facts: &MachineFacts, name: &str, dialled: bool) -> String {
     let links = facts.snapshot.links.values();
     let alternative = links.clone().find(|link| {
         let device = facts.devices.get(&link.ifindex);
@@ -123,7 +123,7 @@ fn advice(facts: &Facts, name: &str, dialled: bool) -> String {
 }
 
 /// Returns advice with the names that there are, the most similar one first.
-fn names(facts: &Facts, name: &str) -> String {
+fn names(facts: &MachineFacts, name: &str) -> String {
     let known = free(facts);
     if known.is_empty() {
         return "there is no interface but lo: load the driver of the network card".into();
@@ -132,7 +132,7 @@ fn names(facts: &Facts, name: &str) -> String {
 }
 
 /// Returns the names of interfaces that stand for themselves.
-fn free(facts: &Facts) -> Vec<&str> {
+fn free(facts: &MachineFacts) -> Vec<&str> {
     let links = facts.snapshot.links.values();
     links.filter(|link| link.name != LOOPBACK && !link.port).map(|link| &*link.name).collect()
 }

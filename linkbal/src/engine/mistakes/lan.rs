@@ -1,6 +1,6 @@
 //! Interfaces of the LAN that do not exist, or of which none is named.
 
-use super::{Facts, interface};
+use super::{MachineFacts, interface};
 use crate::{
     config::{
         Config, Finding, Place, Severity,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Finds mistakes of the LAN.
-pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+pub(super) fn find(config: &Config, facts: &MachineFacts, found: &mut Vec<Finding>) {
     if config.lan_interfaces.is_empty() {
         found.extend(forgotten(config, facts));
     }
@@ -39,7 +39,7 @@ pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// Reports a pattern that matches nothing.
-fn unmatched(facts: &Facts, pattern: &str, place: Place) -> Option<Finding> {
+fn unmatched(facts: &MachineFacts, pattern: &str, place: Place) -> Option<Finding> {
     let matches = facts.snapshot.links.values().any(|link| is_match(pattern, &link.name));
     let message = format!("no interface matches {pattern} now");
     let help = "nothing need be done if such interfaces appear later, as with containers";
@@ -61,7 +61,7 @@ fn leads_out(snapshot: &Snapshot, link: &Link, place: &Place) -> Option<Finding>
 }
 
 /// Reports that no LAN is named, though an interface looks like one.
-fn forgotten(config: &Config, facts: &Facts) -> Option<Finding> {
+fn forgotten(config: &Config, facts: &MachineFacts) -> Option<Finding> {
     let candidates: Vec<String> = lan::candidates(config, &facts.snapshot)
         .into_iter()
         // A PC that has one is no gateway.

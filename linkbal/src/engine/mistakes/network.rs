@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Facts, Question, of_uplink, overlap};
+use super::{MachineFacts, NeighbourQuestion, of_uplink, overlap};
 use crate::{
     config::{Config, Finding, Place, Severity, Uplink},
     engine::kernel::{
@@ -17,7 +17,7 @@ use crate::{
 
 /// Returns the questions whether other hosts have this machine's addresses, as RFC 5227 asks them.
 /// Where two interfaces are in one network, each would answer for the other.
-pub fn claims(config: &Config, snapshot: &Snapshot) -> Vec<Question> {
+pub fn claims(config: &Config, snapshot: &Snapshot) -> Vec<NeighbourQuestion> {
     let uplinks = config.uplinks.iter().filter_map(|uplink| snapshot.link(&uplink.interface));
     let links = uplinks.chain(lan::present(config, snapshot));
     let links = links.filter(|link| {
@@ -33,17 +33,17 @@ pub fn claims(config: &Config, snapshot: &Snapshot) -> Vec<Question> {
         !others.any(|other| network.is_some_and(|network| network.contains(&other.address)))
     };
     let each = links.flat_map(|link| own(link).filter(alone));
-    let questions = each.map(|own| Question {
+    let questions = each.map(|own| NeighbourQuestion {
         ifindex: own.ifindex,
         gateway: own.address,
         local: Ipv4Addr::UNSPECIFIED.into(),
     });
-    let questions: BTreeSet<Question> = questions.collect();
+    let questions: BTreeSet<NeighbourQuestion> = questions.collect();
     questions.into_iter().collect()
 }
 
 /// Finds addresses that another host has, too.
-fn find_claimed(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+fn find_claimed(config: &Config, facts: &MachineFacts, found: &mut Vec<Finding>) {
     let claimed = facts.claimed.iter().filter(|(_, answered)| **answered);
     for ((ifindex, address), _) in claimed {
         let name = facts.name(*ifindex);
@@ -61,7 +61,7 @@ fn find_claimed(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// Finds networks that overlap, addresses that are there twice, and an MTU beyond the device's.
-pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+pub(super) fn find(config: &Config, facts: &MachineFacts, found: &mut Vec<Finding>) {
     find_claimed(config, facts, found);
     for (at, uplink) in config.uplinks.iter().enumerate() {
         let Some(link) = facts.snapshot.link(&uplink.interface) else { continue };
@@ -82,7 +82,7 @@ pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// Returns the first pair of networks of two interfaces that overlap.
-fn common(facts: &Facts, a: &Link, b: &Link) -> Option<(IpNet, IpNet)> {
+fn common(facts: &MachineFacts, a: &Link, b: &Link) -> Option<(IpNet, IpNet)> {
     let of_b: BTreeSet<IpNet> = facts.networks(b).map(|(_, network)| network).collect();
     let pairs = facts.networks(a).flat_map(|(_, a)| of_b.iter().map(move |b| (a, *b)));
     // A single address of a point-to-point line is no network.
@@ -93,12 +93,12 @@ fn common(facts: &Facts, a: &Link, b: &Link) -> Option<(IpNet, IpNet)> {
 }
 
 /// Returns an address that two interfaces have.
-fn twice(facts: &Facts, a: &Link, b: &Link) -> Option<std::net::IpAddr> {
+fn twice(facts: &MachineFacts, a: &Link, b: &Link) -> Option<std::net::IpAddr> {
     let of_b: BTreeSet<_> = facts.networks(b).map(|(own, _)| own.address).collect();
     facts.networks(a).map(|(own, _)| own.address).find(|address| of_b.contains(address))
 }
 
-fn with_lan(facts: &Facts, uplink: &Uplink, link: &Link, lan: &Link) -> Option<Finding> {
+fn with_lan(facts: &MachineFacts, uplink: &Uplink, link: &Link, lan: &Link) -> Option<Finding> {
     let place = Place::key(&["lan", "interfaces"]).of(&lan.name);
     let (a, b) = (&lan.name, &link.name);
     if let Some(address) = twice(facts, link, lan) {
@@ -118,7 +118,7 @@ fn with_lan(facts: &Facts, uplink: &Uplink, link: &Link, lan: &Link) -> Option<F
 }
 
 fn with_uplink(
-    facts: &Facts,
+    facts: &MachineFacts,
     (uplink, link): (&Uplink, &Link),
     (other, first): (&Uplink, &Link),
 ) -> Option<Finding> {

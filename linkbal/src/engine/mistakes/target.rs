@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Facts, of_uplink};
+use super::{MachineFacts, of_uplink};
 use crate::{
     config::{Config, Finding, Host, Place, Severity, Target, Uplink},
     engine::kernel::lan,
 };
 
 /// Finds targets and resolvers that are here, in the LAN or at another uplink.
-pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+pub(super) fn find(config: &Config, facts: &MachineFacts, found: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     for uplink in &config.uplinks {
         let targets = uplink.probe.targets.iter().filter_map(Target::address);
@@ -41,7 +41,7 @@ pub(super) fn find(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// Finds DNS servers that no uplink leads to, if names of targets are looked up there.
-fn find_servers_beside(config: &Config, facts: &Facts, found: &mut Vec<Finding>) {
+fn find_servers_beside(config: &Config, facts: &MachineFacts, found: &mut Vec<Finding>) {
     let is_name = |target: &Target| matches!(target, Target::Http(page) if matches!(page.host, Host::Name(_)));
     let asks =
         |uplink: &&Uplink| uplink.resolvers.is_empty() && uplink.probe.targets.iter().any(is_name);
@@ -65,7 +65,7 @@ fn find_servers_beside(config: &Config, facts: &Facts, found: &mut Vec<Finding>)
 }
 
 /// Says where an address is that no uplink leads to.
-fn beside(config: &Config, facts: &Facts, address: IpAddr) -> Option<&'static str> {
+fn beside(config: &Config, facts: &MachineFacts, address: IpAddr) -> Option<&'static str> {
     if address.is_loopback() || facts.holder(address).is_some() {
         return Some("on this machine");
     }
@@ -76,7 +76,7 @@ fn beside(config: &Config, facts: &Facts, address: IpAddr) -> Option<&'static st
 
 fn judge(
     config: &Config,
-    facts: &Facts,
+    facts: &MachineFacts,
     uplink: &Uplink,
     address: IpAddr,
     place: Place,

@@ -16,8 +16,8 @@ fn address(text: &str) -> IpAddr {
 }
 
 /// Creates a machine with a LAN and two uplinks that fits the configuration.
-fn machine() -> Facts {
-    let mut facts = Facts::default();
+fn machine() -> MachineFacts {
+    let mut facts = MachineFacts::default();
     let links = [
         (1, "lo", "127.0.0.1/8", None),
         (2, "lan0", "192.168.1.1/24", None),
@@ -36,7 +36,7 @@ fn machine() -> Facts {
     facts
 }
 
-fn own_address(facts: &mut Facts, ifindex: u32, own: &str) {
+fn own_address(facts: &mut MachineFacts, ifindex: u32, own: &str) {
     let network: IpNet = own.parse().expect("an address with its length");
     facts.snapshot.addresses.push(Address {
         ifindex,
@@ -65,14 +65,14 @@ fn default_route(ifindex: u32, gateway: &str) -> Route {
 }
 
 /// Returns what is found with a configuration, as severity, message and advice in one line.
-fn found(config: &str, facts: &Facts) -> Vec<String> {
+fn found(config: &str, facts: &MachineFacts) -> Vec<String> {
     let config = Config::parse(config, "test").expect("a valid configuration");
     let found = find(&config, facts);
     found.iter().map(|it| format!("{:?}: {} ({})", it.severity, it.message, it.help)).collect()
 }
 
 /// Checks that one thing is found, which has all of the texts.
-fn only(config: &str, facts: &Facts, texts: &[&str]) {
+fn only(config: &str, facts: &MachineFacts, texts: &[&str]) {
     let found = found(config, facts);
     assert_eq!(found.len(), 1, "{found:#?}");
     for text in texts {
@@ -326,7 +326,7 @@ fn only_routers_that_can_be_asked_are_asked() {
     own_address(&mut facts, 3, "fe80::2/64");
     own_address(&mut facts, 3, "2001:db8::2/64");
     facts.snapshot.routes.push(default_route(3, "fe80::1"));
-    let asked = |facts: &Facts| -> Vec<String> {
+    let asked = |facts: &MachineFacts| -> Vec<String> {
         let each = questions(&config, &facts.snapshot).into_iter();
         each.map(|it| format!("{} {} from {}", it.ifindex, it.gateway, it.local)).collect()
     };
@@ -356,7 +356,7 @@ fn a_gateway_that_linkbal_knew_before_is_known() {
 #[test]
 fn an_address_that_another_host_has() {
     let config = Config::parse(CONFIG, "test").expect("valid");
-    let asked = |facts: &Facts| -> Vec<String> {
+    let asked = |facts: &MachineFacts| -> Vec<String> {
         claims(&config, &facts.snapshot).iter().map(|it| it.gateway.to_string()).collect()
     };
     let mut facts = machine();

@@ -211,7 +211,7 @@ fn options(draft: &mut Draft, bond: &mut Bond, options: &[(String, String, Lines
             }
             "arp_ip_target" => draft.untranslated(
                 lines.clone(),
-                "arp_ip_target without arp_interval asks nobody: the carrier decides",
+                "arp_ip_target without arp_interval asks no host: the carrier decides",
             ),
             "miimon" => {
                 draft.changed(lines.clone(), "miimon beside arp_interval, or of 0, has no effect");

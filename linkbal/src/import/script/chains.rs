@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    conditions::{self, State},
+    conditions::{self, MarkState},
     facts::{Chained, Facts, Target},
 };
 use crate::import::{
@@ -198,7 +198,7 @@ impl<'a> Walk<'a> {
 fn is_unconditional(rule: &Chained) -> bool {
     let mut read = Rule::default();
     let state = conditions::read(&mut read, &rule.words, &rule.lines);
-    state == State::default()
+    state == MarkState::default()
         && rule.broken.is_none()
         && read.matches.is_empty()
         && read.broken.is_empty()

@@ -60,7 +60,7 @@ const MODULES: [&str; 15] = [
 
 /// Conditions that are about the order of rules, and none of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct MarkState {
     /// Set if only packets without a mark fit.
     pub(super) unmarked: bool,
     /// Set if only packets with a mark fit.
@@ -73,8 +73,8 @@ pub(super) struct State {
 
 /// Adds the conditions of iptables to a rule. A word that is not known makes it a comment: without it
 /// the rule would take more than it did.
-pub(super) fn read(rule: &mut Rule, words: &[String], lines: &Lines) -> State {
-    let mut state = State::default();
+pub(super) fn read(rule: &mut Rule, words: &[String], lines: &Lines) -> MarkState {
+    let mut state = MarkState::default();
     let mut words = words.iter().map(String::as_str).peekable();
     let mut negated = false;
     let mut unknown = Vec::new();
@@ -123,7 +123,7 @@ pub(super) fn read(rule: &mut Rule, words: &[String], lines: &Lines) -> State {
 }
 
 /// Takes a condition on marks or on states.
-fn order(rule: &mut Rule, state: &mut State, word: &str, value: &str, negated: bool) {
+fn order(rule: &mut Rule, state: &mut MarkState, word: &str, value: &str, negated: bool) {
     match (word, is_unmarked(value)) {
         ("--mark", true) if negated => state.marked = true,
         ("--mark", true) => state.unmarked = true,

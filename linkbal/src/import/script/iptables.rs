@@ -1,7 +1,7 @@
 //! `iptables`: which of its rules are about the choice of a line.
 
 use super::{
-    conditions::{self, State},
+    conditions::{self, MarkState},
     facts::{Chained, Facts, Target},
     is_unmarked, lines_of, nat,
     routes::value_of,
@@ -149,7 +149,7 @@ fn is_restored(
     let last = words.iter().any(|word| matches!(*word, "-A" | "--append"));
     if jump == "CONNMARK" {
         let all = rule.broken.len() == usize::from(words.contains(&"--restore-mark"));
-        let sure = last && all && state == State::default() && !command.doubtful;
+        let sure = last && all && state == MarkState::default() && !command.doubtful;
         facts.restored = (sure && words.contains(&"--restore-mark")).then(|| (chain.into(), rule));
         return false;
     }

@@ -14,7 +14,7 @@ use self::{
 };
 use super::{
     chains::{Effect, Item, Walk},
-    conditions::{self, State},
+    conditions::{self, MarkState},
     facts::{Facts, IpRule},
     ip_rule, limit_family,
     shares::policy_of,
@@ -29,7 +29,7 @@ use crate::import::{
 pub(super) struct Marked {
     pub(super) effect: Effect,
     pub(super) rule: Rule,
-    pub(super) state: State,
+    pub(super) state: MarkState,
     /// The words of the rule by whose chance it is reached.
     pub(super) draw: Option<*const String>,
     /// The shares of several marks, of which `effect` is one.
@@ -50,7 +50,7 @@ impl Marked {
     }
 
     fn empty() -> Marked {
-        let state = State::default();
+        let state = MarkState::default();
         Marked { effect: Effect::End, rule: Rule::default(), state, draw: None, shares: None }
     }
 
@@ -126,8 +126,6 @@ fn shared(
     later: &mut VecDeque<Marked>,
 ) {
     let Some(mut shares) = one.shares.clone() else { return };
-    let takes_rest =
-        |other: &Marked| matches!(other.effect, Effect::Mark(_)) && other.state.unmarked;
     let mut known = true;
     if shares.is_partial() {
         // What is marked later only if it has no mark.
@@ -147,17 +145,7 @@ fn shared(
     let partial = shares.is_partial() && !one.state.unmarked;
     known &= !partial || before.clone().all(|other| other.is_within(&one));
     if !known {
-        let same = |other: &Marked| other.rule.broken.is_empty() && other.has_conditions_of(&one);
-        for list in [open.iter_mut().collect::<Vec<_>>(), later.iter_mut().collect()] {
-            for other in list {
-                if same(other) || takes_rest(other) && one.is_within(other) {
-                    let taken = std::mem::replace(other, Marked::empty());
-                    *other = statistic::give_up(draft, taken);
-                }
-            }
-        }
-        one.shares = None;
-        return open.push(statistic::give_up(draft, one));
+        return give_up(draft, one, open, later);
     }
     one.shares = Some(shares.clone());
     if !partial {
@@ -180,6 +168,29 @@ fn shared(
     if !merged {
         open.push(one);
     }
+}
+
+/// Returns whether a rule marks what has no mark yet.
+fn takes_rest(rule: &Marked) -> bool {
+    matches!(rule.effect, Effect::Mark(_)) && rule.state.unmarked
+}
+
+/// Makes comments of a rule whose shares are not known, and of those that depend on it.
+fn give_up(
+    draft: &mut Draft,
+    mut one: Marked,
+    open: &mut Vec<Marked>,
+    later: &mut VecDeque<Marked>,
+) {
+    let same = |other: &Marked| other.rule.broken.is_empty() && other.has_conditions_of(&one);
+    for other in open.iter_mut().chain(later) {
+        if same(other) || takes_rest(other) && one.is_within(other) {
+            let taken = std::mem::replace(other, Marked::empty());
+            *other = statistic::give_up(draft, taken);
+        }
+    }
+    one.shares = None;
+    open.push(statistic::give_up(draft, one));
 }
 
 /// Takes a rule that ends the way of packets; returns whether no packet goes on.
@@ -235,7 +246,7 @@ fn marked(
         return None;
     }
     let mut rule = Rule { lines: item.lines.clone(), ..Rule::default() };
-    let (mut state, mut draw) = (State::default(), None);
+    let (mut state, mut draw) = (MarkState::default(), None);
     let last = item.words.len().saturating_sub(1);
     for (at, words) in item.words.iter().enumerate() {
         let own = conditions::read(&mut rule, words, &item.lines);

@@ -55,6 +55,18 @@ pub(super) fn ip_route(
         });
         return;
     }
+    add_defaults(facts, command, &route, table, ipv6);
+    draft.cover(lines);
+}
+
+/// Notes a default route, or each hop of it.
+fn add_defaults(
+    facts: &mut Facts,
+    command: &Command,
+    route: &keys::Route<'_>,
+    table: &str,
+    ipv6: bool,
+) {
     let metric = keys::value(&route.pairs, &["metric", "priority", "preference"]);
     let many = !route.hops.is_empty();
     let hops = if many { &route.hops } else { &vec![route.pairs.clone()] };
@@ -73,10 +85,9 @@ pub(super) fn ip_route(
             weight: many.then(|| weight.unwrap_or(1)),
             conditional: command.conditional,
             ipv6: ipv6 || route.destination == "::/0" || gateway.is_some_and(|one| one.is_ipv6()),
-            lines: lines.clone(),
+            lines: lines_of(command),
         });
     }
-    draft.cover(lines);
 }
 
 /// Returns whether a destination is that of a default route.

@@ -16,6 +16,21 @@ const SILENT: [&str; 24] = [
 /// Says what becomes of files that a script writes.
 const FILES_STAY: &str = "files that it writes stay outside linkbal";
 
+/// Programs of which nothing is left to do, and why.
+const STAY: [(&[&str], &str); 8] = [
+    (&["sysctl"], "linkbal sets the sysctls that it needs: forwarding, rp_filter"),
+    (&["sleep"], "linkbal asks five times a second; `interval` in [probe] says otherwise"),
+    (&["conntrack"], "linkbal ends the connections of a dead uplink, and no others"),
+    (&["tc"], "queues and shaping stay outside linkbal"),
+    (
+        &["dhclient", "dhcpcd", "udhcpc", "pppd", "pon", "ifup", "ifdown", "systemctl", "service"],
+        "leases and services stay outside linkbal",
+    ),
+    (&["kill", "killall", "pkill"], "other programs stay outside linkbal"),
+    (&["rm", "mkdir", "touch", "cp", "mv", "ln", "chmod"], FILES_STAY),
+    (&["down", "post-down", "pre-down"], "undoes what the script did: `linkbal teardown`"),
+];
+
 /// Takes what a command says.
 pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
     let lines = lines_of(command);
@@ -46,6 +61,21 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         let why = "a value in it is known only when the script runs";
         return draft.untranslated(lines, why);
     }
+    by_program(draft, facts, command, program, arguments);
+}
+
+/// Takes what a program says, by what it is about.
+fn by_program(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    command: &Command,
+    program: &str,
+    arguments: &[&str],
+) {
+    let lines = lines_of(command);
+    if let Some((_, why)) = STAY.iter().find(|(programs, _)| programs.contains(&program)) {
+        return draft.unneeded(lines, *why);
+    }
     match program {
         "echo" => echo(draft, facts, command, arguments),
         "ip" => ip(draft, facts, command, arguments),
@@ -61,16 +91,6 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         | "host" => {
             probe::ask(draft, facts, command, program, arguments);
         }
-        "sysctl" => {
-            draft.unneeded(lines, "linkbal sets the sysctls that it needs: forwarding, rp_filter");
-        }
-        "sleep" => draft.unneeded(
-            lines,
-            "linkbal asks five times a second; `interval` in [probe] says otherwise",
-        ),
-        "conntrack" => {
-            draft.unneeded(lines, "linkbal ends the connections of a dead uplink, and no others");
-        }
         "iptables-restore" | "ip6tables-restore" | "ipset" => {
             let why = "it is not read: marks become rules if they are commands of iptables";
             draft.untranslated(lines, why);
@@ -84,14 +104,9 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         "cat" if command.into.is_some() && command.last_line > command.line => {
             draft.untranslated(lines, "the file that it writes is not read");
         }
-        "tc" => draft.unneeded(lines, "queues and shaping stay outside linkbal"),
         "nft" => {
             draft
                 .untranslated(lines, "nft is not read: marks become rules, NAT is done by linkbal");
-        }
-        "dhclient" | "dhcpcd" | "udhcpc" | "pppd" | "pon" | "ifup" | "ifdown" | "systemctl"
-        | "service" => {
-            draft.unneeded(lines, "leases and services stay outside linkbal");
         }
         "sh" | "bash" | "." | "source" => {
             facts.runs_others = true;
@@ -104,15 +119,6 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
         }
         // Functions of the script's own, and files.
         "start" | "stop" | "restart" | "main" | "cd" => draft.cover(lines),
-        "kill" | "killall" | "pkill" => {
-            draft.unneeded(lines, "other programs stay outside linkbal");
-        }
-        "rm" | "mkdir" | "touch" | "cp" | "mv" | "ln" | "chmod" => {
-            draft.unneeded(lines, FILES_STAY);
-        }
-        "down" | "post-down" | "pre-down" => {
-            draft.unneeded(lines, "undoes what the script did: `linkbal teardown`");
-        }
         _ => draft.untranslated(lines, "this program is not known"),
     }
 }

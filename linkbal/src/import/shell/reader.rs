@@ -111,92 +111,101 @@ impl Reader {
     /// Takes words of the language away from the beginning of a command, and keeps the rest.
     fn command(&mut self, words: &[String], into: Option<&str>, line: usize, last_line: usize) {
         let mut words = words;
-        while let Some(first) = words.first().map(String::as_str) {
-            if self.branch(words) {
-                self.control(line, last_line);
-                words = &words[1..];
-                continue;
-            }
-            match first {
-                "if" | "elif" | "while" | "until" | "then" | "else" | "do" => {
-                    self.test(first, line);
-                    self.control(line, last_line);
-                }
-                "{" => {
-                    match self.open.last_mut() {
-                        Some(Open::Function { begun, .. }) if !*begun => *begun = true,
-                        _ => self.begin(Open::Group(self.asked)),
-                    }
-                    self.control(line, last_line);
-                }
-                "!" | "(" | "time" | "sudo" | "exec" | "nohup" | "&" => {
-                    self.control(line, last_line);
-                }
-                "fi" | "esac" | "done" | "}" | ")" => {
-                    self.close();
-                    self.control(line, last_line);
-                }
-                "case" => {
-                    let subject = words.get(1).map(String::as_str).unwrap_or_default();
-                    let of_arguments = self.function().is_none()
-                        && ["$1", "${1", "$@", "$*"].iter().any(|sign| subject.contains(sign));
-                    self.begin(Open::Case(Branch::Patterns(None), of_arguments));
-                    self.control(line, last_line);
-                    let at = words.iter().position(|word| word == "in").unwrap_or(words.len());
-                    words = words.get(at.saturating_add(1)..).unwrap_or_default();
-                    continue;
-                }
-                "for" => {
-                    self.start_loop(&words[1..], line);
-                    return self.control(line, last_line);
-                }
-                "function" => {
-                    self.start_function(words.get(1).map(String::as_str).unwrap_or_default());
-                    self.control(line, last_line);
-                    let Some(at) = words.iter().position(|word| word == "{") else { return };
-                    words = words.get(at..).unwrap_or_default();
-                    continue;
-                }
-                _ if first.ends_with("()") || words.get(1).is_some_and(|word| word == "()") => {
-                    self.start_function(first);
-                    let skip = if first.ends_with("()") { 1 } else { 2 };
-                    words = words.get(skip..).unwrap_or_default();
-                    self.control(line, last_line);
-                    continue;
-                }
-                // A pattern whose `case` was not seen.
-                _ if first.ends_with(')') && !first.contains('(') => self.control(line, last_line),
-                "export" | "local" | "readonly" | "declare" | "typeset" => {
-                    let options = words[1..].iter().take_while(|word| word.starts_with('-'));
-                    words = &words[options.count()..];
-                    self.control(line, last_line);
-                    if first != "export" && first != "readonly" {
-                        self.own(&words[1..]);
-                    }
-                    // A name alone sets nothing.
-                    let bare = words[1..].iter().take_while(|word| assign::is_name(word)).count();
-                    words = &words[bare..];
-                }
-                _ if array(words).is_some() => {
-                    let Some((name, elements, rest)) = array(words) else { return };
-                    self.values.set_array(&name, &elements);
-                    self.control(line, last_line);
-                    words = rest;
-                    continue;
-                }
-                _ => match assignment(first) {
-                    Some((name, value)) => {
-                        self.set(name, value, line);
-                        self.control(line, last_line);
-                    }
-                    None => break,
-                },
-            }
-            words = &words[1..];
+        while let Some(rest) =
+            self.keyword(words, line, last_line).or_else(|| self.definition(words, line, last_line))
+        {
+            words = rest;
         }
         if !words.is_empty() {
             self.push_expanded(words, into, line, last_line);
         }
+    }
+
+    /// Takes a word that says which commands are run; returns those behind it.
+    fn keyword<'w>(
+        &mut self,
+        words: &'w [String],
+        line: usize,
+        last_line: usize,
+    ) -> Option<&'w [String]> {
+        let (first, rest) = words.split_first()?;
+        if self.branch(words) {
+            self.control(line, last_line);
+            return Some(rest);
+        }
+        match first.as_str() {
+            "if" | "elif" | "while" | "until" | "then" | "else" | "do" => self.test(first, line),
+            "{" => match self.open.last_mut() {
+                Some(Open::Function { begun, .. }) if !*begun => *begun = true,
+                _ => self.begin(Open::Group(self.asked)),
+            },
+            "!" | "(" | "time" | "sudo" | "exec" | "nohup" | "&" => {}
+            "fi" | "esac" | "done" | "}" | ")" => self.close(),
+            "case" => {
+                let subject = rest.first().map(String::as_str).unwrap_or_default();
+                let of_arguments = self.function().is_none()
+                    && ["$1", "${1", "$@", "$*"].iter().any(|sign| subject.contains(sign));
+                self.begin(Open::Case(Branch::Patterns(None), of_arguments));
+                self.control(line, last_line);
+                let at = words.iter().position(|word| word == "in").unwrap_or(words.len());
+                return Some(words.get(at.saturating_add(1)..).unwrap_or_default());
+            }
+            "for" => {
+                self.start_loop(rest, line);
+                self.control(line, last_line);
+                return Some(&[]);
+            }
+            _ => return None,
+        }
+        self.control(line, last_line);
+        Some(rest)
+    }
+
+    /// Takes what begins a function or sets a variable; returns the words behind it.
+    fn definition<'w>(
+        &mut self,
+        words: &'w [String],
+        line: usize,
+        last_line: usize,
+    ) -> Option<&'w [String]> {
+        let (first, rest) = words.split_first()?;
+        if first == "function" {
+            self.start_function(rest.first().map(String::as_str).unwrap_or_default());
+            self.control(line, last_line);
+            let at = words.iter().position(|word| word == "{").unwrap_or(words.len());
+            return Some(words.get(at..).unwrap_or_default());
+        }
+        if first.ends_with("()") || rest.first().is_some_and(|word| word == "()") {
+            self.start_function(first);
+            self.control(line, last_line);
+            let skip = if first.ends_with("()") { 1 } else { 2 };
+            return Some(words.get(skip..).unwrap_or_default());
+        }
+        if first.ends_with(')') && !first.contains('(') {
+            // A pattern whose `case` was not seen.
+            self.control(line, last_line);
+            return Some(rest);
+        }
+        if matches!(first.as_str(), "export" | "local" | "readonly" | "declare" | "typeset") {
+            let options = rest.iter().take_while(|word| word.starts_with('-')).count();
+            let rest = rest.get(options..).unwrap_or_default();
+            self.control(line, last_line);
+            if first != "export" && first != "readonly" {
+                self.own(rest);
+            }
+            // A name alone sets nothing.
+            let bare = rest.iter().take_while(|word| assign::is_name(word)).count();
+            return Some(rest.get(bare..).unwrap_or_default());
+        }
+        if let Some((name, elements, rest)) = array(words) {
+            self.values.set_array(&name, &elements);
+            self.control(line, last_line);
+            return Some(rest);
+        }
+        let (name, value) = assignment(first)?;
+        self.set(name, value, line);
+        self.control(line, last_line);
+        Some(rest)
     }
 
     /// Takes a pattern of `case`, or the end of a branch; returns whether it was one.

@@ -29,140 +29,191 @@ impl Token {
 
 /// Returns whether quotes are open at the end of a text: the next line belongs to it.
 pub(super) fn is_open(text: &str) -> bool {
-    scan(text).1
+    let mut lexer = Lexer::new(text);
+    lexer.run();
+    lexer.quote.is_some() || lexer.array
 }
 
 /// Splits a line into tokens. Quotes are taken away, and keep spaces within words.
 pub(super) fn tokens(line: &str) -> Vec<Token> {
-    scan(line).0
+    let mut lexer = Lexer::new(line);
+    lexer.run();
+    lexer.tokens
 }
 
-/// Splits a line into tokens; says whether quotes are open at its end.
-fn scan(line: &str) -> (Vec<Token>, bool) {
-    let (mut tokens, mut word) = (Vec::new(), None::<String>);
-    let mut quote = None;
-    let (mut nested, mut shells) = (0_usize, 0_usize);
-    // Set within the parentheses of an array.
-    let mut array = false;
-    let mut chars = line.chars().peekable();
-    let end = |word: &mut Option<String>, tokens: &mut Vec<Token>| {
-        tokens.extend(word.take().map(Token::Word));
-    };
-    while let Some(c) = chars.next() {
-        let within = word.as_deref().is_some_and(|word| word.ends_with('$'));
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            // In single quotes a dollar is a dollar.
-            (Some('\''), '$') => word.get_or_insert_default().push(UNKNOWN),
-            (Some('"') | None, '\\') => word.get_or_insert_default().extend(chars.next()),
-            (Some(_), c) => word.get_or_insert_default().push(c),
-            (None, '(') if within || nested > 0 => {
-                nested = nested.saturating_add(1);
-                word.get_or_insert_default().push(c);
-            }
-            (None, ')') if nested > 0 => {
-                nested = nested.saturating_sub(1);
-                word.get_or_insert_default().push(c);
-            }
-            (None, c) if nested > 0 => word.get_or_insert_default().push(c),
-            (None, '`') => {
-                // A command within a word.
-                let text = word.get_or_insert_default();
-                text.push('`');
-                text.extend(chars.by_ref().take_while(|c| *c != '`'));
-                text.push('`');
-            }
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, '#') if word.is_none() => {
-                // A comment ends with its line.
-                if chars.by_ref().any(|c| c == '\n') {
-                    tokens.push(Token::End);
-                }
-            }
-            (None, '(') if word.as_deref().is_some_and(|word| word.ends_with('=')) => {
-                array = true;
-                word.get_or_insert_default().push(c);
-            }
-            (None, ')') if array => {
-                array = false;
-                word.get_or_insert_default().push(c);
-                end(&mut word, &mut tokens);
-            }
-            (None, '\n') if array => end(&mut word, &mut tokens),
-            (None, '\n') => {
-                end(&mut word, &mut tokens);
-                tokens.push(Token::End);
-            }
-            (None, c) if c.is_whitespace() => end(&mut word, &mut tokens),
-            (None, '(') if word.is_some() && chars.peek() == Some(&')') => {
-                chars.next();
-                word.get_or_insert_default().push_str("()");
-                end(&mut word, &mut tokens);
-            }
-            (None, '(') if word.is_none() && chars.peek() == Some(&')') => {
-                chars.next();
-                tokens.push(Token::Word("()".into()));
-            }
-            (None, '(') if word.is_none() && chars.peek() == Some(&'(') => {
-                chars.next();
-                tokens.push(Token::Word(arithmetic(&mut chars)));
-            }
-            (None, '(') if word.is_none() => {
-                shells = shells.saturating_add(1);
-                tokens.push(Token::End);
-            }
-            (None, ')') if shells > 0 => {
-                shells = shells.saturating_sub(1);
-                end(&mut word, &mut tokens);
-                tokens.push(Token::End);
-            }
-            // The end of a branch of `case`.
-            (None, ';') if chars.peek() == Some(&';') => {
-                chars.next();
-                end(&mut word, &mut tokens);
-                tokens.extend([Token::End, Token::Word(";;".into()), Token::End]);
-            }
-            (None, ';' | '&' | '|') => {
-                // 2>&1 is no end.
-                if c == '&' && tokens.last() == Some(&Token::Into) && word.is_none() {
-                    word = Some("&".into());
-                } else {
-                    end(&mut word, &mut tokens);
-                    let twice = c != ';' && chars.next_if_eq(&c).is_some();
-                    tokens.push(match c {
-                        _ if twice => Token::Chain,
-                        '|' => Token::Pipe,
-                        _ => Token::End,
-                    });
-                }
-            }
-            (None, '>') => {
-                // The number of a descriptor is no word.
-                if word.as_deref().is_some_and(|word| word.chars().all(|c| c.is_ascii_digit())) {
-                    word = None;
-                }
-                end(&mut word, &mut tokens);
-                if tokens.last() != Some(&Token::Into) {
-                    tokens.push(Token::Into);
-                }
-            }
-            (None, '<') => {
-                end(&mut word, &mut tokens);
-                if chars.peek() == Some(&'<') {
-                    chars.next();
-                    tokens.push(Token::Here);
-                } else {
-                    tokens.push(Token::Into);
-                }
-            }
-            (_, c) => word.get_or_insert_default().push(c),
+/// A line that is split into tokens.
+struct Lexer<'a> {
+    chars: Peekable<Chars<'a>>,
+    tokens: Vec<Token>,
+    /// The word that is not at its end yet.
+    word: Option<String>,
+    /// The quotes that are open.
+    quote: Option<char>,
+    /// Parentheses that are open within a word, and those of subshells.
+    nested: usize,
+    shells: usize,
+    /// Set within the parentheses of an array.
+    array: bool,
+}
+
+impl Lexer<'_> {
+    fn new(line: &str) -> Lexer<'_> {
+        Lexer {
+            chars: line.chars().peekable(),
+            tokens: Vec::new(),
+            word: None,
+            quote: None,
+            nested: 0,
+            shells: 0,
+            array: false,
         }
     }
-    end(&mut word, &mut tokens);
-    (tokens, quote.is_some() || array)
+
+    fn run(&mut self) {
+        while let Some(c) = self.chars.next() {
+            match (self.quote, c) {
+                (Some(open), c) if c == open => self.quote = None,
+                // In single quotes a dollar is a dollar.
+                (Some('\''), '$') => self.word().push(UNKNOWN),
+                (Some('"') | None, '\\') => {
+                    let next = self.chars.next();
+                    self.word().extend(next);
+                }
+                (Some(_), c) => self.word().push(c),
+                (None, c) if self.is_nested(c) => self.word().push(c),
+                (None, '`') => self.command_within(),
+                (None, '\'' | '"') => {
+                    self.quote = Some(c);
+                    self.word();
+                }
+                (None, '#') if self.word.is_none() => {
+                    // A comment ends with its line.
+                    if self.chars.by_ref().any(|c| c == '\n') {
+                        self.tokens.push(Token::End);
+                    }
+                }
+                (None, '(' | ')') => self.parenthesis(c),
+                (None, '\n') if self.array => self.end_word(),
+                (None, '\n') => {
+                    self.end_word();
+                    self.tokens.push(Token::End);
+                }
+                (None, c) if c.is_whitespace() => self.end_word(),
+                (None, ';' | '&' | '|') => self.separator(c),
+                (None, '<' | '>') => self.redirection(c),
+                (None, c) => self.word().push(c),
+            }
+        }
+        self.end_word();
+    }
+
+    /// Returns the word, which begins here if there was none.
+    fn word(&mut self) -> &mut String {
+        self.word.get_or_insert_default()
+    }
+
+    fn end_word(&mut self) {
+        self.tokens.extend(self.word.take().map(Token::Word));
+    }
+
+    /// Returns whether a character is within `$(..)`, which belongs to its word.
+    fn is_nested(&mut self, c: char) -> bool {
+        let begins = self.word.as_deref().is_some_and(|word| word.ends_with('$'));
+        match c {
+            '(' if begins || self.nested > 0 => self.nested = self.nested.saturating_add(1),
+            _ if self.nested == 0 => return false,
+            ')' => self.nested = self.nested.saturating_sub(1),
+            _ => {}
+        }
+        true
+    }
+
+    /// Takes a command in backquotes, which belongs to its word.
+    fn command_within(&mut self) {
+        let inner: String = self.chars.by_ref().take_while(|c| *c != '`').collect();
+        let word = self.word();
+        word.push('`');
+        word.push_str(&inner);
+        word.push('`');
+    }
+
+    /// Takes a parenthesis of an array, a function, a calculation or a subshell.
+    fn parenthesis(&mut self, c: char) {
+        let next = self.chars.peek().copied();
+        match (c, self.word.as_deref()) {
+            ('(', Some(word)) if word.ends_with('=') => {
+                self.array = true;
+                self.word().push(c);
+            }
+            (')', _) if self.array => {
+                self.array = false;
+                self.word().push(c);
+                self.end_word();
+            }
+            ('(', Some(_)) if next == Some(')') => {
+                self.chars.next();
+                self.word().push_str("()");
+                self.end_word();
+            }
+            ('(', None) if next == Some(')') => {
+                self.chars.next();
+                self.tokens.push(Token::Word("()".into()));
+            }
+            ('(', None) if next == Some('(') => {
+                self.chars.next();
+                self.tokens.push(Token::Word(arithmetic(&mut self.chars)));
+            }
+            ('(', None) => {
+                self.shells = self.shells.saturating_add(1);
+                self.tokens.push(Token::End);
+            }
+            (')', _) if self.shells > 0 => {
+                self.shells = self.shells.saturating_sub(1);
+                self.end_word();
+                self.tokens.push(Token::End);
+            }
+            _ => self.word().push(c),
+        }
+    }
+
+    /// Takes the end of a command.
+    fn separator(&mut self, c: char) {
+        // The end of a branch of `case`.
+        if c == ';' && self.chars.next_if_eq(&';').is_some() {
+            self.end_word();
+            self.tokens.extend([Token::End, Token::Word(";;".into()), Token::End]);
+            return;
+        }
+        // 2>&1 is no end.
+        if c == '&' && self.tokens.last() == Some(&Token::Into) && self.word.is_none() {
+            self.word = Some("&".into());
+            return;
+        }
+        self.end_word();
+        let twice = c != ';' && self.chars.next_if_eq(&c).is_some();
+        self.tokens.push(match c {
+            _ if twice => Token::Chain,
+            '|' => Token::Pipe,
+            _ => Token::End,
+        });
+    }
+
+    fn redirection(&mut self, c: char) {
+        if c == '<' {
+            self.end_word();
+            let here = self.chars.next_if_eq(&'<').is_some();
+            self.tokens.push(if here { Token::Here } else { Token::Into });
+            return;
+        }
+        // The number of a descriptor is no word.
+        if self.word.as_deref().is_some_and(|word| word.chars().all(|c| c.is_ascii_digit())) {
+            self.word = None;
+        }
+        self.end_word();
+        if self.tokens.last() != Some(&Token::Into) {
+            self.tokens.push(Token::Into);
+        }
+    }
 }
 
 /// Reads a calculation to its end, `))`. Returns a word that says the same as far as it is known: a

@@ -16,7 +16,7 @@ fn the_main_table_is_not_the_one_of_all_flows() {
     let all = rules_of(text);
     let first = r#"destination = "198.51.100.128/25", use = "eth0""#;
     assert!(all[0].contains(first), "{all:?}");
-    let (_, config) = imported(Kind::Script, text, None);
+    let (_, config) = imported(Tool::Script, text, None);
     assert_eq!(config.exempt.len(), 1);
     // Where all flows use it, it is that of flows without a rule.
     let same = text.replace("prio 32000 table 2", "prio 32000 table main");
@@ -39,7 +39,7 @@ fn the_shares_of_some_flows_are_not_those_of_all() {
         + &chain(&[
             "-s 10.2.0.0/16 -m statistic --mode random ! --probability 0.2 -j MARK --set-mark 2",
         ]);
-    let (translated, config) = imported(Kind::Script, &text, None);
+    let (translated, config) = imported(Tool::Script, &text, None);
     assert_eq!(shares(&config), [("eth0", 1, 1), ("eth1", 2, 1)]);
     let fill_in = |words: &str| notes(&translated, NoteKind::FillIn, 6, words);
     assert!(fill_in("these flows"), "{translated:#?}");
@@ -53,11 +53,11 @@ fn what_lets_restored_marks_go_is_not_needed() {
             "-i br0 -m mark ! --mark 0 -j ACCEPT",
             "-i br0 -p tcp -j MARK --set-mark 2",
         ]);
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     assert!(notes(&translated, NoteKind::Unneeded, 7, "keeps its uplink"), "{translated:#?}");
     assert_eq!(rules_of(&text), [r#"interface = "br0", protocol = "tcp", use = "eth1""#]);
     // It is for all that has a mark if the other one is for some only.
     let other = text.replace("-i br0 -j CONNMARK", "-i br1 -j CONNMARK");
-    let (translated, _) = imported(Kind::Script, &other, None);
+    let (translated, _) = imported(Tool::Script, &other, None);
     assert!(!notes(&translated, NoteKind::Unneeded, 7, "keeps its uplink"), "{translated:#?}");
 }

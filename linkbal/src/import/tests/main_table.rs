@@ -24,7 +24,7 @@ const MWAN3_TWO: &str = "config interface 'wan'\n option enabled 'on'\n\
                          config policy 'both'\n list use_member 'm1'\n list use_member 'm2'\n";
 
 /// Returns uplinks and destinations of all rules, and the destinations that are exempt.
-fn treated(kind: Kind, text: &str, network: Option<&str>) -> (Vec<String>, Vec<String>) {
+fn treated(kind: Tool, text: &str, network: Option<&str>) -> (Vec<String>, Vec<String>) {
     let (_, config) = imported(kind, text, network);
     let rules = config.rules.iter().map(|rule| {
         let uplinks: Vec<&str> = rule.members.iter().map(|member| &*member.uplink).collect();
@@ -43,14 +43,14 @@ fn vyos_translates_what_leaves_by_the_default_route() {
              set load-balancing wan rule 5 destination address {to}\n"
         )
     };
-    let of = |text: &str| treated(Kind::Vyos, text, None);
+    let of = |text: &str| treated(Tool::Vyos, text, None);
     assert_eq!(of(&exclude("192.0.2.10")).0, ["eth0: 192.0.2.10/32"]);
     assert_eq!(of(&exclude("10.9.0.0/16")), (vec![], vec!["10.9.0.0/16".to_owned()]));
     let routed =
         exclude("192.0.2.10") + "set protocols static route 192.0.2.0/24 next-hop 10.0.0.2\n";
     assert_eq!(of(&routed).1, ["192.0.2.10/32"]);
     let unknown = exclude("192.0.2.10").replace(" distance 5", "");
-    let (translated, config) = imported(Kind::Vyos, &unknown, None);
+    let (translated, config) = imported(Tool::Vyos, &unknown, None);
     assert!(config.exempt.is_empty() && config.rules.is_empty());
     assert!(notes(&translated, NoteKind::Untranslated, 8, "name an uplink"), "{translated:#?}");
 }
@@ -60,7 +60,7 @@ fn the_default_route_of_vyos_is_that_of_the_least_distance() {
     let partial =
         VYOS_TWO.to_owned() + "set load-balancing wan rule 10 source address 10.0.0.0/24\n";
     let tiers = |text: &str| {
-        let (_, config) = imported(Kind::Vyos, text, None);
+        let (_, config) = imported(Tool::Vyos, text, None);
         config.uplinks.iter().map(|uplink| uplink.tier).collect::<Vec<_>>()
     };
     assert_eq!(tiers(&partial), [1, 2]);
@@ -84,9 +84,9 @@ fn a_rule_of_edgeos_that_accepts_ends_its_set() {
     };
     let routed = accept("accept")
         + "set protocols static interface-route 0.0.0.0/0 next-hop-interface eth1\n";
-    assert_eq!(treated(Kind::Edgeos, &routed, None).0, ["eth1: "]);
+    assert_eq!(treated(Tool::Edgeos, &routed, None).0, ["eth1: "]);
     for (action, why) in [("accept", "main table"), ("drop", "a firewall does")] {
-        let (translated, config) = imported(Kind::Edgeos, &accept(action), None);
+        let (translated, config) = imported(Tool::Edgeos, &accept(action), None);
         assert!(config.rules.is_empty());
         assert!(notes(&translated, NoteKind::Untranslated, 6, why), "{translated:#?}");
     }
@@ -99,7 +99,7 @@ fn edgeos_translates_what_leaves_by_the_default_route() {
            set firewall modify B rule 10 modify table main\n\
            set firewall modify B rule 10 destination address 192.0.2.10\n\
            set protocols static interface-route 0.0.0.0/0 next-hop-interface eth0\n";
-    assert_eq!(treated(Kind::Edgeos, &text, None).0, ["eth0: 192.0.2.10/32"]);
+    assert_eq!(treated(Tool::Edgeos, &text, None).0, ["eth0: 192.0.2.10/32"]);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn mwan3_translates_what_leaves_by_the_default_route() {
                  config rule\n option dest_ip '10.0.0.0/8'\n option use_policy 'default'\n\
                  config rule\n option use_policy 'both'\n";
     let text = format!("\u{feff}{MWAN3_TWO}{rules}");
-    let (rules, exempt) = treated(Kind::Mwan3, &text, Some(network));
+    let (rules, exempt) = treated(Tool::Mwan3, &text, Some(network));
     assert_eq!(
         (rules, exempt),
         (
@@ -125,7 +125,7 @@ fn mwan3_translates_what_leaves_by_the_default_route() {
         )
     );
     // The page of a modem below a session is no LAN.
-    let (_, config) = imported(Kind::Mwan3, &text, Some(network));
+    let (_, config) = imported(Tool::Mwan3, &text, Some(network));
     assert_eq!(config.lan_interfaces, ["br-lan"]);
 }
 
@@ -134,7 +134,7 @@ fn a_source_that_is_all_of_a_family_leaves_the_other_one() {
     let rules = "config rule\n option src_ip '0.0.0.0/0'\n option use_policy 'both'\n\
                  config policy 'b'\n list use_member 'm2'\n\
                  config rule\n option src_ip '::/0'\n option family 'ipv6'\n option use_policy 'b'\n";
-    let (rules, _) = treated(Kind::Mwan3, &format!("{MWAN3_TWO}{rules}"), None);
+    let (rules, _) = treated(Tool::Mwan3, &format!("{MWAN3_TWO}{rules}"), None);
     assert_eq!(rules, ["wanb: ::/0"]);
 }
 
@@ -145,9 +145,9 @@ fn a_rule_for_a_family_stays_before_rules_that_would_take_its_flows() {
                  config rule\n option proto 'tcp'\n option use_policy 'b'\n\
                  config rule\n option dest_ip '0.0.0.0/0'\n option proto 'udp'\n option use_policy 'b'\n";
     let text = format!("{MWAN3_TWO}{rules}");
-    let (rules, _) = treated(Kind::Mwan3, &text, None);
+    let (rules, _) = treated(Tool::Mwan3, &text, None);
     assert_eq!(rules, [": 0.0.0.0/0", "wanb: "]);
-    let (translated, _) = imported(Kind::Mwan3, &text, None);
+    let (translated, _) = imported(Tool::Mwan3, &text, None);
     let late = line_of(&text, "udp");
     assert!(notes(&translated, NoteKind::Unneeded, late, "never reached"), "{translated:#?}");
 }
@@ -162,13 +162,13 @@ fn an_exemption_takes_nothing_from_an_earlier_rule() {
              config rule\n option use_policy 'both'\n"
         )
     };
-    let (treated_rules, exempt) = treated(Kind::Mwan3, &rules("10.20.0.0/16"), None);
+    let (treated_rules, exempt) = treated(Tool::Mwan3, &rules("10.20.0.0/16"), None);
     assert_eq!((&*treated_rules[0], exempt.len()), ("wanb: 10.20.0.0/16", 0));
     let text = rules("10.20.0.0/16");
-    let (translated, _) = imported(Kind::Mwan3, &text, None);
+    let (translated, _) = imported(Tool::Mwan3, &text, None);
     let line = line_of(&text, "10.0.0.0/8");
     assert!(notes(&translated, NoteKind::Untranslated, line, "earlier rule"), "{translated:#?}");
-    assert_eq!(treated(Kind::Mwan3, &rules("192.0.2.0/24"), None).1, ["10.0.0.0/8"]);
+    assert_eq!(treated(Tool::Mwan3, &rules("192.0.2.0/24"), None).1, ["10.0.0.0/8"]);
 }
 
 #[test]
@@ -180,8 +180,8 @@ fn a_network_of_ones_own_is_exempt_by_whichever_interface() {
          set load-balancing wan rule 20 inbound-interface eth3\n\
          set load-balancing wan rule 20 interface eth1\n"
     );
-    assert_eq!(treated(Kind::Vyos, &text, None).1, ["10.0.0.0/8"]);
-    let (translated, _) = imported(Kind::Vyos, &text, None);
+    assert_eq!(treated(Tool::Vyos, &text, None).1, ["10.0.0.0/8"]);
+    let (translated, _) = imported(Tool::Vyos, &text, None);
     assert!(notes(&translated, NoteKind::Changed, 9, "whichever interface"), "{translated:#?}");
 }
 
@@ -194,7 +194,7 @@ fn flows_outside_the_rules_of_edgeos_use_the_group_of_the_gateway() {
                 set firewall modify M rule 10 source address 192.168.1.0/24\n\
                 set firewall modify M rule 10 modify lb-group G\n";
     let of = |text: &str| {
-        let (_, config) = imported(Kind::Edgeos, text, None);
+        let (_, config) = imported(Tool::Edgeos, text, None);
         config.uplinks.iter().map(|uplink| (uplink.name.clone(), uplink.tier)).collect::<Vec<_>>()
     };
     assert_eq!(of(text), [("eth0".to_owned(), 1), ("wwan0".to_owned(), 2)]);

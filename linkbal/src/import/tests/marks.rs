@@ -15,7 +15,7 @@ pub(super) fn rules(more: &str) -> Vec<String> {
 }
 
 pub(super) fn rules_of(text: &str) -> Vec<String> {
-    let (translated, _) = imported(Kind::Script, text, None);
+    let (translated, _) = imported(Tool::Script, text, None);
     let blocks = translated.text.split("\n\n").filter(|block| block.contains("[[rule]]"));
     let said = |line: &str| {
         let line = line.trim_start_matches("# ");
@@ -112,7 +112,7 @@ fn what_leaves_the_chain_with_another_mark_is_told() {
             "-p tcp --dport 443 -j ACCEPT",
             "-p tcp -j MARK --set-mark 2",
         ]);
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     let ends = line_of(&text, "-j ACCEPT");
     assert!(notes(&translated, NoteKind::Untranslated, ends, "order"), "{translated:#?}");
 }
@@ -140,7 +140,7 @@ fn marks_that_flows_of_the_lan_do_not_meet_are_comments() {
     for (name, why) in chains {
         let text = format!("{TWO}iptables -t mangle -A {name} -p tcp -j MARK --set-mark 2\n");
         assert_eq!(rules_of(&text), [r##"#protocol = "tcp", use = "eth1""##], "{name}");
-        let (translated, _) = imported(Kind::Script, &text, None);
+        let (translated, _) = imported(Tool::Script, &text, None);
         assert!(notes(&translated, NoteKind::Untranslated, 6, why), "{translated:#?}");
     }
 }
@@ -151,7 +151,7 @@ fn an_answer_needs_no_mark_by_the_uplink_that_it_came_in_by() {
         + &chain(&["-i eth1 -m state --state NEW -j CONNMARK --set-mark 2"])
         + "iptables -t mangle -A POSTROUTING -o eth1 -j CONNMARK --set-mark 2\n";
     assert!(rules_of(&text).is_empty());
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     assert!(notes(&translated, NoteKind::Unneeded, 6, "an answer"), "{translated:#?}");
     assert!(notes(&translated, NoteKind::Unneeded, 7, "an answer"), "{translated:#?}");
 }
@@ -195,7 +195,7 @@ fn an_ip_rule_for_all_sources_is_none_for_own_addresses() {
 fn an_ip_rule_that_negates_is_a_comment_and_one_that_refuses_is_told() {
     let text = format!("{TWO}ip rule add not from 10.0.1.0/24 table 2\nip rule add prohibit\n");
     assert_eq!(rules_of(&text), [r##"#source = "10.0.1.0/24", use = "eth1""##]);
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     assert!(notes(&translated, NoteKind::Untranslated, 7, "a firewall"), "{translated:#?}");
 }
 
@@ -232,7 +232,7 @@ fn a_way_through_chains_has_an_end_that_is_told() {
         text.push_str(&jump.repeat(6));
     }
     text.push_str("iptables -t mangle -A C3 -p tcp -j MARK --set-mark 2\n");
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     let told = translated.notes.iter().any(|note| note.why.contains("too long"));
     assert!(told, "{translated:#?}");
 }
@@ -263,7 +263,7 @@ fn a_mark_is_compared_by_the_mask() {
     assert_eq!(rules_of(&text), expected);
     let several = text + "iptables -t mangle -A PREROUTING -p esp -j MARK --set-mark 1/0xf\n";
     assert_eq!(rules_of(&several).iter().filter(|rule| rule.starts_with('#')).count(), 2);
-    let (translated, _) = imported(Kind::Script, &several, None);
+    let (translated, _) = imported(Tool::Script, &several, None);
     assert!(notes(&translated, NoteKind::Untranslated, 4, "several masks"), "{translated:#?}");
 }
 
@@ -312,7 +312,7 @@ fn a_jump_for_packets_without_a_mark_says_nothing_within_its_chain() {
     assert_eq!(all.iter().filter(|rule| rule.starts_with('#')).count(), 2, "{all:?}");
     let shared = "iptables -t mangle -A LB -m statistic --mode random --probability 0.5 -j MARK --set-mark 1\n\
                   iptables -t mangle -A LB -m statistic --mode random --probability 0.5 -j MARK --set-mark 2\n";
-    let (_, config) = imported(Kind::Script, &format!("{TWO}{jump}{shared}"), None);
+    let (_, config) = imported(Tool::Script, &format!("{TWO}{jump}{shared}"), None);
     // A half has the last mark, and a quarter none: it leaves by the default route.
     assert_eq!(members(&config, 0).len(), 2);
 }

@@ -67,7 +67,7 @@ fn routes_of_a_table_come_one_after_the_other() {
                 ip route replace default via 192.0.2.1 dev eth0 table 2\nfi\n\
                 ip rule add from 10.0.5.0/24 table 2\n";
     assert_eq!(of(text), [r#"source = "10.0.5.0/24", use = ["eth1", "eth0"]"#]);
-    let (translated, _) = imported(Kind::Script, &format!("{TWO}{text}"), None);
+    let (translated, _) = imported(Tool::Script, &format!("{TWO}{text}"), None);
     assert!(notes(&translated, NoteKind::Changed, 4, "stands by"), "{translated:#?}");
     let text = "ip route add default table 3 nexthop via 192.0.2.1 dev eth0 weight 2 \
                 nexthop via 198.51.100.1 dev eth1\nip rule add from 10.0.5.0/24 table 3\n";
@@ -111,7 +111,7 @@ fn words_of_ip_may_be_cut_short() {
                 ip ru a from 10.0.5.0/24 tab 2 pri 7\n";
     assert_eq!(rules_of(text), [r#"source = "10.0.5.0/24", use = "eth1""#]);
     let (translated, _) =
-        imported(Kind::Script, &format!("{TWO}ip rule add from 10.0.0.7 tbl 2\n"), None);
+        imported(Tool::Script, &format!("{TWO}ip rule add from 10.0.0.7 tbl 2\n"), None);
     assert!(notes(&translated, NoteKind::Untranslated, 3, "tbl"), "{translated:#?}");
     assert!(translated.removal.iter().all(|step| !step.command.contains("10.0.0.7")));
 }
@@ -119,11 +119,11 @@ fn words_of_ip_may_be_cut_short() {
 #[test]
 fn a_network_behind_the_table_is_no_uplink() {
     let text = format!("{TWO}ip route add table 2 192.168.5.0/24 dev eth2\n");
-    let (_, config) = imported(Kind::Script, &text, None);
+    let (_, config) = imported(Tool::Script, &text, None);
     assert_eq!(config.uplinks.len(), 2);
     let local = format!("{TWO}ip route add local 0.0.0.0/0 dev lo table 100\n");
-    assert_eq!(imported(Kind::Script, &local, None).1.uplinks.len(), 2);
+    assert_eq!(imported(Tool::Script, &local, None).1.uplinks.len(), 2);
     let short = format!("{TWO}ip route add 10.20/16 via 198.51.100.1\n");
-    let (_, config) = imported(Kind::Script, &short, None);
+    let (_, config) = imported(Tool::Script, &short, None);
     assert_eq!(config.rules[0].matches.destination[0].to_string(), "10.20.0.0/16");
 }

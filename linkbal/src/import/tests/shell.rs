@@ -7,7 +7,7 @@ const TWO: &str = "ip route replace default via 192.0.2.1 dev eth0\n\
 
 /// Returns the sources of the rules of a script of two lines.
 fn sources(more: &str) -> Vec<String> {
-    let (_, config) = imported(Kind::Script, &format!("{TWO}{more}"), None);
+    let (_, config) = imported(Tool::Script, &format!("{TWO}{more}"), None);
     let sources = config.rules.iter().flat_map(|rule| &rule.matches.source);
     sources.map(ToString::to_string).collect()
 }
@@ -28,7 +28,7 @@ fn functions_undo_by_whole_words_of_their_names() {
 #[test]
 fn a_call_of_a_function_of_its_own_is_known() {
     let text = format!("{TWO}frob \"$1\"\nfrob() {{\n true\n}}\nother\n");
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     let unknown = translated.notes.iter().filter(|note| note.kind == NoteKind::Untranslated);
     let lines: Vec<usize> = unknown.flat_map(|note| note.lines.iter()).collect();
     assert_eq!(lines, [7]);
@@ -54,7 +54,7 @@ fn turns_beyond_the_last_one_are_told() {
         "{TWO}for a in {words}; do\nfor b in {words}; do\n\
          ip rule add from 10.$a.$b.0/24 table 2\ndone\ndone\n"
     );
-    let (translated, config) = imported(Kind::Script, &text, None);
+    let (translated, config) = imported(Tool::Script, &text, None);
     assert_eq!(config.rules.len(), 64);
     assert!(notes(&translated, NoteKind::Untranslated, 5, "more turns"), "{translated:#?}");
 }
@@ -63,7 +63,7 @@ fn turns_beyond_the_last_one_are_told() {
 fn a_branch_on_the_line_of_case_is_read() {
     let text = "case \"$1\" in start) ip rule add from 10.0.5.0/24 table 2\n;;\nesac\n";
     assert_eq!(sources(text), ["10.0.5.0/24"]);
-    let (translated, _) = imported(Kind::Script, &format!("{TWO}{text}"), None);
+    let (translated, _) = imported(Tool::Script, &format!("{TWO}{text}"), None);
     assert!(!translated.notes.iter().any(|note| note.why == "not understood"), "{translated:#?}");
 }
 
@@ -80,7 +80,7 @@ fn a_text_that_follows_belongs_to_its_command() {
         "{TWO}iptables-restore --noflush <<EOF\n*mangle\nCOMMIT\nEOF\nnft -f - <<'N'\nx\nN\n\
          ip rule add from 10.0.5.0/24 table 2\n"
     );
-    let (translated, config) = imported(Kind::Script, &text, None);
+    let (translated, config) = imported(Tool::Script, &text, None);
     assert_eq!(config.rules.len(), 1);
     assert!(notes(&translated, NoteKind::Untranslated, 4, "not read"), "{translated:#?}");
     assert!(notes(&translated, NoteKind::Untranslated, 8, "nft"), "{translated:#?}");
@@ -110,11 +110,11 @@ fn a_text_over_several_lines_is_no_command() {
          awk '{{\n  print \"ip rule add from 10.0.6.0/24 table 2\"\n}}' x\n\
          # don't\nip rule add from 10.0.5.0/24 table 2\n"
     );
-    let (_, config) = imported(Kind::Script, &text, None);
+    let (_, config) = imported(Tool::Script, &text, None);
     assert_eq!((config.uplinks.len(), config.rules.len()), (2, 1));
     // Quotes without an end are those of one line.
     let open = format!("{TWO}echo don't\nip rule add from 10.0.5.0/24 table 2\n");
-    assert_eq!(imported(Kind::Script, &open, None).1.rules.len(), 1);
+    assert_eq!(imported(Tool::Script, &open, None).1.rules.len(), 1);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_function_is_read_with_the_arguments_of_each_call() {
                 ip rule add from $net table $table\n}\n\
                 add 10.0.5.0/24 2\nadd 10.0.6.0/24 2\n";
     assert_eq!(sources(text), ["10.0.6.0/24", "10.0.5.0/24"]);
-    let (translated, _) = imported(Kind::Script, &format!("{TWO}{text}"), None);
+    let (translated, _) = imported(Tool::Script, &format!("{TWO}{text}"), None);
     assert!(!translated.notes.iter().any(|note| note.kind == NoteKind::Untranslated));
     let one_line =
         "add() { ip rule add from $1 table 2; }\nfor n in 5 6; do add 10.0.$n.0/24; done\n";
@@ -166,7 +166,7 @@ fn names_of_tables_are_their_numbers() {
         "echo \"201 oi\" >> /etc/iproute2/rt_tables\n",
         "cat >> /etc/iproute2/rt_tables <<END\n201 oi\n202 tim\nEND\n",
     ] {
-        let (_, config) = imported(Kind::Script, &script(names), None);
+        let (_, config) = imported(Tool::Script, &script(names), None);
         assert_eq!(members(&config, 0), [("eth1", 1, 1)], "{names}");
     }
 }
@@ -183,7 +183,7 @@ fn commands_of_interfaces_are_read() {
 fn what_stays_outside_is_told() {
     let text =
         format!("{TWO}echo \"nameserver 8.8.8.8\" > /etc/resolv.conf\nkill -9 1\nrm -f /tmp/x\n");
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     for line in 3..=5 {
         assert!(notes(&translated, NoteKind::Unneeded, line, "outside"), "{translated:#?}");
     }

@@ -92,7 +92,7 @@ fn shares_that_are_not_known_are_to_be_filled_in() {
     ];
     for text in cases {
         let text = TWO.to_owned() + &text;
-        let (translated, config) = imported(Kind::Script, &text, None);
+        let (translated, config) = imported(Tool::Script, &text, None);
         let fill_in = |note: &&Note| note.kind == NoteKind::FillIn && note.why.contains("weight");
         assert!(translated.notes.iter().any(|note| fill_in(&note)), "{translated:#?}");
         // The default route does not say them, either.
@@ -110,13 +110,13 @@ fn all_lines_of_shares_are_told() {
             "-i br0 -j MARK --set-mark 1",
             "-i br0 -m statistic --mode random --probability 0.5 -j MARK --set-mark 2",
         ]);
-    let (translated, _) = imported(Kind::Script, &text, None);
+    let (translated, _) = imported(Tool::Script, &text, None);
     assert!(!translated.notes.iter().any(|note| note.why == "not understood"), "{translated:#?}");
 }
 
 #[test]
 fn a_script_that_balances_by_chance_becomes_weights() {
-    let (translated, config) = imported(Kind::Script, CHANCE, None);
+    let (translated, config) = imported(Tool::Script, CHANCE, None);
     assert_eq!(config.lan_interfaces, ["eth2"]);
     let tables = config.uplinks.iter().map(|uplink| uplink.interface.as_str());
     assert_eq!(tables.collect::<Vec<_>>(), ["eth0", "eth1", "ppp0"]);

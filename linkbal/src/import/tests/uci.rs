@@ -14,7 +14,7 @@ fn sections_of_one_name_are_one() {
                 config rule 'web'\n option proto 'tcp'\n option dest_port '80'\n option use_policy 'b'\n\
                 config rule 'web'\n option dest_port '443'\n\
                 config rule\n option use_policy 'b'\n";
-    let (translated, config) = imported(Kind::Mwan3, text, None);
+    let (translated, config) = imported(Tool::Mwan3, text, None);
     assert_eq!(shares(&config), [("wan", 1, 4), ("wanb", 1, 1)]);
     assert_eq!(config.uplinks[0].probe.failure_count, 5);
     assert_eq!(config.rules.len(), 1);

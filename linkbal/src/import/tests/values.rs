@@ -8,7 +8,7 @@ const TWO: &str = "ip route replace default via 192.0.2.1 dev eth0\n\
 /// Returns the sources of the ip rules of a script, in the order of the script. A rule with a value that
 /// is not known is none.
 fn sources(more: &str) -> Vec<String> {
-    let (_, config) = imported(Kind::Script, &format!("{TWO}{more}"), None);
+    let (_, config) = imported(Tool::Script, &format!("{TWO}{more}"), None);
     let mut sources: Vec<String> = config
         .rules
         .iter()
@@ -89,7 +89,7 @@ fn arguments_move() {
 fn a_function_on_one_line_may_call_another() {
     let text = "add() {\n ip rule add from $1 table $2\n}\nwrap() { add $1 2; }\nwrap 10.0.0.7\n";
     assert_eq!(sources(text), ["10.0.0.7"]);
-    let (translated, _) = imported(Kind::Script, &format!("{TWO}{text}"), None);
+    let (translated, _) = imported(Tool::Script, &format!("{TWO}{text}"), None);
     assert!(!translated.notes.iter().any(|note| note.kind == NoteKind::Untranslated));
 }
 
@@ -123,7 +123,7 @@ fn what_a_condition_sets_is_not_sure() {
     }
     // Within the block it is.
     let within = "T=1\nif ping -c1 x; then\n T=2\n ip rule add from 10.0.0.$T table 2\nfi\n";
-    let (translated, _) = imported(Kind::Script, &format!("{TWO}{within}"), None);
+    let (translated, _) = imported(Tool::Script, &format!("{TWO}{within}"), None);
     assert!(translated.text.contains("10.0.0.2"), "{}", translated.text);
 }
 

@@ -68,49 +68,43 @@ fn gateway(draft: &mut Draft, uplink: &mut Uplink, node: &Node) -> Option<String
     Some(address.to_string())
 }
 
-fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<&str>) {
-    let (mut targets, mut lines, mut asked): (Vec<String>, Lines, bool) =
-        (Vec::new(), Lines::default(), false);
-    let mut timeout: Option<(u32, usize)> = None;
-    for test in node.values("test") {
+/// The tests of an interface, as far as they become probes.
+#[derive(Default)]
+struct Tests {
+    targets: Vec<String>,
+    /// Lines of the targets.
+    lines: Lines,
+    /// Set if one sends packets.
+    asks: bool,
+    /// The longest time, in seconds, with its line.
+    timeout: Option<(u32, usize)>,
+}
+
+impl Tests {
+    fn read(&mut self, draft: &mut Draft, test: &Node) {
         draft.cover(test.line);
         let kind = test.value("type").map_or("ping", |(kind, _)| kind);
         draft.covered.extend(test.value("type").map(|(_, line)| line.into()));
         if kind == "user-defined" {
             let why = "linkbal runs no test programs: take a target like \"https://..\" or \
                        \"tcp://..\", see docs/health-checks.md";
-            draft.untranslated(test.lines(), why);
-            continue;
+            return draft.untranslated(test.lines(), why);
         }
-        asked = true;
+        self.asks = true;
         if kind == "ttl" {
             let why = "a test by TTL becomes a ping of its target";
             draft.changed(test.lines(), why);
         }
         if let Some((value, line)) = test.value("resp-time") {
             match value.parse::<u32>() {
-                Ok(seconds) => timeout = timeout.max(Some((seconds.clamp(1, 60), line))),
+                Ok(seconds) => {
+                    self.timeout = self.timeout.max(Some((seconds.clamp(1, 60), line)));
+                }
                 Err(_) => draft.untranslated(line, "no number of seconds"),
             }
             draft.cover(line);
         }
-        match test.value("target") {
-            None => draft.changed(test.line, "a test without a target asks the next hop"),
-            Some((target, line)) => match values::host(target) {
-                Some(address) => {
-                    let target = quote(&address.to_string());
-                    if !targets.contains(&target) {
-                        targets.push(target);
-                    }
-                    lines = lines.and(&line.into());
-                }
-                None => draft.untranslated(
-                    line,
-                    "pings are sent to addresses, since names cannot be looked up while an uplink is \
-                     down",
-                ),
-            },
-        }
+        self.read_target(draft, test);
         if let Some(limit) = test.get("ttl-limit") {
             draft.unneeded(limit.lines(), "a target is pinged, however far it is");
         }
@@ -121,7 +115,31 @@ fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<&s
             }
         }
     }
-    if targets.is_empty() && !asked {
+
+    fn read_target(&mut self, draft: &mut Draft, test: &Node) {
+        let Some((target, line)) = test.value("target") else {
+            return draft.changed(test.line, "a test without a target asks the next hop");
+        };
+        let Some(address) = values::host(target) else {
+            let why = "pings are sent to addresses, since names cannot be looked up while an uplink is \
+                       down";
+            return draft.untranslated(line, why);
+        };
+        let target = quote(&address.to_string());
+        if !self.targets.contains(&target) {
+            self.targets.push(target);
+        }
+        self.lines = std::mem::take(&mut self.lines).and(&line.into());
+    }
+}
+
+fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<&str>) {
+    let mut tests = Tests::default();
+    for test in node.values("test") {
+        tests.read(draft, test);
+    }
+    let Tests { targets, lines, asks, timeout } = tests;
+    if targets.is_empty() && !asks {
         let target = gateway.unwrap_or("gateway");
         let setting = Setting::new("targets", list(&[quote(target)]), node.line);
         uplink.probe.push(setting.remark("without tests, VyOS asks the next hop"));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
-    engine::kernel::bond::Record,
+    engine::kernel::bond::BondRecord,
     sys::host::file::{load, remove_stored, store_json},
 };
 
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Records {
     file: PathBuf,
-    all: BTreeMap<String, Record>,
+    all: BTreeMap<String, BondRecord>,
 }
 
 impl Records {
@@ -20,11 +20,11 @@ impl Records {
         Records { file, all }
     }
 
-    pub(super) const fn all(&self) -> &BTreeMap<String, Record> {
+    pub(super) const fn all(&self) -> &BTreeMap<String, BondRecord> {
         &self.all
     }
 
-    pub(super) fn note(&mut self, name: &str, record: &Record) {
+    pub(super) fn note(&mut self, name: &str, record: &BondRecord) {
         self.all.insert(name.to_owned(), record.clone());
         self.save();
     }

@@ -9,13 +9,20 @@ use std::{
 use anyhow::{Context as _, Result};
 use linkbal_common::{flow::FlowKey, mark::MarkMask, uplink::Family};
 use netlink_packet_core::{
-    NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NlasIterator,
+    NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage,
+    NlasIterator,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, conntrack::ConntrackMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use super::{HONOUR_FAMILY, NETLINK_HEADER_LEN, protocol_family};
-use crate::{flows::record::Bytes, sys::sysctl};
+use super::{CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, HONOUR_FAMILY, protocol_family};
+use crate::{
+    flows::record::Bytes,
+    sys::{
+        netlink::wire::{HEADER, NETFILTER_HEADER},
+        sysctl,
+    },
+};
 
 /// Attributes of include/uapi/linux/netfilter/nfnetlink_conntrack.h: of a connection, of a tuple, of
 /// its addresses and its ports, and of its counters.
@@ -31,16 +38,7 @@ const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
-const CTA_PROTO_ICMP_ID: u16 = 4;
-const CTA_PROTO_ICMPV6_ID: u16 = 7;
 const CTA_COUNTERS_BYTES: u16 = 2;
-
-/// Length of `struct nfgenmsg` (include/uapi/linux/netfilter/nfnetlink.h).
-const NFGENMSG_LEN: usize = 4;
-
-/// Message types of include/uapi/linux/netlink.h.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 
 /// Size in bytes of the buffer that the kernel fills at a time; it sends no more than 32 KiB
 /// (`netlink_recvmsg` in net/netlink/af_netlink.c).
@@ -126,11 +124,11 @@ fn dump(
 /// Hands the messages of one reading to `each`; breaks off with the outcome after the last one.
 fn messages(bytes: &[u8], each: &mut impl FnMut(&[u8])) -> ControlFlow<io::Result<()>> {
     let mut rest = bytes;
-    while let Some((header, body)) = rest.split_at_checked(NETLINK_HEADER_LEN) {
+    while let Some((header, body)) = rest.split_at_checked(HEADER) {
         let length = u32::from_ne_bytes(word(header).unwrap_or_default()) as usize;
         let kind = header.get(4..).and_then(|rest| rest.first_chunk());
         let kind = u16::from_ne_bytes(kind.copied().unwrap_or_default());
-        let Some(body_len) = length.checked_sub(NETLINK_HEADER_LEN) else {
+        let Some(body_len) = length.checked_sub(HEADER) else {
             return ControlFlow::Break(Err(io::Error::other("the kernel's answer is damaged")));
         };
         let body = body.get(..body_len).unwrap_or(body);
@@ -140,7 +138,7 @@ fn messages(bytes: &[u8], each: &mut impl FnMut(&[u8])) -> ControlFlow<io::Resul
                 let error = word(body).map_or(libc::EIO, |word| i32::from_ne_bytes(word).abs());
                 return ControlFlow::Break(Err(io::Error::from_raw_os_error(error)));
             }
-            _ => each(body.get(NFGENMSG_LEN..).unwrap_or_default()),
+            _ => each(body.get(NETFILTER_HEADER..).unwrap_or_default()),
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
@@ -231,24 +229,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = (value.len() + NLA_HEADER_SIZE) as u16;
-        let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
+    use crate::sys::netlink::wire::nla;
 
     fn end(source: [u8; 4], destination: [u8; 4], ports: [u16; 2]) -> Vec<u8> {
-        let addresses = [attribute(1, &source), attribute(2, &destination)].concat();
+        let addresses = [nla(1, &source), nla(2, &destination)].concat();
         let [from, to] = ports.map(u16::to_be_bytes);
-        let ports = [attribute(1, &[6]), attribute(2, &from), attribute(3, &to)].concat();
-        [attribute(CTA_TUPLE_IP | 0x8000, &addresses), attribute(CTA_TUPLE_PROTO | 0x8000, &ports)]
-            .concat()
+        let ports = [nla(1, &[6]), nla(2, &from), nla(3, &to)].concat();
+        [nla(CTA_TUPLE_IP | 0x8000, &addresses), nla(CTA_TUPLE_PROTO | 0x8000, &ports)].concat()
     }
 
     fn counters(bytes: u64) -> Vec<u8> {
-        [attribute(1, &1u64.to_be_bytes()), attribute(2, &bytes.to_be_bytes())].concat()
+        [nla(1, &1u64.to_be_bytes()), nla(2, &bytes.to_be_bytes())].concat()
     }
 
     const LAN: [u8; 4] = [192, 168, 1, 7];
@@ -271,11 +262,11 @@ mod tests {
     #[test]
     fn a_connection_is_found_by_the_tuple_of_its_lan_host() {
         let message = [
-            attribute(CTA_TUPLE_ORIG, &end(LAN, FAR, [40_000, 443])),
-            attribute(CTA_TUPLE_REPLY, &end(FAR, WAN, [443, 40_000])),
-            attribute(CTA_MARK, &0x0100_0000_u32.to_be_bytes()),
-            attribute(CTA_COUNTERS_ORIG, &counters(70)),
-            attribute(CTA_COUNTERS_REPLY, &counters(9000)),
+            nla(CTA_TUPLE_ORIG, &end(LAN, FAR, [40_000, 443])),
+            nla(CTA_TUPLE_REPLY, &end(FAR, WAN, [443, 40_000])),
+            nla(CTA_MARK, &0x0100_0000_u32.to_be_bytes()),
+            nla(CTA_COUNTERS_ORIG, &counters(70)),
+            nla(CTA_COUNTERS_REPLY, &counters(9000)),
         ]
         .concat();
         let expected = Some((key(), Bytes { up: 70, down: 9000 }));
@@ -285,11 +276,11 @@ mod tests {
     #[test]
     fn of_a_connection_from_outside_the_ways_are_the_other_way_round() {
         let message = [
-            attribute(CTA_TUPLE_ORIG, &end(FAR, WAN, [443, 8080])),
-            attribute(CTA_TUPLE_REPLY, &end(LAN, FAR, [40_000, 443])),
-            attribute(CTA_MARK, &(MASK.inbound() | 0x0100_0000).to_be_bytes()),
-            attribute(CTA_COUNTERS_ORIG, &counters(70)),
-            attribute(CTA_COUNTERS_REPLY, &counters(9000)),
+            nla(CTA_TUPLE_ORIG, &end(FAR, WAN, [443, 8080])),
+            nla(CTA_TUPLE_REPLY, &end(LAN, FAR, [40_000, 443])),
+            nla(CTA_MARK, &(MASK.inbound() | 0x0100_0000).to_be_bytes()),
+            nla(CTA_COUNTERS_ORIG, &counters(70)),
+            nla(CTA_COUNTERS_REPLY, &counters(9000)),
         ]
         .concat();
         let expected = Some((key(), Bytes { up: 9000, down: 70 }));
@@ -298,7 +289,7 @@ mod tests {
 
     #[test]
     fn without_counters_nothing_is_known() {
-        let message = attribute(CTA_TUPLE_ORIG, &end(LAN, FAR, [40_000, 443]));
+        let message = nla(CTA_TUPLE_ORIG, &end(LAN, FAR, [40_000, 443]));
         assert_eq!(connection(Family::Ipv4, &message, MASK), None);
     }
 

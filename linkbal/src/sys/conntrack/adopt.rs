@@ -13,7 +13,7 @@ use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
 };
 
-use super::{CTA_MARK_MASK, exchange};
+use super::{CTA_MARK_MASK, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, exchange};
 use crate::{
     engine::kernel::adopt::{Adoption, Attribution, Ends},
     sys::datapath::{flows::FlowTable, in_words},
@@ -22,13 +22,10 @@ use crate::{
 /// Attributes that identify an entry (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
-/// Attributes of a tuple: the identifiers of ICMP and ICMPv6 echoes.
-const CTA_PROTO_ICMP_ID: u16 = 4;
-const CTA_PROTO_ICMPV6_ID: u16 = 7;
 
 /// The number of connections that were changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Adopted {
     /// Number of connections that got a mark.
     pub marked: usize,
     /// Number of connections that were forgotten.
@@ -41,9 +38,9 @@ pub struct Outcome {
 ///
 /// If the flow table cannot be read or the connections cannot be listed. A connection whose change
 /// is refused is left as it is: it has ended meanwhile.
-pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Outcome> {
+pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Adopted> {
     let flows = FlowTable::open(maps)?.into_entries()?;
-    let mut outcome = Outcome::default();
+    let mut outcome = Adopted::default();
     for family in Family::ALL {
         let entries = unmarked(adoption, family).context("failed to list connections")?;
         for entry in &entries {
@@ -87,7 +84,8 @@ fn count(number: &mut usize, done: &io::Result<()>) {
 pub fn release(mask: u32) -> Result<()> {
     for family in Family::ALL {
         let entries = list(family, Vec::new()).context("failed to list connections")?;
-        let marked = |entry: &&Entry| ends(entry).is_some_and(|ends| ends.mark & mask != 0);
+        let marked =
+            |entry: &&ConntrackEntry| ends(entry).is_some_and(|ends| ends.mark & mask != 0);
         for entry in entries.iter().filter(marked) {
             // A connection whose change is refused has ended meanwhile.
             let _ = set_mark(entry, family, 0, mask);
@@ -96,10 +94,10 @@ pub fn release(mask: u32) -> Result<()> {
     Ok(())
 }
 
-type Entry = Vec<ConntrackAttribute>;
+type ConntrackEntry = Vec<ConntrackAttribute>;
 
 /// Lists the entries whose mark has none of linkbal's bits.
-fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<Entry>> {
+fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<ConntrackEntry>> {
     let mask = adoption.mask.connection().to_be_bytes().to_vec();
     let filter = vec![
         ConntrackAttribute::CtaMark(0),
@@ -109,7 +107,7 @@ fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<Entry>> {
 }
 
 /// Lists the entries of a family that match a filter of the kernel.
-fn list(family: Family, filter: Vec<ConntrackAttribute>) -> io::Result<Vec<Entry>> {
+fn list(family: Family, filter: Vec<ConntrackAttribute>) -> io::Result<Vec<ConntrackEntry>> {
     let mut entries = Vec::new();
     let request = ConntrackMessage::Get(filter);
     exchange(family, request, NLM_F_REQUEST | NLM_F_DUMP, |message| {
@@ -120,7 +118,7 @@ fn list(family: Family, filter: Vec<ConntrackAttribute>) -> io::Result<Vec<Entry
     Ok(entries)
 }
 
-fn set_mark(entry: &Entry, family: Family, mark: u32, mask: u32) -> io::Result<()> {
+fn set_mark(entry: &ConntrackEntry, family: Family, mark: u32, mask: u32) -> io::Result<()> {
     let mut attributes = identity(entry);
     attributes.push(ConntrackAttribute::CtaMark(mark));
     let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
@@ -129,13 +127,13 @@ fn set_mark(entry: &Entry, family: Family, mark: u32, mask: u32) -> io::Result<(
     exchange(family, change, NLM_F_REQUEST | NLM_F_ACK, |_| {})
 }
 
-fn delete(entry: &Entry, family: Family) -> io::Result<()> {
+fn delete(entry: &ConntrackEntry, family: Family) -> io::Result<()> {
     let deletion = ConntrackMessage::Delete(identity(entry));
     exchange(family, deletion, NLM_F_REQUEST | NLM_F_ACK, |_| {})
 }
 
 /// Returns the attributes that identify an entry, even among others with the same ends.
-pub(in crate::sys) fn identity(entry: &Entry) -> Vec<ConntrackAttribute> {
+pub(in crate::sys) fn identity(entry: &ConntrackEntry) -> Vec<ConntrackAttribute> {
     let names = |attribute: &&ConntrackAttribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(_) => true,
         ConntrackAttribute::Other(other) => [CTA_ID, CTA_ZONE].contains(&other.kind()),
@@ -144,7 +142,7 @@ pub(in crate::sys) fn identity(entry: &Entry) -> Vec<ConntrackAttribute> {
     entry.iter().filter(names).cloned().collect()
 }
 
-pub(in crate::sys) fn ends(entry: &Entry) -> Option<Ends> {
+pub(in crate::sys) fn ends(entry: &ConntrackEntry) -> Option<Ends> {
     let original = entry.iter().find_map(|attribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(tuple) => addresses(tuple),
         _ => None,
@@ -179,7 +177,7 @@ fn addresses(tuple: &[Tuple]) -> Option<(IpAddr, IpAddr)> {
 }
 
 /// Returns the key of an entry's flow in the flow table, seen from the host that began it.
-pub(in crate::sys) fn key(entry: &Entry) -> Option<FlowKey> {
+pub(in crate::sys) fn key(entry: &ConntrackEntry) -> Option<FlowKey> {
     let tuple = entry.iter().find_map(|attribute| match attribute {
         ConntrackAttribute::CtaTupleOrig(tuple) => Some(tuple),
         _ => None,

@@ -2,18 +2,24 @@
 
 use std::{io, net::IpAddr};
 
+use etherparse::{icmpv4::TYPE_ECHO_REQUEST, icmpv6::TYPE_ECHO_REQUEST as V6_ECHO_REQUEST};
 use linkbal_common::{flow::FlowKey, uplink::Family};
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_REQUEST};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple,
 };
 
-use super::{adopt::ends, exchange, is_offloaded};
+use super::{
+    CTA_PROTO_ICMP_CODE, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMPV6_CODE,
+    CTA_PROTO_ICMPV6_ID, CTA_PROTO_ICMPV6_TYPE, adopt::ends, exchange, is_offloaded,
+};
+use crate::protocol;
 
-/// Attributes of a tuple (include/uapi/linux/netfilter/nfnetlink_conntrack.h): identifier, type and
-/// code of ICMP and ICMPv6, and the types of echo requests.
-const ICMP: [(u16, u8); 3] = [(4, 0), (5, 8), (6, 0)];
-const ICMPV6: [(u16, u8); 3] = [(7, 0), (8, 128), (9, 0)];
+/// Attributes of a tuple: the identifier, and type and code of echo requests.
+const ICMP_ECHO: (u16, [(u16, u8); 2]) =
+    (CTA_PROTO_ICMP_ID, [(CTA_PROTO_ICMP_TYPE, TYPE_ECHO_REQUEST), (CTA_PROTO_ICMP_CODE, 0)]);
+const ICMPV6_ECHO: (u16, [(u16, u8); 2]) =
+    (CTA_PROTO_ICMPV6_ID, [(CTA_PROTO_ICMPV6_TYPE, V6_ECHO_REQUEST), (CTA_PROTO_ICMPV6_CODE, 0)]);
 
 /// A connection as its packets are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +45,8 @@ pub struct Tracked {
 pub fn find(key: &FlowKey, source: IpAddr, destination: IpAddr) -> io::Result<Option<Tracked>> {
     let mut proto = vec![ProtoTuple::Protocol(key.protocol.into())];
     match key.protocol {
-        1 => proto.extend(echo(ICMP, key.source_port)),
-        58 => proto.extend(echo(ICMPV6, key.source_port)),
+        protocol::ICMP => proto.extend(echo(ICMP_ECHO, key.source_port)),
+        protocol::ICMPV6 => proto.extend(echo(ICMPV6_ECHO, key.source_port)),
         _ if key.destination_port == 0 && key.source_port == 0 => {}
         _ => proto.extend([
             ProtoTuple::SourcePort(u16::from_be(key.source_port)),
@@ -63,11 +69,10 @@ pub fn find(key: &FlowKey, source: IpAddr, destination: IpAddr) -> io::Result<Op
     }
 }
 
-fn echo(attributes: [(u16, u8); 3], id: u16) -> impl Iterator<Item = ProtoTuple> {
-    attributes.into_iter().map(move |(kind, value)| {
-        let value = if matches!(kind, 4 | 7) { id.to_ne_bytes().to_vec() } else { vec![value] };
-        ProtoTuple::Other(DefaultNla::new(kind, value))
-    })
+fn echo((identifier, others): (u16, [(u16, u8); 2]), id: u16) -> impl Iterator<Item = ProtoTuple> {
+    let others = others.map(|(kind, value)| DefaultNla::new(kind, vec![value]));
+    let id = DefaultNla::new(identifier, id.to_ne_bytes().to_vec());
+    std::iter::once(id).chain(others).map(ProtoTuple::Other)
 }
 
 /// Reads an entry as seen from `source`. A tuple also finds the connection that it answers: what came in

@@ -24,9 +24,9 @@ use nix::net::if_::if_nametoindex;
 
 pub use self::clsact::detach_clsact;
 use super::{
-    is_loaded,
     link::{self, HeldLink},
-    loaded_program, program, remove_pin,
+    program::{is_loaded, loaded_program, program},
+    remove_pin,
     takeover::pin_program,
     xdp::Drivers,
 };
@@ -77,7 +77,7 @@ impl Method {
 /// The interfaces that the programs run on.
 pub struct Attachments {
     bpf_dir: PathBuf,
-    clsact: clsact::Record,
+    clsact: clsact::QdiscRecord,
     pub(super) method: Method,
     pub(super) attached: BTreeMap<u32, Attached>,
     /// The interface of a drill.
@@ -116,7 +116,7 @@ impl Attachments {
         }
         Attachments {
             bpf_dir: bpf_dir.into(),
-            clsact: clsact::Record::new(run_dir),
+            clsact: clsact::QdiscRecord::new(run_dir),
             method,
             attached: BTreeMap::new(),
             drilled: None,
@@ -378,7 +378,7 @@ pub(super) fn interfaces(instance: &Instance, names: &BTreeSet<String>) -> BTree
         let mut pins = pins.filter(|pin| names.contains(pin));
         pins.all(|pin| link::is_attached(&instance.bpf_dir.join(pin)))
     };
-    let noted = clsact::Record::new(&instance.run_dir).read();
+    let noted = clsact::QdiscRecord::new(&instance.run_dir).read();
     let noted = noted.keys().filter_map(|name| if_nametoindex(&**name).ok());
     pinned.into_iter().filter(stands).chain(noted).collect()
 }

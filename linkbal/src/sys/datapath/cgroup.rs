@@ -15,7 +15,8 @@ use linkbal_common::names;
 
 use super::{
     link::{self, HeldLink},
-    load as load_program, remove_pin,
+    program::load as load_program,
+    remove_pin,
 };
 
 /// Lists of mounts, each with the prefix of its paths: of this mount namespace, and of that of

@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::programs::{TcAttachType, tc::SchedClassifierLink};
-use linkbal_common::{drill::Drill, maps, names};
+use linkbal_common::{drill::Drill, maps, names, packet::EthernetHeader};
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Datapath, loaded_program};
+use super::{Datapath, program::loaded_program};
 use crate::engine::kernel::network::Link;
-
-/// Bytes of an Ethernet header.
-const ETHERNET: u32 = 14;
 
 /// A black hole, which ends when this is dropped.
 #[derive(Debug)]
@@ -38,7 +35,7 @@ impl Datapath {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
         let until_ns =
             u64::try_from(now.saturating_add(time).as_nanos()).context("too long a drill")?;
-        let header = if link.ethernet { ETHERNET } else { 0 };
+        let header = if link.ethernet { size_of::<EthernetHeader>() as u32 } else { 0 };
         let [ingress, egress] = names::DRILL_PROGRAMS;
         // The map tells the programs to drop nothing until both are there.
         self.array_mut(maps::DRILL)?.set(0, Drill::default(), 0)?;

@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result};
 use linkbal_common::{maps, names};
 
 use super::{
-    Datapath, cgroup, is_loaded, link::HeldLink, link_watcher::LinkWatcher, map_data, program,
+    Datapath, cgroup,
+    link::HeldLink,
+    link_watcher::LinkWatcher,
+    map_data,
+    program::{is_loaded, program},
 };
 use crate::engine::kernel::resource::Part;
 

@@ -26,9 +26,8 @@ use linkbal_common::{
 
 use super::{
     batch::{for_each, for_each_bytes, from_bytes},
-    is_loaded,
     layout::{Layout, layout},
-    program,
+    program::{is_loaded, program},
 };
 
 /// The state of an earlier datapath, as its pins tell it.

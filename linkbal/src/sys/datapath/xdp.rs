@@ -27,7 +27,7 @@ use linkbal_common::{
 use nix::errno::Errno;
 
 use self::device::Devices;
-use super::{link::HeldLink, load, remove_pin};
+use super::{link::HeldLink, program::load, remove_pin};
 use crate::engine::kernel::network::{Link, Role};
 
 /// Prefix of the pins' names, before the index of the interface.

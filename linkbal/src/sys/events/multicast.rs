@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use libc::{RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF, RTNLGRP_TC};
 use netlink_sys::{
     Socket, SocketAddr,
     protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_XFRM},
@@ -21,11 +22,8 @@ use super::{
 };
 use crate::{engine::kernel::network::NetworkEvent, sys::nft};
 
-/// Multicast groups (include/uapi/linux/rtnetlink.h, nfnetlink.h, xfrm.h).
-const RTNLGRP_TC: u32 = 4;
-const RTNLGRP_IPV4_NETCONF: u32 = 24;
-const RTNLGRP_IPV6_NETCONF: u32 = 25;
-const NFNLGRP_NFTABLES: u32 = 7;
+/// Multicast groups (include/uapi/linux/netfilter/nfnetlink.h, xfrm.h).
+const NFNLGRP_NFTABLES: u32 = libc::NFNLGRP_NFTABLES as u32;
 const XFRMNLGRP_POLICY: u32 = 4;
 
 /// The sockets of multicast groups, and the files that are watched.
@@ -33,7 +31,7 @@ const XFRMNLGRP_POLICY: u32 = 4;
 pub(super) struct MulticastSockets {
     route: AsyncFd<Socket>,
     netfilter: AsyncFd<Socket>,
-    /// Policies of IPsec, once somebody wants to know.
+    /// Policies of IPsec, once they are asked for.
     ipsec: Option<AsyncFd<Socket>>,
     files: Option<AsyncFd<Files>>,
     transaction: Transaction,

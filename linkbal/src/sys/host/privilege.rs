@@ -76,7 +76,7 @@ fn held(status: &str) -> Option<u64> {
 fn complaint(status: &str, uid_map: &str) -> Option<String> {
     if !uid_map.split_whitespace().eq(IDENTITY) {
         return Some(
-            "this is a user namespace, as of a rootless container: the kernel lets nobody load \
+            "this is a user namespace, as of a rootless container: the kernel loads no \
              eBPF programs there; run linkbal as root of the machine itself, or in a container \
              without a user namespace"
                 .into(),

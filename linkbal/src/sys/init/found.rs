@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     engine::doctor::leftovers::{Job, is_suspect_script, scripts_in},
-    import::Kind,
+    import::Tool,
     init::Found,
     sys::host::file,
 };
@@ -24,11 +24,11 @@ pub(super) fn configurations(jobs: &[Job]) -> Vec<Found> {
     let read = |path: &str| file::read(Path::new(path), MOST).ok();
     if read(MWAN3).is_some() {
         let network = read(NETWORK).map(|_| NETWORK.to_owned());
-        found.push(Found { path: MWAN3.into(), kind: Kind::Mwan3, network });
+        found.push(Found { path: MWAN3.into(), kind: Tool::Mwan3, network });
     }
     if let Some(text) = read(BOOT) {
         let text = String::from_utf8_lossy(&text).into_owned();
-        let tools = [("load-balancing", Kind::Vyos), ("load-balance", Kind::Edgeos)];
+        let tools = [("load-balancing", Tool::Vyos), ("load-balance", Tool::Edgeos)];
         if let Some((_, kind)) = tools.into_iter().find(|(word, _)| text.contains(word)) {
             found.push(Found { path: BOOT.into(), kind, network: None });
         }
@@ -40,7 +40,7 @@ pub(super) fn configurations(jobs: &[Job]) -> Vec<Found> {
             let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
             let is_new = found.iter().all(|known| known.path != path);
             if is_new && is_suspect_script(&text) && !path.contains("/interfaces") {
-                found.push(Found { path, kind: Kind::Script, network: None });
+                found.push(Found { path, kind: Tool::Script, network: None });
             }
         }
     }

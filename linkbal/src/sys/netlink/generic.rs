@@ -2,22 +2,18 @@
 
 use std::io;
 
-use netlink_packet_core::{NlaBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, NlaBuffer, NlasIterator};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC};
 
+use super::wire::{HEADER, nla, request};
+
 /// Constants of include/uapi/linux/genetlink.h.
-const GENL_ID_CTRL: u16 = 0x10;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+const GENL_ID_CTRL: u16 = libc::GENL_ID_CTRL as u16;
+const CTRL_CMD_GETFAMILY: u8 = libc::CTRL_CMD_GETFAMILY as u8;
+const CTRL_ATTR_FAMILY_ID: u16 = libc::CTRL_ATTR_FAMILY_ID as u16;
+const CTRL_ATTR_FAMILY_NAME: u16 = libc::CTRL_ATTR_FAMILY_NAME as u16;
 
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_DUMP: u16 = 0x300;
-
-/// Length of `nlmsghdr`, and of `genlmsghdr` behind it.
-const HEADER: usize = 16;
+/// Length of `struct genlmsghdr`.
 const GENERIC_HEADER: usize = 4;
 
 /// Hands each message of a dump to `each`, without its headers. `family` ends with a zero.
@@ -36,8 +32,8 @@ pub(in crate::sys) fn dump(
 ) -> io::Result<()> {
     let socket = Socket::new(NETLINK_GENERIC)?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let name = attribute(CTRL_ATTR_FAMILY_NAME, family);
-    socket.send(&message(GENL_ID_CTRL, NLM_F_REQUEST, CTRL_CMD_GETFAMILY, &name), 0)?;
+    let name = nla(CTRL_ATTR_FAMILY_NAME, family);
+    socket.send(&message(GENL_ID_CTRL, 0, CTRL_CMD_GETFAMILY, &name), 0)?;
     let (reply, _) = socket.recv_from_full()?;
     let mut family = None;
     each_message(&reply, |body| {
@@ -46,7 +42,7 @@ pub(in crate::sys) fn dump(
     })?;
     let family = family.ok_or(io::ErrorKind::NotFound)?;
 
-    let request = message(family, NLM_F_REQUEST | NLM_F_DUMP, command, attributes);
+    let request = message(family, NLM_F_DUMP, command, attributes);
     // An acknowledgement of the first request may not be among the answers: a socket of its own.
     let socket = Socket::new(NETLINK_GENERIC)?;
     socket.connect(&SocketAddr::new(0, 0))?;
@@ -64,23 +60,9 @@ pub(in crate::sys) fn nlas(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]
     NlasIterator::new(bytes).map_while(Result::ok)
 }
 
-pub(in crate::sys) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = (value.len().saturating_add(4) as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
+/// Returns a request of a family.
 pub(in crate::sys) fn message(kind: u16, flags: u16, command: u8, attributes: &[u8]) -> Vec<u8> {
-    let length = attributes.len().saturating_add(HEADER + GENERIC_HEADER) as u32;
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([command, 1, 0, 0]);
-    bytes.extend(attributes);
-    bytes
+    request(kind, flags, &[&[command, 1, 0, 0], attributes].concat())
 }
 
 /// Hands the attributes of each message to `each`; returns whether the last message was among them.

@@ -14,6 +14,7 @@ use netlink_packet_route::{
 };
 
 use super::Netlink;
+use crate::protocol::{ICMP, ICMPV6, TCP, UDP};
 
 /// A packet to look a route up for.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,7 @@ pub struct Lookup {
 
 /// The outcome of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundRoute {
     /// Index of the interface that the packet leaves by.
     pub ifindex: Option<u32>,
     /// The table that the route is in.
@@ -77,7 +78,7 @@ impl Netlink {
     ///
     /// As the kernel answers: if there is no route, it refuses the packet, or its source is not
     /// valid at its interface.
-    pub async fn route_of(&self, lookup: &Lookup) -> io::Result<Found> {
+    pub async fn route_of(&self, lookup: &Lookup) -> io::Result<FoundRoute> {
         let mut message = RouteMessage::default();
         let length = if lookup.destination.is_ipv4() { 32 } else { 128 };
         let header = &mut message.header;
@@ -111,7 +112,7 @@ impl Lookup {
     /// Returns what ip rules for protocols and ports need. The kernel takes these protocols alone
     /// (`rtm_getroute_parse_ip_proto` in net/ipv4/fib_frontend.c).
     fn ends(&self) -> Vec<RouteAttribute> {
-        if !matches!(self.protocol, 1 | 6 | 17 | 58) {
+        if !matches!(self.protocol, ICMP | TCP | UDP | ICMPV6) {
             return Vec::new();
         }
         let [source, destination] = self.ports;
@@ -124,7 +125,7 @@ impl Lookup {
     }
 }
 
-fn found(route: &RouteMessage) -> io::Result<Found> {
+fn found(route: &RouteMessage) -> io::Result<FoundRoute> {
     let refusal = match route.header.kind {
         RouteType::Unreachable => Some(libc::EHOSTUNREACH),
         RouteType::Prohibit => Some(libc::EACCES),
@@ -134,7 +135,7 @@ fn found(route: &RouteMessage) -> io::Result<Found> {
     if let Some(errno) = refusal {
         return Err(io::Error::from_raw_os_error(errno));
     }
-    let mut found = Found {
+    let mut found = FoundRoute {
         ifindex: None,
         table: route.header.table.into(),
         is_local: route.header.kind == RouteType::Local,

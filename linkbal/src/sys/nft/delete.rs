@@ -3,21 +3,18 @@
 
 use std::{io, time::Duration};
 
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-/// Constants of include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h.
-const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
-const NFNL_MSG_BATCH_END: u16 = 0x11;
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSG_DELTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 2;
-const NFTA_TABLE_NAME: u16 = 1;
-const NFPROTO_INET: u8 = 1;
+use crate::sys::{
+    events::messages::{NFNL_SUBSYS_NFTABLES, NFPROTO_INET, NFTA_TABLE},
+    netlink::wire::{HEADER, NETFILTER_HEADER, nla},
+};
 
-/// Constants of include/uapi/linux/netlink.h.
-const NLMSG_ERROR: u16 = 2;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const HEADER: usize = 16;
+/// Constants of include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h.
+const NFNL_MSG_BATCH_BEGIN: u16 = libc::NFNL_MSG_BATCH_BEGIN as u16;
+const NFNL_MSG_BATCH_END: u16 = libc::NFNL_MSG_BATCH_END as u16;
+const NFT_MSG_DELTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_DELTABLE as u16;
 
 /// Sequence number of the message that is acknowledged.
 const DELETION: u32 = 2;
@@ -51,11 +48,7 @@ pub(super) fn delete(name: &str) -> io::Result<bool> {
 
 /// Builds a transaction of one deletion.
 fn batch(name: &str) -> Vec<u8> {
-    let mut attribute = (name.len() as u16).saturating_add(5).to_ne_bytes().to_vec();
-    attribute.extend(NFTA_TABLE_NAME.to_ne_bytes());
-    attribute.extend(name.as_bytes());
-    attribute.push(0);
-    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    let attribute = nla(NFTA_TABLE, &[name.as_bytes(), &[0]].concat());
     [
         message(NFNL_MSG_BATCH_BEGIN, 0, 1, 0, NFNL_SUBSYS_NFTABLES, &[]),
         message(NFT_MSG_DELTABLE, NLM_F_ACK, DELETION, NFPROTO_INET, 0, &attribute),
@@ -74,7 +67,7 @@ fn message(
     payload: &[u8],
 ) -> Vec<u8> {
     let mut bytes =
-        (payload.len().saturating_add(HEADER).saturating_add(4) as u32).to_ne_bytes().to_vec();
+        (payload.len().saturating_add(HEADER + NETFILTER_HEADER) as u32).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((flags | NLM_F_REQUEST).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());

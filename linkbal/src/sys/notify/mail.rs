@@ -129,7 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{config::Server, events::severity::Severity};
+    use crate::{config::Server, events::severity::EventSeverity};
 
     fn mail() -> Mail {
         Mail {
@@ -145,7 +145,7 @@ mod tests {
         let message = Message {
             title: title.into(),
             text: text.into(),
-            severity: Severity::Info,
+            severity: EventSeverity::Info,
             gateway: "gw".into(),
             time: String::new(),
         };

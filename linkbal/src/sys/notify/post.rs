@@ -140,7 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{events::severity::Severity, notify::template::Template};
+    use crate::{events::severity::EventSeverity, notify::template::Template};
 
     fn post(path: &str) -> Post {
         Post {
@@ -155,7 +155,13 @@ mod tests {
 
     fn message() -> Message {
         let (title, text) = ("ü\r\nEvil: 1".into(), "text".into());
-        Message { title, text, severity: Severity::Info, gateway: "gw".into(), time: "now".into() }
+        Message {
+            title,
+            text,
+            severity: EventSeverity::Info,
+            gateway: "gw".into(),
+            time: "now".into(),
+        }
     }
 
     #[test]

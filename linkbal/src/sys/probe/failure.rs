@@ -144,7 +144,7 @@ pub(super) async fn first_of<T>(all: impl Iterator<Item: Future<Output = Result<
             Err(_) => {}
         }
     }
-    Err(failure.unwrap_or_else(|| Error::msg("there is nobody to ask")))
+    Err(failure.unwrap_or_else(|| Error::msg("there is no server to ask")))
 }
 
 #[cfg(test)]

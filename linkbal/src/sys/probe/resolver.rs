@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::{Config, HttpTarget},
     engine::{health::FailureKind, indexed::Indexed},
+    protocol::{self, port},
 };
 
 /// Minimum time for which addresses are believed, whatever the server says.
@@ -30,8 +31,6 @@ const MIN_TTL: Duration = Duration::from_secs(60);
 
 /// Maximum time for which addresses are believed, whatever the server says.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
-
-const DNS_PORT: u16 = 53;
 
 /// The key of an entry: the uplink, the family and the target.
 type CacheKey = (u32, Family, HttpTarget);
@@ -98,8 +97,8 @@ impl Resolvers {
                 (IpAddr::V6(server), _) if server.is_unicast_link_local() => false,
                 (_, None) => false,
                 (_, Some(netlink)) => {
-                    let udp = libc::IPPROTO_UDP as u8;
-                    netlink.is_beside(*server, udp, DNS_PORT, &uplinks).await.unwrap_or(false)
+                    let udp = protocol::UDP;
+                    netlink.is_beside(*server, udp, port::DNS, &uplinks).await.unwrap_or(false)
                 }
             };
             beside.extend(Some(*server).filter(|_| is_beside));
@@ -129,7 +128,7 @@ impl Resolvers {
         let beside = self.beside(path.uplink, &servers).await;
         let ask = |server| {
             let path = if beside.contains(&server) { path.without_uplink() } else { path };
-            Box::pin(dns::addresses(path, SocketAddr::new(server, DNS_PORT), name))
+            Box::pin(dns::addresses(path, SocketAddr::new(server, port::DNS), name))
         };
         let asked = timeout(limit, first_of(servers.into_iter().map(ask))).await;
         let found = asked.unwrap_or_else(|_| Err(anyhow!("no DNS server answers")));

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     config::{Host, Target},
     engine::doctor::{Attempts, Tried},
+    protocol::port,
 };
 
 /// Time for which an answer is waited for; a page may take longer.
@@ -42,9 +43,7 @@ const ATTEMPTS: usize = 3;
 const SIZES: [u32; 12] = [9000, 1500, 1492, 1480, 1476, 1460, 1454, 1440, 1420, 1400, 1340, 1280];
 
 /// Ports where a host answers a connection, if only with a refusal.
-const TCP_PORTS: [u16; 2] = [443, 80];
-
-const DNS_PORT: u16 = 53;
+const TCP_PORTS: [u16; 2] = [port::HTTPS, port::HTTP];
 
 /// A name that exists for as long as the DNS does.
 const NAME: &str = "a.root-servers.net";
@@ -137,7 +136,7 @@ async fn try_tcp(
     }
     if ends.is_empty() && pages.is_empty() {
         let hosts = hosts.iter().flat_map(|host| TCP_PORTS.map(|port| (*host, port)));
-        let servers = servers.iter().map(|server| (*server, DNS_PORT));
+        let servers = servers.iter().map(|server| (*server, port::DNS));
         ends.extend(hosts.chain(servers).map(SocketAddr::from));
     }
     let http = Arc::new(Http::new(resolvers));
@@ -179,7 +178,7 @@ async fn try_datagrams(path: Path, targets: &[Target], servers: &[IpAddr]) -> (A
             Target::Echo(_) | Target::Tcp(_) | Target::Http(_) | Target::Gateway => {}
         }
     }
-    queries.extend(servers.iter().map(|server| ((*server, DNS_PORT).into(), NAME.to_owned())));
+    queries.extend(servers.iter().map(|server| ((*server, port::DNS).into(), NAME.to_owned())));
     let queries = queries.into_iter().map(|(server, name)| {
         (server.to_string(), again(move || dns::ask(path, server, name.clone())))
     });

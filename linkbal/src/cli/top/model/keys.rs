@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{Dialog, Model, Part, id};
 use crate::{
-    api::{explain::Question, status::Uplink},
+    api::{explain::FlowQuestion, status::Uplink},
     cli::{
         status,
         top::{
@@ -17,7 +17,8 @@ use crate::{
         },
     },
     engine::admin::AdminState,
-    flows::record::{FlowRecord, protocol_number},
+    flows::record::FlowRecord,
+    protocol,
 };
 
 /// Keys, and what they do.
@@ -194,18 +195,18 @@ fn open(model: &mut Model) -> Option<Action> {
 }
 
 /// Returns the question what becomes of a flow.
-fn question(flow: &FlowRecord<'_>) -> Option<Question> {
+fn question(flow: &FlowRecord<'_>) -> Option<FlowQuestion> {
     let any: IpAddr = match flow.destination {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let from_gateway = flow.client.is_unspecified();
-    Some(Question {
+    Some(FlowQuestion {
         source: if from_gateway { any } else { flow.client },
         source_port: flow.client_port,
         destination: flow.destination,
         destination_port: flow.destination_port,
-        protocol: protocol_number(&flow.protocol)?,
+        protocol: protocol::number(&flow.protocol)?,
         interface: None,
         mac: None,
         vlan: None,

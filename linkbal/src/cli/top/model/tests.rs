@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    api::{drill::Outcome, flows::Summary},
+    api::{drill::DrillOutcome, flows::FlowSummary},
     cli::top::samples::{after, client, event, flow, gateway, status, uplink},
     cli::top::{busy::FlowAnswer, prompt::DRILL_TIME},
     engine::admin::AdminState,
@@ -56,13 +56,13 @@ fn a_drill_is_watched_and_ended() {
         let news = Input::News(News::Drill(update));
         assert_eq!(model.update(news, Duration::from_secs(2)), None);
     };
-    hear(&mut model, Update::Began { time_ms: 30_000, families: vec!["ipv4".into()] });
+    hear(&mut model, DrillUpdate::Began { time_ms: 30_000, families: vec!["ipv4".into()] });
     let last = model.drill.as_ref().map(|(_, last)| &**last);
     assert_eq!(last, Some("nothing passes isp-a (ipv4); t ends it"));
     let mut other = model.clone();
     assert_eq!(press(&mut other, "t"), Some(Action::EndDrill));
     assert_eq!(other.drill, None);
-    let outcome = Outcome {
+    let outcome = DrillOutcome {
         found_down_ms: vec![("ipv4".into(), Some(412))],
         up_again_ms: Some(33_900),
         packets_dropped: 120,
@@ -70,7 +70,7 @@ fn a_drill_is_watched_and_ended() {
         connections_reset: 25,
         connections_silent: 1,
     };
-    hear(&mut model, Update::Done(outcome));
+    hear(&mut model, DrillUpdate::Done(outcome));
     let Some(Dialog::Text { text, .. }) = &model.dialog else { panic!("no summary") };
     assert!(text.starts_with("found out: ipv4 after 412 ms"), "{text}");
     assert_eq!(model.drill, None);
@@ -148,7 +148,7 @@ fn events_are_kept_once_and_not_forever() {
 
 #[test]
 fn without_bytes_flows_are_in_another_order() {
-    let summary = Some(Summary { flows: 1, shown: 1, bytes: ByteCounting::Off });
+    let summary = Some(FlowSummary { flows: 1, shown: 1, bytes: ByteCounting::Off });
     let answer = FlowAnswer { flows: vec![flow("isp-a", 1)], summary };
     let mut model = after(vec![News::Flows(answer)]);
     assert!(model.wanted().without_bytes);

@@ -11,13 +11,13 @@ use crate::{
     bytes::bit_rate,
     cli::{
         flow_query::{bytes_hint, short_bytes},
-        flows,
+        flows::table,
         top::{
             busy::BusyFlow,
             model::{Model, Part},
         },
     },
-    events::{Event, severity::Severity},
+    events::{Event, severity::EventSeverity},
     flows::clients::ClientRecord,
 };
 
@@ -66,16 +66,16 @@ pub(super) fn list(model: &Model, part: Part, width: u16, paint: Paint) -> List 
     let (table, selected, empty) = match part {
         Part::Clients => {
             let rows = model.clients.iter().map(client).collect();
-            (Table::new(&CLIENTS, rows), model.client_at(), "no client has live flows")
+            (ListTable::new(&CLIENTS, rows), model.client_at(), "no client has live flows")
         }
         Part::Events => {
             let rows = model.events.iter().map(|it| event(it, model)).collect();
-            (Table::new(&EVENTS, rows), model.event_at(), "nothing happened yet")
+            (ListTable::new(&EVENTS, rows), model.event_at(), "nothing happened yet")
         }
         Part::Flows | Part::Uplinks => {
             let rows = model.busy.flows.iter().map(flow).collect();
             let empty = if model.busy.summary.is_some() { "no live flow" } else { "" };
-            (Table::new(&FLOWS, rows), model.flow_at(), empty)
+            (ListTable::new(&FLOWS, rows), model.flow_at(), empty)
         }
     };
     let (header, rows) = table.lines(width, paint);
@@ -161,14 +161,14 @@ const EVENTS: [Column; 3] = [
 ];
 
 /// Rows of cells, in columns.
-struct Table<'a> {
+struct ListTable<'a> {
     columns: &'a [Column],
     rows: Vec<Vec<String>>,
 }
 
-impl<'a> Table<'a> {
-    fn new(columns: &'a [Column], rows: Vec<Vec<String>>) -> Table<'a> {
-        Table { columns, rows }
+impl<'a> ListTable<'a> {
+    fn new(columns: &'a [Column], rows: Vec<Vec<String>>) -> ListTable<'a> {
+        ListTable { columns, rows }
     }
 
     /// Returns the header and the rows. The widest column gives way as long as there is no room for all.
@@ -215,7 +215,7 @@ impl<'a> Table<'a> {
 
 fn flow(busy: &BusyFlow) -> Vec<String> {
     let [proto, client, destination, uplink, age, _, up, down, state, reason] =
-        flows::cells(&busy.flow);
+        table::cells(&busy.flow);
     let rate = busy.rate.map_or_else(|| "-".to_owned(), short_rate);
     vec![proto, client, destination, uplink, rate, age, up, down, state, reason]
 }
@@ -243,7 +243,7 @@ fn client(client: &ClientRecord<'_>) -> Vec<String> {
 }
 
 fn event(event: &Event, model: &Model) -> Vec<String> {
-    let mark = if event.severity == Severity::Warning { "!" } else { " " };
+    let mark = if event.severity == EventSeverity::Warning { "!" } else { " " };
     vec![model.zone.brief(&event.time), mark.to_owned(), event.headline()]
 }
 

@@ -6,7 +6,7 @@ use ratatui::{Terminal, backend::TestBackend, style::Color};
 use super::*;
 use crate::{
     api::{
-        flows::{ByteCounting, Summary},
+        flows::{ByteCounting, FlowSummary},
         status::Status,
     },
     cli::top::{
@@ -160,7 +160,7 @@ fn a_question_and_the_keys_are_before_all_else() {
 
 #[test]
 fn without_bytes_the_title_says_what_to_do() {
-    let summary = Some(Summary { flows: 40, shown: 1, bytes: ByteCounting::Off });
+    let summary = Some(FlowSummary { flows: 40, shown: 1, bytes: ByteCounting::Off });
     let flows = vec![flow("isp-a", 1)];
     let model = after(vec![News::Flows(FlowAnswer { flows, summary })]);
     assert_has(

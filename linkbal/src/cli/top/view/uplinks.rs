@@ -54,7 +54,7 @@ impl Uplinks {
         let uplinks = model.uplinks();
         let selected = model.uplink().map(|uplink| &uplink.name);
         let at = uplinks.iter().position(|uplink| Some(&uplink.name) == selected);
-        let table = Table::new(model, &uplinks, width.into(), paint);
+        let table = UplinkTable::new(model, &uplinks, width.into(), paint);
         let block = |uplink: &&Uplink| table.block(uplink, Some(&uplink.name) == selected);
         Uplinks {
             header: table.header(),
@@ -94,18 +94,18 @@ fn first_line(heights: &[usize], selected: usize, room: usize) -> usize {
 }
 
 /// The measures of the table.
-struct Table<'a> {
+struct UplinkTable<'a> {
     model: &'a Model,
     width: usize,
     name: usize,
     paint: Paint,
 }
 
-impl<'a> Table<'a> {
-    fn new(model: &'a Model, uplinks: &[&Uplink], width: usize, paint: Paint) -> Table<'a> {
+impl<'a> UplinkTable<'a> {
+    fn new(model: &'a Model, uplinks: &[&Uplink], width: usize, paint: Paint) -> UplinkTable<'a> {
         let longest = uplinks.iter().map(|uplink| uplink.name.chars().count()).max();
         let name = longest.unwrap_or_default().clamp(6, 16).min(width / 4);
-        Table { model, width, name, paint }
+        UplinkTable { model, width, name, paint }
     }
 
     fn header(&self) -> Vec<Line<'static>> {

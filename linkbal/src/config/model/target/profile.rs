@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Target;
+use crate::protocol::port;
 
 /// The profile of a kind of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,25 +35,29 @@ const TCP: Profile = Profile { scheme: Some("tcp"), ..GATEWAY };
 /// A server may have to ask others.
 pub(in crate::config) const DNS: Profile = Profile {
     scheme: Some("dns"),
-    port: Some(53),
+    port: Some(port::DNS),
     least_timeout: Duration::from_secs(1),
     ..GATEWAY
 };
 
 /// Public servers refuse clients that ask more often than every few seconds in the long run.
-pub(in crate::config) const NTP: Profile =
-    Profile { scheme: Some("ntp"), port: Some(123), spacing: Duration::from_secs(1), ..GATEWAY };
+pub(in crate::config) const NTP: Profile = Profile {
+    scheme: Some("ntp"),
+    port: Some(port::NTP),
+    spacing: Duration::from_secs(1),
+    ..GATEWAY
+};
 
 /// A request takes several exchanges.
 const HTTP: Profile = Profile {
     scheme: Some("http"),
-    port: Some(80),
+    port: Some(port::HTTP),
     least_timeout: Duration::from_secs(3),
     spacing: Duration::from_secs(1),
     overlaps: false,
 };
 
-const HTTPS: Profile = Profile { scheme: Some("https"), port: Some(443), ..HTTP };
+const HTTPS: Profile = Profile { scheme: Some("https"), port: Some(port::HTTPS), ..HTTP };
 
 impl Target {
     /// Returns the profile of its kind.

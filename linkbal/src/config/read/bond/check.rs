@@ -3,7 +3,10 @@
 use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
-use super::{super::read_uplink::ReadUplink, ReadBond};
+use super::{
+    super::{read_uplink::ReadUplink, uplink::IPV6_MTU},
+    ReadBond,
+};
 use crate::config::{
     BondMode, Named,
     diagnostics::problem::Fault,
@@ -11,9 +14,6 @@ use crate::config::{
     parse::{key::Declared, reader::Section},
     pattern::is_match,
 };
-
-/// Smallest MTU that IPv6 works with (RFC 8200 section 5).
-const IPV6_MTU: u32 = 1280;
 
 /// A predicate for a feature of a mode.
 type Has = fn(BondMode) -> bool;
@@ -34,7 +34,7 @@ pub(super) fn modes(section: &Section, mode: Option<BondMode>) {
 pub(super) fn arp(section: &Section, mode: Option<BondMode>) {
     if section.has(&keys::bond::ARP_INTERVAL) {
         refuse_unless(section, &keys::bond::ARP_INTERVAL, mode, BondMode::has_arp);
-        let help = "add whom to ask, like arp_ip_targets = [\"192.0.2.1\"]";
+        let help = "add the hosts to ask, like arp_ip_targets = [\"192.0.2.1\"]";
         let fault = Fault::new("arp_interval, but no arp_ip_targets are given", help);
         section.require(&keys::bond::ARP_IP_TARGETS, fault);
         return;
@@ -43,7 +43,7 @@ pub(super) fn arp(section: &Section, mode: Option<BondMode>) {
         if let Some(value) = section.get(key, any) {
             let help =
                 format!("add arp_interval = 1000 in place of miimon, or remove `{}`", key.name);
-            let fault = Fault::new("nobody is asked without arp_interval", help);
+            let fault = Fault::new("no host is asked without arp_interval", help);
             section.report(key, value.span(), fault);
         }
     }

@@ -4,11 +4,14 @@ use lettre::message::Mailbox;
 use toml::{Spanned, de::DeValue};
 
 use super::{Address, address, secret};
-use crate::config::{
-    Encryption, Mail, Server,
-    diagnostics::problem::Fault,
-    keys::notify::{FROM, PASSWORD_FILE, SERVER, TLS, TO, USER},
-    parse::{reader::Section, value},
+use crate::{
+    config::{
+        Encryption, Mail, Server,
+        diagnostics::problem::Fault,
+        keys::notify::{FROM, PASSWORD_FILE, SERVER, TLS, TO, USER},
+        parse::{reader::Section, value},
+    },
+    protocol::port,
 };
 
 const SERVER_HELP: &str = "write it like \"smtps://mail.example.com\" (TLS, port 465) or \
@@ -45,7 +48,7 @@ pub(super) fn read(section: &Section) -> Option<Mail> {
 fn server(value: &DeValue<'_>) -> Result<(Server, bool), Fault> {
     let text = value::text(value).map_err(|fault| Fault::new(fault.message, SERVER_HELP))?;
     let Address { scheme, server, rest } =
-        address(text, &[("smtp", 587), ("smtps", 465)], SERVER_HELP)?;
+        address(text, &[("smtp", port::SUBMISSION), ("smtps", port::SUBMISSIONS)], SERVER_HELP)?;
     if !matches!(&*rest, "" | "/") {
         return Err(Fault::new(format!("{text:?} has {rest:?} behind its host"), SERVER_HELP));
     }

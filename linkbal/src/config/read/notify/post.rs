@@ -15,6 +15,7 @@ use crate::{
         parse::{reader::Section, value},
     },
     notify::template::{self, PLACEHOLDERS, TOKEN, Template, TemplateError},
+    protocol::port,
 };
 
 const URL_HELP: &str = "write the address to send to, like \"https://chat.example.com/hooks/42\"";
@@ -66,7 +67,7 @@ fn is_here(server: &Server) -> bool {
 fn url(value: &DeValue<'_>) -> Result<(Server, bool, String), Fault> {
     let text = value::text(value).map_err(|fault| Fault::new(fault.message, URL_HELP))?;
     let Address { scheme, server, rest } =
-        address(text, &[("http", 80), ("https", 443)], URL_HELP)?;
+        address(text, &[("http", port::HTTP), ("https", port::HTTPS)], URL_HELP)?;
     let rest = rest.split('#').next().unwrap_or_default();
     let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
     if let Some(other) = template::placeholders(&path).find(|name| *name != TOKEN) {

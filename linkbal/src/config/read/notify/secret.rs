@@ -9,8 +9,8 @@ use crate::config::{
     parse::{key::Declared, reader::Section, value},
 };
 
-/// Bits of a mode by which everybody may read or write.
-const EVERYBODY: u32 = 0o006;
+/// Bits of a mode by which all users may read or write.
+const ALL_USERS: u32 = 0o006;
 
 /// Returns the file with a secret, if one is named. It may be written later: if it is not there, or
 /// not secret, that is only a warning.
@@ -28,8 +28,8 @@ pub(super) fn file(
             (format!("{shown} cannot be read: {error}"), help)
         }
         Ok(found) if !found.is_file() => (format!("{shown} is not a file"), "name a file".into()),
-        Ok(found) if found.permissions().mode() & EVERYBODY != 0 => {
-            (format!("everybody may read {shown}"), format!("run `chmod 600 {shown}`"))
+        Ok(found) if found.permissions().mode() & ALL_USERS != 0 => {
+            (format!("all users may read {shown}"), format!("run `chmod 600 {shown}`"))
         }
         Ok(_) => return Some(file),
     };

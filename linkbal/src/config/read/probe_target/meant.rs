@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use toml::de::DeValue;
 
 use super::read::target;
-use crate::config::Target;
-use crate::config::diagnostics::problem::Fault;
+use crate::{
+    config::{Target, diagnostics::problem::Fault},
+    protocol::port,
+};
 
 /// Schemes of targets, with those of others that mean the same.
 const SCHEMES: [(&str, &[&str]); 5] = [
@@ -42,7 +44,7 @@ fn is_target(text: &str) -> bool {
 fn proposals(text: &str) -> Vec<String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         let server = match address.port() {
-            53 => format!("dns://{}", bare(address.ip())),
+            port::DNS => format!("dns://{}", bare(address.ip())),
             _ => format!("dns://{address}"),
         };
         return vec![format!("tcp://{address}"), server];

@@ -2,13 +2,16 @@
 
 use toml::{Spanned, de::DeValue};
 
-use crate::config::{
-    diagnostics::problem::Fault,
-    dscp::dscp_named,
-    parse::{
-        reader::{List, names_help},
-        value,
+use crate::{
+    config::{
+        diagnostics::problem::Fault,
+        dscp::dscp_named,
+        parse::{
+            reader::{List, names_help},
+            value,
+        },
     },
+    protocol,
 };
 
 /// Returns the items of a list; none without one.
@@ -16,16 +19,16 @@ pub(super) fn values<T>(list: Option<List<T>>) -> Vec<T> {
     list.map_or(Vec::new(), |list| list.items.into_iter().map(Spanned::into_inner).collect())
 }
 
-/// IP protocol numbers by name (IANA, "Assigned Internet Protocol Numbers").
+/// IP protocol numbers by the names of a configuration.
 const PROTOCOLS: [(&str, &[u8]); 8] = [
-    ("tcp", &[6]),
-    ("udp", &[17]),
-    ("sctp", &[132]),
-    ("icmp", &[1, 58]),
-    ("gre", &[47]),
-    ("esp", &[50]),
-    ("ah", &[51]),
-    ("ipip", &[4]),
+    ("tcp", &[protocol::TCP]),
+    ("udp", &[protocol::UDP]),
+    ("sctp", &[protocol::SCTP]),
+    ("icmp", &[protocol::ICMP, protocol::ICMPV6]),
+    ("gre", &[protocol::GRE]),
+    ("esp", &[protocol::ESP]),
+    ("ah", &[protocol::AH]),
+    ("ipip", &[protocol::IPIP]),
 ];
 
 const PORTS_HELP: &str = "write a port like 443, or a range in double quotes like \"8000-8100\"";

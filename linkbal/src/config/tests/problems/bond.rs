@@ -79,15 +79,15 @@ fn monitoring_is_by_one_way() {
     );
     expect_of_bond(
         &format!("{BOND}arp_interval = \"1s\"\n"),
-        &["5:1 arp_interval, but no arp_ip_targets are given | add whom to ask, like \
+        &["5:1 arp_interval, but no arp_ip_targets are given | add the hosts to ask, like \
            arp_ip_targets = [\"192.0.2.1\"]"],
     );
     expect_of_bond(
         &format!("{BOND}arp_ip_targets = \"192.0.2.1\"\narp_validate = \"all\"\n"),
         &[
-            "8:18 `bond.bond0.arp_ip_targets`: nobody is asked without arp_interval | add \
+            "8:18 `bond.bond0.arp_ip_targets`: no host is asked without arp_interval | add \
              arp_interval = 1000 in place of miimon, or remove `arp_ip_targets`",
-            "9:16 `bond.bond0.arp_validate`: nobody is asked without arp_interval | add \
+            "9:16 `bond.bond0.arp_validate`: no host is asked without arp_interval | add \
              arp_interval = 1000 in place of miimon, or remove `arp_validate`",
         ],
     );

@@ -461,7 +461,7 @@ fn bad_resolvers_of_uplinks() {
             "6:27 `uplink.cable.resolvers`: 2001:db8::1 is an IPv6 address, and ipv6 is off here | \
              remove it, or let the uplink carry IPv6",
             "9:14 `uplink.fiber.resolvers`: 192.0.2.1 is a resolver of uplink cable, too | one that \
-             answers everybody belongs into `resolvers` of [dns]; take it out of one of the two",
+             answers all clients belongs into `resolvers` of [dns]; take it out of one of the two",
             "9:40 `uplink.fiber.resolvers`: 192.0.2.2 is listed twice | remove one of the two",
         ],
     );

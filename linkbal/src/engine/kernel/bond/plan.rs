@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use super::{
-    BondChange, BondOption, Bonding, Options, Record,
+    BondChange, BondOption, BondRecord, Bonding, Options,
     wanted::{Purpose, Wanted, wanted},
 };
 use crate::config::{Bond, BondMode, Named as _};
@@ -59,7 +59,7 @@ impl Plan {
                     settled.extend(kept);
                 }
                 (None, Some(port)) => {
-                    let record = Record { ifindex: Some(port.ifindex), ..record.clone() };
+                    let record = BondRecord { ifindex: Some(port.ifindex), ..record.clone() };
                     settled.insert(name.clone(), record);
                 }
                 (None, None) if bonds.iter().any(|bond| bond.name == *name) => {
@@ -87,7 +87,7 @@ impl Plan {
             }
             let former = self.now.ports[name].clone();
             let ifindex = Some(former.ifindex);
-            let record = Record { ifindex, former: Some(former), added: BTreeSet::new() };
+            let record = BondRecord { ifindex, former: Some(former), added: BTreeSet::new() };
             self.push(BondChange::Note(name.clone(), record));
         }
     }
@@ -98,7 +98,7 @@ impl Plan {
                 continue;
             }
             if !self.now.records.contains_key(&bond.name) {
-                let record = Record { ifindex: None, former: None, added: BTreeSet::new() };
+                let record = BondRecord { ifindex: None, former: None, added: BTreeSet::new() };
                 self.push(BondChange::Note(bond.name.clone(), record));
             }
             self.push(BondChange::Create(bond.name.clone(), bond.mode.number()));
@@ -221,7 +221,7 @@ impl Plan {
         let Some(record) = self.now.records.get(name) else { return };
         let added = change(&record.added);
         if added != record.added {
-            let record = Record { added, ..record.clone() };
+            let record = BondRecord { added, ..record.clone() };
             self.push(BondChange::Note(name.to_owned(), record));
         }
     }

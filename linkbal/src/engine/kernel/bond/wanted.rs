@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Bonding, Mac, Options, Port, Record};
+use super::{BondRecord, Bonding, Mac, Options, Port};
 use crate::config::Bond;
 
 /// The final purpose of an interface.
@@ -66,10 +66,10 @@ impl Goal<'_> {
         }
         match record {
             None => self.stranger(port),
-            Some(Record { former: None, .. }) => {
+            Some(BondRecord { former: None, .. }) => {
                 Some(Wanted { purpose: Purpose::Deleted, ..Wanted::as_it_is(port) })
             }
-            Some(Record { former: Some(former), added, .. }) => {
+            Some(BondRecord { former: Some(former), added, .. }) => {
                 if former.master.as_ref().is_some_and(|master| self.is_configured(master)) {
                     return Some(self.kept_out(port));
                 }
@@ -91,7 +91,7 @@ impl Goal<'_> {
         self.bonds.iter().any(|bond| bond.name == name)
     }
 
-    fn member(&self, bond: &Bond, port: &Port, record: Option<&Record>) -> Wanted {
+    fn member(&self, bond: &Bond, port: &Port, record: Option<&BondRecord>) -> Wanted {
         let master = self.now.ports.get(&bond.name).filter(|master| master.ifindex != 0);
         let base = Wanted { purpose: Purpose::Used, ..Wanted::as_it_is(port) };
         let Some(master) = master else { return base };
@@ -168,7 +168,7 @@ impl Wanted {
         }
     }
 
-    fn bond(bond: &Bond, port: &Port, record: Option<&Record>) -> Wanted {
+    fn bond(bond: &Bond, port: &Port, record: Option<&BondRecord>) -> Wanted {
         let addresses: BTreeSet<IpNet> = bond.addresses.iter().copied().collect();
         let added = record.map(|record| &record.added - &addresses).unwrap_or_default();
         let was = record.and_then(|record| record.former.as_ref());

@@ -101,7 +101,7 @@ pub enum End {
 
 /// A kind of packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind<'a> {
+pub struct PacketKind<'a> {
     /// The family.
     pub family: Family,
     /// Interface that it comes in by.
@@ -125,7 +125,7 @@ pub enum ChainVerdict {
 
 /// Treatment of a packet by a chain.
 #[derive(Clone, Copy, Debug)]
-enum Outcome {
+enum ChainOutcome {
     Decided(ChainVerdict),
     /// No rule decides for certain; set if one might have accepted it.
     Falls(bool),
@@ -158,7 +158,7 @@ impl InterfaceSet {
 
 impl Rule {
     /// Returns whether it matches such packets; `None` if only some of them.
-    fn matches(&self, kind: Kind<'_>) -> Option<bool> {
+    fn matches(&self, kind: PacketKind<'_>) -> Option<bool> {
         let by = |names: &Option<InterfaceSet>, name: Option<&str>| {
             names.as_ref().is_none_or(|names| name.is_some_and(|name| names.contain(name)))
         };
@@ -231,27 +231,33 @@ impl Chains {
     }
 
     /// Returns what a base chain does to a kind of packet.
-    pub fn verdict(&self, base: &BaseChain, kind: Kind<'_>) -> ChainVerdict {
+    pub fn verdict(&self, base: &BaseChain, kind: PacketKind<'_>) -> ChainVerdict {
         if !base.families[kind.family] {
             return ChainVerdict::Accept;
         }
         let mut left = MOST_RULES;
         match self.ask(&base.chain, kind, DEPTH, &mut left) {
-            Outcome::Decided(verdict) => verdict,
-            Outcome::Falls(_) if !base.drops => ChainVerdict::Accept,
-            Outcome::Falls(true) => ChainVerdict::Unknown,
-            Outcome::Falls(false) => ChainVerdict::Drop,
+            ChainOutcome::Decided(verdict) => verdict,
+            ChainOutcome::Falls(_) if !base.drops => ChainVerdict::Accept,
+            ChainOutcome::Falls(true) => ChainVerdict::Unknown,
+            ChainOutcome::Falls(false) => ChainVerdict::Drop,
         }
     }
 
-    fn ask(&self, chain: &str, kind: Kind<'_>, depth: usize, left: &mut usize) -> Outcome {
+    fn ask(
+        &self,
+        chain: &str,
+        kind: PacketKind<'_>,
+        depth: usize,
+        left: &mut usize,
+    ) -> ChainOutcome {
         let Some(depth) = depth.checked_sub(1) else {
-            return Outcome::Decided(ChainVerdict::Unknown);
+            return ChainOutcome::Decided(ChainVerdict::Unknown);
         };
         let mut maybe = false;
         for rule in self.rules.get(chain).into_iter().flatten() {
             let Some(rest) = left.checked_sub(1) else {
-                return Outcome::Decided(ChainVerdict::Unknown);
+                return ChainOutcome::Decided(ChainVerdict::Unknown);
             };
             *left = rest;
             let matched = rule.matches(kind);
@@ -259,27 +265,29 @@ impl Chains {
                 continue;
             }
             let (outcome, leaves) = match &rule.end {
-                End::Accept => (Outcome::Decided(ChainVerdict::Accept), true),
-                End::Drop => (Outcome::Decided(ChainVerdict::Drop), true),
+                End::Accept => (ChainOutcome::Decided(ChainVerdict::Accept), true),
+                End::Drop => (ChainOutcome::Decided(ChainVerdict::Drop), true),
                 End::Jump(to) => (self.ask(to, kind, depth, left), false),
                 End::Goto(to) => (self.ask(to, kind, depth, left), true),
-                End::Return => (Outcome::Falls(false), true),
-                End::Unknown => (Outcome::Falls(true), false),
+                End::Return => (ChainOutcome::Falls(false), true),
+                End::Unknown => (ChainOutcome::Falls(true), false),
             };
-            let accepts =
-                !matches!(outcome, Outcome::Decided(ChainVerdict::Drop) | Outcome::Falls(false));
+            let accepts = !matches!(
+                outcome,
+                ChainOutcome::Decided(ChainVerdict::Drop) | ChainOutcome::Falls(false)
+            );
             match outcome {
-                Outcome::Decided(ChainVerdict::Drop) if matched.is_some() && maybe => {
-                    return Outcome::Decided(ChainVerdict::Unknown);
+                ChainOutcome::Decided(ChainVerdict::Drop) if matched.is_some() && maybe => {
+                    return ChainOutcome::Decided(ChainVerdict::Unknown);
                 }
-                Outcome::Decided(_) if matched.is_some() => return outcome,
+                ChainOutcome::Decided(_) if matched.is_some() => return outcome,
                 _ => maybe |= accepts,
             }
             if leaves && matched.is_some() {
-                return Outcome::Falls(maybe);
+                return ChainOutcome::Falls(maybe);
             }
         }
-        Outcome::Falls(maybe)
+        ChainOutcome::Falls(maybe)
     }
 }
 

@@ -7,8 +7,8 @@ use linkbal_common::uplink::Family;
 
 use super::{
     Conflict,
-    chains::{BaseChain, ChainVerdict, Hook, Kind},
-    products::owner,
+    chains::{BaseChain, ChainVerdict, Hook, PacketKind},
+    products::{UNKNOWN, owner},
     survey::Survey,
 };
 use crate::{
@@ -25,7 +25,7 @@ const MOST_NAMES: usize = 4;
 
 /// A way of packets through the machine, as far as a chain sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Way<'a> {
+struct ForwardPath<'a> {
     family: Family,
     lan: Option<&'a str>,
     uplink: &'a str,
@@ -48,7 +48,7 @@ pub fn own_traffic(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec
 }
 
 /// Returns the ways that a chain should let pass.
-fn ways<'a>(config: &'a Config, snapshot: &'a Snapshot, base: &BaseChain) -> Vec<Way<'a>> {
+fn ways<'a>(config: &'a Config, snapshot: &'a Snapshot, base: &BaseChain) -> Vec<ForwardPath<'a>> {
     let has = |link: &Link, family| link.up && has_address(snapshot, link, family);
     let mut all = BTreeSet::new();
     for family in Family::ALL.into_iter().filter(|family| base.families[*family]) {
@@ -61,9 +61,9 @@ fn ways<'a>(config: &'a Config, snapshot: &'a Snapshot, base: &BaseChain) -> Vec
             if base.hook == Hook::Forward {
                 let lans = lan::present(config, snapshot);
                 let lans = lans.into_iter().filter(|lan| has(lan, family));
-                all.extend(lans.map(|lan| Way { family, lan: Some(&lan.name), uplink }));
+                all.extend(lans.map(|lan| ForwardPath { family, lan: Some(&lan.name), uplink }));
             } else {
-                all.insert(Way { family, lan: None, uplink });
+                all.insert(ForwardPath { family, lan: None, uplink });
             }
         }
     }
@@ -72,10 +72,10 @@ fn ways<'a>(config: &'a Config, snapshot: &'a Snapshot, base: &BaseChain) -> Vec
 
 /// Returns what becomes of connections by a way: the worse of what their first packets and their
 /// answers meet.
-fn verdict(survey: &Survey, base: &BaseChain, way: Way<'_>) -> ChainVerdict {
-    let Way { family, lan, uplink } = way;
-    let out = Kind { family, iif: lan, oif: Some(uplink), established: false };
-    let back = Kind { family, iif: Some(uplink), oif: lan, established: true };
+fn verdict(survey: &Survey, base: &BaseChain, way: ForwardPath<'_>) -> ChainVerdict {
+    let ForwardPath { family, lan, uplink } = way;
+    let out = PacketKind { family, iif: lan, oif: Some(uplink), established: false };
+    let back = PacketKind { family, iif: Some(uplink), oif: lan, established: true };
     let ask = |kind| survey.closing.verdict(base, kind);
     match base.hook {
         Hook::Forward => ask(out).min(ask(back)),
@@ -91,16 +91,17 @@ fn judge(
     base: &BaseChain,
 ) -> Option<Conflict> {
     let ways = ways(config, snapshot, base);
-    let with = |wanted: ChainVerdict| -> Vec<Way<'_>> {
+    let with = |wanted: ChainVerdict| -> Vec<ForwardPath<'_>> {
         ways.iter().copied().filter(|way| verdict(survey, base, *way) == wanted).collect()
     };
     let (dropped, unknown) = (with(ChainVerdict::Drop), with(ChainVerdict::Unknown));
     let whole = Family::ALL.into_iter().find(|family| {
-        let of_family = |ways: &[Way<'_>]| ways.iter().filter(|way| way.family == *family).count();
+        let of_family =
+            |ways: &[ForwardPath<'_>]| ways.iter().filter(|way| way.family == *family).count();
         of_family(&ways) > 0 && of_family(&dropped) == of_family(&ways)
     });
     let conflict = |meaning: String, advice: String, compatible| {
-        let who = owner(&base.chain).unwrap_or("the kernel does not say who made it").into();
+        let who = owner(&base.chain).unwrap_or(UNKNOWN).into();
         let what = format!("firewall chain {}", base.chain);
         Some(Conflict { what, who, meaning, advice, compatible })
     };
@@ -128,7 +129,7 @@ fn judge(
 }
 
 /// Says what a chain drops.
-fn dropping(base: &BaseChain, of_family: &str, dropped: &[Way<'_>]) -> String {
+fn dropping(base: &BaseChain, of_family: &str, dropped: &[ForwardPath<'_>]) -> String {
     let policy = if base.drops { "its policy is drop" } else { "it ends with a rule that drops" };
     match base.hook {
         Hook::Forward => format!(
@@ -149,7 +150,7 @@ fn dropping(base: &BaseChain, of_family: &str, dropped: &[Way<'_>]) -> String {
 }
 
 /// Formats ways: `from lan0 to wan-a and wan-b`.
-fn words(ways: &[Way<'_>]) -> String {
+fn words(ways: &[ForwardPath<'_>]) -> String {
     let lans: BTreeSet<&str> = ways.iter().filter_map(|way| way.lan).collect();
     let uplinks: BTreeSet<&str> = ways.iter().map(|way| way.uplink).collect();
     let list = |names: &BTreeSet<&str>| {
@@ -162,7 +163,7 @@ fn words(ways: &[Way<'_>]) -> String {
 }
 
 /// Returns the command that makes a chain accept what it drops; `None` if a name cannot be written.
-fn command(survey: &Survey, base: &BaseChain, dropped: &[Way<'_>]) -> Option<String> {
+fn command(survey: &Survey, base: &BaseChain, dropped: &[ForwardPath<'_>]) -> Option<String> {
     let lans: BTreeSet<&str> = dropped.iter().filter_map(|way| way.lan).collect();
     let uplinks: BTreeSet<&str> = dropped.iter().map(|way| way.uplink).collect();
     let plain = |text: &str| {

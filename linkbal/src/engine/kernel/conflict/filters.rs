@@ -2,7 +2,7 @@
 
 use super::{
     Conflict,
-    products::owner,
+    products::{UNKNOWN, owner},
     survey::{Filter, FilterKind, Survey},
 };
 use crate::config::{Accelerate, Config};
@@ -60,7 +60,7 @@ fn conflict(config: &Config, filter: &Filter) -> Conflict {
             false,
         ),
         FilterKind::Forward => (
-            "it sends packets out of another interface before anybody has routed them".into(),
+            "it sends packets out of another interface before they are routed".into(),
             format!("{delete}, or let it match nothing that is for the internet"),
             false,
         ),
@@ -92,7 +92,7 @@ fn conflict(config: &Config, filter: &Filter) -> Conflict {
             false,
         ),
     };
-    let who = owner(&filter.chain).unwrap_or("the kernel does not say who made it").into();
+    let who = owner(&filter.chain).unwrap_or(UNKNOWN).into();
     Conflict { what: format!("firewall chain {}", filter.chain), who, meaning, advice, compatible }
 }
 

@@ -88,25 +88,7 @@ impl Survey {
             }
             _ => {}
         }
-        let rpfilter = words.windows(2).any(|pair| pair == ["-m", "rpfilter"]);
-        let kind = match target {
-            // Inverted, the match catches the packets that fail the test.
-            _ if rpfilter
-                && words.contains(&"--invert")
-                && target != "LOG"
-                && target != "RETURN" =>
-            {
-                let loose = words.contains(&"--loose");
-                (!loose).then_some(FilterKind::ReversePath)
-            }
-            "CT" if words.contains(&"--notrack") => Some(FilterKind::NoTrack),
-            "NOTRACK" => Some(FilterKind::NoTrack),
-            "TEE" => Some(FilterKind::Duplicate),
-            "FLOWOFFLOAD" => Some(FilterKind::Offload),
-            _ if is_for_each_packet(chain, words, target) => Some(FilterKind::EachPacket),
-            _ => None,
-        };
-        if let Some(kind) = kind {
+        if let Some(kind) = kind(chain, words, target) {
             let six = chain.split(' ').any(|word| word == "ip6");
             let family = Some(if six { "ipv6" } else { "ipv4" }.to_owned());
             let interface = after("-i").map(str::to_owned);
@@ -115,6 +97,24 @@ impl Survey {
             let narrow = narrow.iter().any(|option| words.contains(option));
             self.filters.push(Filter { chain, kind, family, interface, narrow, delete });
         }
+    }
+}
+
+/// Returns the kind of filter that a rule is, if it is one.
+fn kind(chain: &str, words: &[&str], target: &str) -> Option<FilterKind> {
+    let rpfilter = words.windows(2).any(|pair| pair == ["-m", "rpfilter"]);
+    match target {
+        // Inverted, the match catches the packets that fail the test.
+        _ if rpfilter && words.contains(&"--invert") && target != "LOG" && target != "RETURN" => {
+            let loose = words.contains(&"--loose");
+            (!loose).then_some(FilterKind::ReversePath)
+        }
+        "CT" if words.contains(&"--notrack") => Some(FilterKind::NoTrack),
+        "NOTRACK" => Some(FilterKind::NoTrack),
+        "TEE" => Some(FilterKind::Duplicate),
+        "FLOWOFFLOAD" => Some(FilterKind::Offload),
+        _ if is_for_each_packet(chain, words, target) => Some(FilterKind::EachPacket),
+        _ => None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::engine::kernel::network::family;
 
 /// A packet of the LAN whose route is looked up, and the route that it should have.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Question {
+pub struct RouteQuestion {
     /// Family of the packet.
     #[serde(with = "family")]
     pub family: Family,
@@ -35,15 +35,15 @@ pub struct Question {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Path {
     /// The question.
-    pub question: Question,
+    pub question: RouteQuestion,
     /// The answer.
-    pub answer: Answer,
+    pub answer: RouteAnswer,
 }
 
 /// The route of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Answer {
+pub enum RouteAnswer {
     /// The packet has a route.
     Route {
         /// The table of the route.
@@ -60,11 +60,11 @@ pub enum Answer {
 impl Path {
     /// Returns whether the packet goes elsewhere.
     pub(in crate::engine) fn astray(&self) -> bool {
-        let Question { oif: wanted, gateway: by, .. } = &self.question;
+        let RouteQuestion { oif: wanted, gateway: by, .. } = &self.question;
         match &self.answer {
             // Two uplinks on one interface differ in the gateway.
-            Answer::Route { oif, gateway, .. } => *oif != Some(*wanted) || gateway != by,
-            Answer::Refused(_) => true,
+            RouteAnswer::Route { oif, gateway, .. } => *oif != Some(*wanted) || gateway != by,
+            RouteAnswer::Refused(_) => true,
         }
     }
 }

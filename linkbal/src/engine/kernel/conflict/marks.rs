@@ -2,7 +2,7 @@
 
 use super::{
     Conflict,
-    products::{CALICO, owner},
+    products::{CALICO, UNKNOWN, owner},
     reach,
     survey::{MarkChange, MarkRule, Survey},
 };
@@ -77,7 +77,7 @@ fn advice(mask: u32, of_connection: bool, clashing: &[&MarkRule]) -> String {
         0 => String::new(),
         _ => format!("remove what is left over of scripts: {}; or ", delete.join(", ")),
     };
-    format!("{delete}{keep}, or set kernel.fwmark_mask to bits that nobody uses")
+    format!("{delete}{keep}, or set kernel.fwmark_mask to unused bits")
 }
 
 /// Returns whether an ip rule of others delivers packets with the mark that is set on this machine.
@@ -100,5 +100,5 @@ fn feeds_a_proxy(snapshot: &Snapshot, set: &MarkRule) -> bool {
 fn who(change: &MarkChange) -> String {
     let by = change.by.as_ref().map(ToString::to_string);
     let known = owner(&change.chain).map(str::to_owned).or(by);
-    known.unwrap_or_else(|| "the kernel does not say who made it".into())
+    known.unwrap_or_else(|| UNKNOWN.into())
 }

@@ -7,7 +7,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{
     Conflict,
-    lookup::{Answer, Path, Question},
+    lookup::{Path, RouteAnswer, RouteQuestion},
     reach, rules,
 };
 use crate::{
@@ -30,7 +30,7 @@ const MOST_RULES: usize = 4;
 /// Returns the questions: for each uplink and family whose rules are in force, and for packets
 /// without a mark. There are none in a family that is not forwarded: the kernel has no way for any
 /// packet of the LAN then (`ip_route_input_slow` in net/ipv4/route.c), whatever the routes.
-pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<Question> {
+pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<RouteQuestion> {
     let mask = MarkMask(config.kernel.fwmark_mask);
     let base = config.kernel.table_base;
     let each = uplinks.iter().map(|indexed| {
@@ -51,7 +51,7 @@ pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> V
                 && let Some(oif) = route.ifindex
             {
                 let gateway = route.nexthop;
-                questions.push(Question {
+                questions.push(RouteQuestion {
                     family,
                     uplink,
                     fwmark,
@@ -137,13 +137,13 @@ fn destination(config: &Config, snapshot: &Snapshot, family: Family) -> Option<I
 /// Returns packets that go elsewhere, though linkbal's rules and routes are in force.
 pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflict> {
     let astray = paths.iter().filter(|path| {
-        let Question { family, fwmark, table, oif, gateway, .. } = &path.question;
+        let RouteQuestion { family, fwmark, table, oif, gateway, .. } = &path.question;
         // A route that has changed in the meantime is no conflict.
         let now = default_of(snapshot, *family, *fwmark, *table);
         let current = now.is_some_and(|now| now.ifindex == Some(*oif) && now.nexthop == *gateway);
         let other = match &path.answer {
-            Answer::Route { table, .. } => !rules::is_our_table(config, *table),
-            Answer::Refused(_) => true,
+            RouteAnswer::Route { table, .. } => !rules::is_our_table(config, *table),
+            RouteAnswer::Refused(_) => true,
         };
         path.astray() && current && other && snapshot.forwards(*family)
     });
@@ -151,19 +151,19 @@ pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflic
 }
 
 fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
-    let Question { family, uplink, fwmark, iif, source, destination, .. } = &path.question;
+    let RouteQuestion { family, uplink, fwmark, iif, source, destination, .. } = &path.question;
     let device = |ifindex: &u32| {
         let link = snapshot.links.get(ifindex);
         link.map_or_else(|| format!("interface {ifindex}"), |link| link.name.clone())
     };
     let wanted = uplink.as_ref().map_or("the best uplink".into(), |name| format!("uplink {name}"));
     let (goes, table) = match &path.answer {
-        Answer::Route { table, oif, gateway } => {
+        RouteAnswer::Route { table, oif, gateway } => {
             let out = oif.as_ref().map_or("this machine".into(), device);
             let by = gateway.map_or(String::new(), |gateway| format!(" via {gateway}"));
             (format!("it goes to {out}{by}, by table {}", table_name(*table)), Some(*table))
         }
-        Answer::Refused(words) => (format!("the kernel has no way for it: {words}"), None),
+        RouteAnswer::Refused(words) => (format!("the kernel has no way for it: {words}"), None),
     };
     let between = between(config, snapshot, *family, table);
     let rules: Vec<String> =

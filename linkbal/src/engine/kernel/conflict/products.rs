@@ -30,6 +30,9 @@ const NAMES: [(&str, &str); 10] = [
     ("LIBVIRT", "libvirt"),
 ];
 
+/// The owner of what no product is known for, and the kernel names none.
+pub(super) const UNKNOWN: &str = "an unknown program";
+
 /// Returns the product that an nft chain seems to belong to.
 pub(super) fn owner(chain: &str) -> Option<&'static str> {
     let mut names = NAMES.iter();

@@ -32,8 +32,8 @@ pub(super) fn find(
             route.table
         ),
         advice: format!(
-            "put it into another table (and `{}`), or set kernel.table_base to numbers that \
-             nobody uses",
+            "put it into another table (and `{}`), or set kernel.table_base to unused \
+             numbers",
             delete(route, snapshot)
         ),
         compatible: false,

@@ -5,7 +5,7 @@ use linkbal_common::{mark::BLOCKED, uplink::MAX_UPLINKS};
 use super::{
     Conflict,
     possible_marks::Marks,
-    products::is_known,
+    products::{UNKNOWN, is_known},
     reach::{RuleEffect, Taken, delete, takes},
     survey::Survey,
 };
@@ -29,7 +29,7 @@ pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
 /// Returns the user of a routing protocol number (include/uapi/linux/rtnetlink.h).
 pub(super) fn installer(protocol: u8) -> String {
     let name = match protocol {
-        0 => "nobody says who",
+        0 => UNKNOWN,
         2 => "the kernel",
         3 => "`ip` without a protocol: a script, or by hand",
         4 => "an administrator: protocol static",
@@ -39,7 +39,7 @@ pub(super) fn installer(protocol: u8) -> String {
         16 => "a DHCP client",
         18 => "keepalived",
         84 => "Open Virtual Network",
-        PROTOCOL => "somebody with linkbal's protocol number",
+        PROTOCOL => "another program with linkbal's protocol number",
         186 => "FRR: protocol bgp",
         188 => "FRR: protocol ospf",
         number => return format!("routing protocol {number}"),
@@ -71,10 +71,7 @@ fn clash(
     if is_our_table(config, rule.table) {
         return conflict(
             format!("it sends packets to table {}, which is linkbal's", rule.table),
-            format!(
-                "delete it (`{}`), or set kernel.table_base to numbers that nobody uses",
-                delete(rule)
-            ),
+            format!("delete it (`{}`), or set kernel.table_base to unused numbers", delete(rule)),
         );
     }
     if rule.priority < first
@@ -97,7 +94,7 @@ fn clash(
     if let Some((_, used)) = rule.fwmark.filter(|(_, used)| is_exact_part(*used, mask)) {
         return conflict(
             format!("its mask {used:#x} has bits of linkbal's, {mask:#x}: one marks for the other"),
-            "set kernel.fwmark_mask to bits that nobody uses".into(),
+            "set kernel.fwmark_mask to unused bits".into(),
         );
     }
     None

@@ -42,7 +42,7 @@ const PRIORITY_OUTER: u32 = 2;
 const SHORT: u32 = 1;
 
 /// A tunnel among the uplinks.
-struct Way<'a> {
+struct TunnelUplink<'a> {
     indexed: &'a Indexed,
     endpoints: BTreeSet<IpAddr>,
     /// The uplinks that it may use, in no order if `ordered` is false.
@@ -97,7 +97,7 @@ pub(super) fn outer(
 /// Returns the routes of a tunnel's table: every uplink with a next hop has one, since a socket
 /// that is bound to a device, such as a probe's, needs its own. The metrics are the order.
 fn table_of(
-    way: &Way<'_>,
+    way: &TunnelUplink<'_>,
     table: u32,
     uplinks: &[Indexed],
     snapshot: &Snapshot,
@@ -122,7 +122,7 @@ fn table_of(
 }
 
 /// Returns the tunnels whose outer packets linkbal routes.
-fn ways<'a>(config: &Config, uplinks: &'a [Indexed], snapshot: &Snapshot) -> Vec<Way<'a>> {
+fn ways<'a>(config: &Config, uplinks: &'a [Indexed], snapshot: &Snapshot) -> Vec<TunnelUplink<'a>> {
     let tunnels = uplinks.iter().filter_map(|indexed| {
         let uplink = &indexed.config;
         let seen = tunnel_of(indexed, snapshot);
@@ -138,7 +138,7 @@ fn ways<'a>(config: &Config, uplinks: &'a [Indexed], snapshot: &Snapshot) -> Vec
         }
         let over = over(indexed, uplinks, snapshot)?;
         let ordered = !uplink.over.is_empty();
-        (!endpoints.is_empty()).then_some(Way { indexed, endpoints, over, ordered })
+        (!endpoints.is_empty()).then_some(TunnelUplink { indexed, endpoints, over, ordered })
     });
     tunnels.collect()
 }

@@ -12,7 +12,7 @@ use crate::import::{
     script::{
         chains::Effect,
         chance::Chance,
-        conditions::State,
+        conditions::MarkState,
         facts::{Facts, IpRule},
         ip_rule,
         shares::{self, policy_of},
@@ -244,7 +244,7 @@ fn one_of(draft: &mut Draft, run: Vec<Marked>, alone: bool, last: bool) -> Vec<M
     one.rule.lines = lines.clone();
     one.rule.matches.iter_mut().for_each(|setting| setting.lines = lines.clone());
     one.rule.title = "shares of -m statistic".into();
-    one.state = State { unmarked: first, ..State::default() };
+    one.state = MarkState { unmarked: first, ..MarkState::default() };
     one.effect = Effect::Mark(shares.marks().last().map_or(0, |(mark, _)| *mark));
     one.shares = Some(shares);
     vec![one]

@@ -79,7 +79,7 @@ pub(super) fn detach(name: &str, side: TcAttachType) -> Result<()> {
 /// Removes linkbal's filters, and the qdiscs that it added for them and that nobody else uses. Goes on
 /// after failures and returns them. Pinned tcx links go with their folder.
 pub fn detach_clsact(run_dir: &Path) -> Vec<Error> {
-    let record = Record::new(run_dir);
+    let record = QdiscRecord::new(run_dir);
     let mut errors = record.remove_except(|_| false);
     errors.extend(remove_unknown());
     remove_stored(&record.0);
@@ -156,11 +156,11 @@ fn remove_unknown() -> Vec<Error> {
 
 /// The record of interfaces with a filter of linkbal's, and of the qdiscs that linkbal added: kept
 /// in a file, since the kernel does not tell who added a qdisc.
-pub(super) struct Record(PathBuf);
+pub(super) struct QdiscRecord(PathBuf);
 
-impl Record {
-    pub(super) fn new(run_dir: &Path) -> Record {
-        Record(run_dir.join(CLSACT_RECORD))
+impl QdiscRecord {
+    pub(super) fn new(run_dir: &Path) -> QdiscRecord {
+        QdiscRecord(run_dir.join(CLSACT_RECORD))
     }
 
     pub(super) fn read(&self) -> BTreeMap<String, bool> {

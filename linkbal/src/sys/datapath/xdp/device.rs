@@ -103,14 +103,14 @@ fn parents(list: &str) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::netlink::generic::attribute;
+    use crate::sys::netlink::wire::nla;
 
     #[test]
     fn interfaces_that_send_frames_are_told_from_others() {
         let message = |features: u64| {
             let parts = [
-                attribute(NETDEV_A_DEV_IFINDEX, &7u32.to_ne_bytes()),
-                attribute(NETDEV_A_DEV_XDP_FEATURES, &features.to_ne_bytes()),
+                nla(NETDEV_A_DEV_IFINDEX, &7u32.to_ne_bytes()),
+                nla(NETDEV_A_DEV_XDP_FEATURES, &features.to_ne_bytes()),
             ];
             parts.concat()
         };

@@ -17,7 +17,7 @@ use super::{super::moment_after, remove, replace, thread};
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The result of a write.
-type Outcome = Result<(), String>;
+type WriteResult = Result<(), String>;
 
 static QUEUE: Mutex<WriteQueue> = Mutex::new(WriteQueue { pending: BTreeMap::new(), busy: None });
 static CHANGED: Condvar = Condvar::new();
@@ -41,7 +41,7 @@ struct PendingWrite {
     due: Option<Instant>,
     /// True if the failure was logged.
     logged: bool,
-    waiters: Vec<oneshot::Sender<Outcome>>,
+    waiters: Vec<oneshot::Sender<WriteResult>>,
 }
 
 /// Replaces a file. If it cannot be written now, that is logged, and it is tried again until it
@@ -81,7 +81,7 @@ fn write_or_queue(path: &Path, contents: Option<Vec<u8>>) {
 pub(crate) fn store_in_background(
     path: &Path,
     contents: Option<Vec<u8>>,
-) -> oneshot::Receiver<Outcome> {
+) -> oneshot::Receiver<WriteResult> {
     let (sender, receiver) = oneshot::channel();
     enqueue(&mut queue(), path, contents).waiters.push(sender);
     CHANGED.notify_all();

@@ -51,7 +51,7 @@ pub(super) fn make_folder(folder: &Path) -> Result<()> {
     let own = geteuid().as_raw();
     ensure!(
         [0, own].contains(&found.uid()),
-        "failed to use {}: it belongs to user {}, who could put another socket there; remove it",
+        "failed to use {}: it belongs to user {}, which could put another socket there; remove it",
         folder.display(),
         found.uid()
     );

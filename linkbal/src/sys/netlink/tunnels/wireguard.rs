@@ -7,7 +7,10 @@ use std::{
 
 use crate::{
     engine::kernel::network::Tunnel,
-    sys::netlink::generic::{attribute, dump, nlas},
+    sys::netlink::{
+        generic::{dump, nlas},
+        wire::nla,
+    },
 };
 
 const FAMILY: &[u8] = b"wireguard\0";
@@ -22,7 +25,7 @@ const WGPEER_A_ENDPOINT: u16 = 4;
 /// Blocks for the kernel's answer, which comes at once, in the network namespace of the calling
 /// thread.
 pub(super) fn tunnel(ifindex: u32) -> io::Result<Tunnel> {
-    let wanted = attribute(WGDEVICE_A_IFINDEX, &ifindex.to_ne_bytes());
+    let wanted = nla(WGDEVICE_A_IFINDEX, &ifindex.to_ne_bytes());
     let mut tunnel = Tunnel::default();
     dump(FAMILY, WG_CMD_GET_DEVICE, &wanted, |body| parse_into(&mut tunnel, body))?;
     Ok(tunnel)
@@ -74,7 +77,7 @@ mod tests {
     use crate::sys::netlink::generic::{each_message, message};
 
     fn peer(endpoint: &[u8]) -> Vec<u8> {
-        attribute(0, &[attribute(1, &[7; 32]), attribute(WGPEER_A_ENDPOINT, endpoint)].concat())
+        nla(0, &[nla(1, &[7; 32]), nla(WGPEER_A_ENDPOINT, endpoint)].concat())
     }
 
     fn device() -> Vec<u8> {
@@ -84,9 +87,9 @@ mod tests {
         ipv6.extend([0; 4]);
         let peers = [peer(&ipv4), peer(&ipv6)].concat();
         let parts = [
-            attribute(WGDEVICE_A_FWMARK, &0x1000_u32.to_ne_bytes()),
+            nla(WGDEVICE_A_FWMARK, &0x1000_u32.to_ne_bytes()),
             // As the kernel marks what is nested.
-            attribute(WGDEVICE_A_PEERS | 1 << 15, &peers),
+            nla(WGDEVICE_A_PEERS | 1 << 15, &peers),
         ];
         parts.concat()
     }

@@ -30,11 +30,11 @@ fn jump(to: &str) -> Value {
     json!({"jump": {"target": to}})
 }
 
-const KIND: Kind<'_> =
-    Kind { family: Family::Ipv4, iif: Some("lan0"), oif: Some("wan-a"), established: false };
+const KIND: PacketKind<'_> =
+    PacketKind { family: Family::Ipv4, iif: Some("lan0"), oif: Some("wan-a"), established: false };
 
-const BACK: Kind<'_> =
-    Kind { family: Family::Ipv4, iif: Some("wan-a"), oif: Some("lan0"), established: true };
+const BACK: PacketKind<'_> =
+    PacketKind { family: Family::Ipv4, iif: Some("wan-a"), oif: Some("lan0"), established: true };
 
 /// Returns what becomes of new packets of the LAN, and of their answers, in the chain `f`.
 fn verdicts(objects: &[Value]) -> [ChainVerdict; 2] {

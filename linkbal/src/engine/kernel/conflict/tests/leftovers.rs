@@ -8,7 +8,7 @@ use crate::{
         indexed::Indexed,
         kernel::{
             conflict::{
-                lookup::{Answer, Path},
+                lookup::{Path, RouteAnswer},
                 path::questions,
                 survey::{Filter, FilterKind},
             },
@@ -283,11 +283,11 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     assert_eq!((asked[0].fwmark, asked[0].oif, asked[0].table), (0x0100_0000, WAN, 2601));
     assert_eq!(asked[0].source.to_string(), "10.0.0.3", "neither its own nor the network's");
     assert_eq!(asked[1].fwmark, 0);
-    let told = |answer: Answer| {
+    let told = |answer: RouteAnswer| {
         let path = Path { question: asked[0].clone(), answer };
         path::find(&config, &snapshot, &[path])
     };
-    let route = |table, oif, gateway| Answer::Route { table, oif, gateway };
+    let route = |table, oif, gateway| RouteAnswer::Route { table, oif, gateway };
     assert_eq!(told(route(2601, Some(WAN), gate)), []);
     let found = told(route(201, Some(11), None));
     let words = [
@@ -297,7 +297,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
         "`ip rule delete pref 1000 lookup 201`",
     ];
     assert_says(&found[0], &words);
-    assert_says(&told(Answer::Refused("prohibit".into()))[0], &["no way for it: prohibit"]);
+    assert_says(&told(RouteAnswer::Refused("prohibit".into()))[0], &["no way for it: prohibit"]);
     // Another uplink took its place while the kernel was asked.
     assert_eq!(told(route(2602, Some(11), None)), []);
     // Nothing is forwarded: the kernel refuses every packet of the LAN.
@@ -305,7 +305,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     let off = Snapshot { sysctls: off, ..snapshot.clone() };
     let uplink = config.uplinks[0].clone();
     assert_eq!(questions(&config, &[Indexed { index: 0, config: uplink }], &off), []);
-    let refused = Answer::Refused("No route to host".into());
+    let refused = RouteAnswer::Refused("No route to host".into());
     let path = Path { question: asked[0].clone(), answer: refused };
     assert_eq!(path::find(&config, &off, &[path]), []);
 }

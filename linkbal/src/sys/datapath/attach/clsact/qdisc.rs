@@ -9,14 +9,13 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
+use crate::sys::netlink::wire::HEADER;
+
 /// The kind of the qdisc.
 pub(super) const KIND: &str = "clsact";
 
 /// `TC_H_CLSACT` (include/uapi/linux/pkt_sched.h) as a parent: that of the qdisc ingress, too.
 const PARENT: TcHandle = TcHandle { major: 0xffff, minor: 0xfff1 };
-
-/// Length of `struct nlmsghdr` (include/uapi/linux/netlink.h).
-const HEADER: usize = 16;
 
 /// Returns the kind of the qdisc in its place at an interface; `None` without one.
 ///

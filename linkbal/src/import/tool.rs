@@ -2,7 +2,7 @@
 
 /// A tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Kind {
+pub enum Tool {
     /// OpenWrt's /etc/config/mwan3
     Mwan3,
     /// VyOS with `load-balancing wan`, as config.boot or as `set` commands
@@ -13,27 +13,27 @@ pub enum Kind {
     Script,
 }
 
-impl Kind {
+impl Tool {
     /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Mwan3, Kind::Vyos, Kind::Edgeos, Kind::Script];
+    pub const ALL: [Tool; 4] = [Tool::Mwan3, Tool::Vyos, Tool::Edgeos, Tool::Script];
 
     /// Returns the word for it on the command line.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Mwan3 => "mwan3",
-            Kind::Vyos => "vyos",
-            Kind::Edgeos => "edgeos",
-            Kind::Script => "script",
+            Tool::Mwan3 => "mwan3",
+            Tool::Vyos => "vyos",
+            Tool::Edgeos => "edgeos",
+            Tool::Script => "script",
         }
     }
 
     /// Returns the name of the tool in a sentence.
     pub fn tool(self) -> &'static str {
         match self {
-            Kind::Mwan3 => "mwan3",
-            Kind::Vyos => "VyOS",
-            Kind::Edgeos => "EdgeOS",
-            Kind::Script => "a balancing script",
+            Tool::Mwan3 => "mwan3",
+            Tool::Vyos => "VyOS",
+            Tool::Edgeos => "EdgeOS",
+            Tool::Script => "a balancing script",
         }
     }
 
@@ -42,7 +42,7 @@ impl Kind {
         if let Some(told) = of_uci(text) {
             return format!("{missing}; {told}");
         }
-        let other = Kind::ALL.into_iter().find(|kind| *kind != self && kind.is_in(text));
+        let other = Tool::ALL.into_iter().find(|kind| *kind != self && kind.is_in(text));
         match other {
             Some(other) => format!(
                 "{missing}; it looks like {}: try `linkbal import {}`",
@@ -59,15 +59,15 @@ impl Kind {
             text.lines().any(|line| marks.iter().any(|mark| line.trim_start().starts_with(mark)))
         };
         match self {
-            Kind::Mwan3 => any(&["config interface", "config member", "config policy"]),
-            Kind::Vyos => {
+            Tool::Mwan3 => any(&["config interface", "config member", "config policy"]),
+            Tool::Vyos => {
                 any(&["set load-balancing", "load-balancing {"])
                     || text.contains("interface-health")
             }
-            Kind::Edgeos => {
+            Tool::Edgeos => {
                 any(&["set load-balance ", "load-balance {"]) || text.contains("lb-group")
             }
-            Kind::Script => any(&["ip route", "ip rule", "iptables", "route add", "#!/"]),
+            Tool::Script => any(&["ip route", "ip rule", "iptables", "route add", "#!/"]),
         }
     }
 }
