@@ -17,6 +17,7 @@ mod live_flows;
 mod load;
 mod notify;
 pub mod record;
+mod refusal;
 mod reload;
 mod service_manager;
 mod shutdown;
@@ -58,6 +59,7 @@ use self::{
 };
 pub use self::{
     last_good::{Fallback, instead_of},
+    refusal::Refusal,
     teardown::teardown_alone,
 };
 use crate::{
@@ -376,8 +378,9 @@ impl Daemon {
     /// Returns which configuration is in force.
     fn configuration(&self) -> ConfigurationStatus {
         let last_good = self.fallback.clone();
-        let last_good =
-            last_good.map(|Fallback { saved, reason }| LastGoodStatus { saved, reason });
+        let last_good = last_good.map(|Fallback { saved, reason: Refusal { text, public } }| {
+            LastGoodStatus { saved, reason: text, public }
+        });
         ConfigurationStatus {
             file: self.path.display().to_string(),
             since: rfc3339(self.configured),

@@ -22,7 +22,7 @@ use super::{
     live_flows::LiveFlows,
     notify::Notifications,
     record::Recorder,
-    rfc3339,
+    refusal::Refusal,
     service_manager::ServiceManager,
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
@@ -30,7 +30,7 @@ use super::{
     wall_clock::WallClock,
 };
 use crate::{
-    api::{self, status::RefusedConfiguration},
+    api,
     bytes::bytes,
     config::{Config, Sources},
     engine::{Engine, flows::Former},
@@ -74,7 +74,7 @@ fn stage(instance: &Instance, configured: Configured) -> Result<(StagedConfig, O
         Err(error) if strict || fallback.is_some() => return Err(error),
         Err(error) => error,
     };
-    let reason = format!("{refused:#}");
+    let reason = Refusal::of(&refused);
     let other = last_good::instead_of_refused(instance, path, &sources, reason);
     let Some(Configured { config, sources, fallback, .. }) = other else { return Err(refused) };
     // Where that is refused, too, the reason is hardly the configuration.
@@ -104,10 +104,8 @@ impl Daemon {
             None => trial::resume(instance, configured),
         };
         let lost = trial.is_none() && configured.sources != in_file;
-        let refused_configuration = lost.then(|| RefusedConfiguration {
-            since: rfc3339(SystemTime::now()),
-            error: trial::LOST.into(),
-        });
+        let refused_configuration =
+            lost.then(|| Refusal::from(trial::LOST.to_owned()).into_status());
         drop(in_file);
         let (staged, fallback) = stage(instance, configured)?;
         let StagedConfig { config, sources, before, indexed, policy, datapath } = staged;
