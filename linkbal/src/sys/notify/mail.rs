@@ -1,5 +1,7 @@
 //! A message as a mail, by SMTP (RFC 5321).
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
 use lettre::{
     Message as Letter,
@@ -13,7 +15,7 @@ use lettre::{
         extension::ClientId,
     },
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use super::{Refused, stream::Limited};
@@ -25,6 +27,9 @@ use crate::{
 
 /// Ways to log in, the best first.
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+
+/// Longest time for the end of a conversation.
+const PART_LIMIT: Duration = Duration::from_secs(5);
 
 /// Hands a message to a mail server over a connection; returns what the server said.
 ///
@@ -47,8 +52,8 @@ pub(super) async fn send(
     }
     let response = connection.send(letter.envelope(), &letter.formatted()).await;
     let response = response.map_err(failure)?;
-    // It has the message already.
-    let _ = connection.quit().await;
+    // The server has the message: however long it takes to part, the message is not sent again.
+    tokio::spawn(async move { timeout(PART_LIMIT, connection.quit()).await });
     Ok(format!("{} {}", response.code(), response.first_line().unwrap_or_default()))
 }
 
@@ -126,7 +131,14 @@ fn domain(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use proptest::prelude::*;
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+        net::TcpListener,
+        sync::mpsc,
+    };
 
     use super::*;
     use crate::config::Server;
@@ -166,6 +178,55 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
+    }
+
+    /// A server that takes each mail, but never says good-bye.
+    const TAKING: [(&str, &str); 5] = [
+        ("EHLO", "250 mail.example"),
+        ("MAIL", "250 OK"),
+        ("RCPT", "250 OK"),
+        ("DATA", "354 go on"),
+        (".", "250 taken"),
+    ];
+
+    /// Sends a message to a server that answers each command by its verb, from a script, and says nothing
+    /// to others; returns what it said, and what it was told.
+    async fn converse(script: &'static [(&str, &str)]) -> (Result<String>, Vec<String>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a server");
+        let address = listener.local_addr().expect("an address");
+        let (commands, mut told) = mpsc::unbounded_channel();
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let mut stream = BufReader::new(stream);
+            stream.write_all(b"220 hello\r\n").await.expect("sent");
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.is_ok_and(|length| length > 0) {
+                let line = std::mem::take(&mut line);
+                if let Some((_, answer)) = script.iter().find(|(verb, _)| line.starts_with(verb)) {
+                    let answer = format!("{answer}\r\n");
+                    stream.write_all(answer.as_bytes()).await.expect("sent");
+                }
+                // The receiver is gone at the end of the test.
+                let _ = commands.send(line.trim().to_owned());
+            }
+        });
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let (title, text) = ("fiber is down".into(), "since then".into());
+        let message =
+            Message { title, text, severity: "info", gateway: "gw".into(), time: String::new() };
+        let said = timeout(Duration::from_secs(10), send(stream, &mail(), &message, None)).await;
+        serving.abort();
+        let mut all = Vec::new();
+        while let Ok(line) = told.try_recv() {
+            all.push(line);
+        }
+        (said.expect("it comes to an end"), all)
+    }
+
+    #[tokio::test]
+    async fn a_mail_is_sent_once_though_the_server_does_not_part() {
+        let (said, _) = converse(&TAKING).await;
+        assert_eq!(said.expect("it is sent"), "250 taken");
     }
 
     proptest! {
