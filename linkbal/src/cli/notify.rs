@@ -74,7 +74,8 @@ pub(super) fn problem(receiver: &ReceiverStatus) -> Option<String> {
     let failing = receiver.failing.as_ref().map(|reason| format!("messages fail: {reason}"));
     let dropped =
         (receiver.dropped > 0).then(|| format!("{} news were given up", receiver.dropped));
-    let parts: Vec<String> = [failing, dropped].into_iter().flatten().collect();
+    let refused = receiver.refused.iter().map(|refused| format!("recipient refused: {refused}"));
+    let parts: Vec<String> = [failing, dropped].into_iter().flatten().chain(refused).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
@@ -107,14 +108,16 @@ mod tests {
             failed: 2,
             dropped: 1,
             waiting: 4,
-            failing: Some("refused".into()),
+            failing: Some("no answer".into()),
+            refused: vec!["a@example.com: 550".into()],
             last_sent: Some("2026-11-22T02:08:43Z".into()),
             last_by: Some("fiber".into()),
         };
         assert_eq!(
             shown(&[receiver], &Zone::utc()),
             "admin (mail): 3 messages sent, the last one 2026-11-22 02:08:43 UTC by fiber, 4 news \
-             wait\n  messages fail: refused; 1 news were given up\n"
+             wait\n  messages fail: no answer; 1 news were given up; recipient refused: \
+             a@example.com: 550\n"
         );
         assert_eq!(shown(&[], &Zone::utc()), NONE);
     }

@@ -35,7 +35,7 @@ use crate::{
         text::{self, Message, Surroundings},
     },
     sys::{
-        notify::{Delivery, Way, Ways, deliver, gateway_name},
+        notify::{Delivery, Taken, Way, Ways, deliver, gateway_name},
         probe::{Path, Resolvers},
     },
 };
@@ -60,6 +60,8 @@ struct Slot {
     outbox: Outbox,
     /// Time of the last message that was sent, and the uplink.
     last: Option<(SystemTime, Option<String>)>,
+    /// Recipients of a mail that the server did not accept the last time, each with its words.
+    refused: Vec<String>,
 }
 
 /// The end of an attempt to send a message.
@@ -102,7 +104,7 @@ impl Notifications {
                 }
                 None => {
                     let outbox = Outbox::new(settings(receiver));
-                    Slot { receiver: receiver.clone(), outbox, last: None }
+                    Slot { receiver: receiver.clone(), outbox, last: None, refused: Vec::new() }
                 }
             };
             self.slots.push(slot);
@@ -143,6 +145,7 @@ impl Notifications {
                 waiting: slot.outbox.waiting(),
                 failing: slot.outbox.failing().map(str::to_owned),
                 last_sent: slot.last.as_ref().map(|(time, _)| rfc3339(*time)),
+                refused: slot.refused.clone(),
                 last_by: slot.last.as_ref().and_then(|(_, by)| by.clone()),
             }
         });
@@ -207,9 +210,14 @@ impl Daemon {
             return;
         };
         let outcome = match delivery {
-            Delivery::Sent { by, said } => {
+            Delivery::Sent { by, taken: Taken { said, refused } } => {
                 let way = by.as_deref().unwrap_or("no uplink");
                 tracing::info!("message sent to {receiver} by {way}: {said}");
+                if !refused.is_empty() && slot.refused != refused {
+                    let refused = refused.join("; ");
+                    tracing::warn!("the server of {receiver} refuses some recipients: {refused}");
+                }
+                slot.refused = refused;
                 slot.last = Some((SystemTime::now(), by));
                 Outcome::Sent
             }
@@ -295,7 +303,10 @@ impl Daemon {
 async fn try_receiver(receiver: Receiver, message: Message, ways: Ways) -> TestResult {
     let Receiver { name, to, .. } = receiver;
     let (sent, by, said) = match deliver(to, message, ways).await {
-        Delivery::Sent { by, said } => (true, by, said),
+        Delivery::Sent { by, taken: Taken { said, refused } } => {
+            let refused = refused.iter().map(|refused| format!("; refused: {refused}"));
+            (true, by, said + &refused.collect::<String>())
+        }
         Delivery::Failed(reason) => (false, None, reason),
         Delivery::NoWay => (false, None, "no uplink works".into()),
     };

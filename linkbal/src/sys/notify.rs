@@ -80,12 +80,21 @@ pub enum Delivery {
         /// Name of the uplink; `None` if it went by none.
         by: Option<String>,
         /// Answer of the server.
-        said: String,
+        taken: Taken,
     },
     /// The message could not be sent, for this reason.
     Failed(String),
     /// No uplink works, and the server is not reached without one.
     NoWay,
+}
+
+/// The answer of a server that has taken a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The server's words.
+    pub said: String,
+    /// Recipients of a mail that the server does not accept, each with its words.
+    pub refused: Vec<String>,
 }
 
 /// A server that has refused a message, with what it said.
@@ -148,7 +157,7 @@ impl Attempt<'_> {
         let known = self.known_addresses();
         if let Some(address) = self.direct(&known).await {
             return match timeout(WAY_LIMIT, self.send(None, address)).await {
-                Ok(Ok(said)) => Delivery::Sent { by: None, said },
+                Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
                 Ok(Err(error)) => Delivery::Failed(self.words(&error)),
                 Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
             };
@@ -161,8 +170,8 @@ impl Attempt<'_> {
             }
             let limit = deadline.min(Instant::now().checked_add(WAY_LIMIT).unwrap_or(deadline));
             let error = match timeout_at(limit, self.by(way, &known)).await {
-                Ok(Ok(Some((said, direct)))) => {
-                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), said };
+                Ok(Ok(Some((taken, direct)))) => {
+                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), taken };
                 }
                 Ok(Ok(None)) => continue,
                 Ok(Err(error)) => error,
@@ -190,28 +199,28 @@ impl Attempt<'_> {
         let found = found.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
         let Some(address) = self.direct(&found).await else { return Delivery::NoWay };
         match timeout(WAY_LIMIT, self.send(None, address)).await {
-            Ok(Ok(said)) => Delivery::Sent { by: None, said },
+            Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
             Ok(Err(error)) => Delivery::Failed(self.words(&error)),
             Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
         }
     }
 
-    /// Sends it by an uplink; returns what the server said, and whether it went past all uplinks, or
+    /// Sends it by an uplink; returns the server's answer, and whether it went past all uplinks, or
     /// `None` if the server has no address of that family.
-    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(String, bool)>> {
+    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(Taken, bool)>> {
         let path = way.path;
         let found = match &self.to.server().host {
             Host::Name(name) if known.is_empty() => self.look_up(path, name).await?,
             Host::Name(_) | Host::Address(_) => known.to_vec(),
         };
         if let Some(address) = self.direct(&found).await {
-            return self.send(None, address).await.map(|said| Some((said, true)));
+            return self.send(None, address).await.map(|taken| Some((taken, true)));
         }
         let of_family = |address: &&IpAddr| address.is_ipv4() == (path.family == Family::Ipv4);
         let mut failure = None;
         for address in found.iter().filter(of_family).take(MAX_ADDRESSES) {
             match self.send(Some(path), *address).await {
-                Ok(said) => return Ok(Some((said, false))),
+                Ok(taken) => return Ok(Some((taken, false))),
                 Err(error) if error.is::<Refused>() => return Err(error),
                 Err(error) => failure = Some(error),
             }
@@ -230,7 +239,7 @@ impl Attempt<'_> {
     }
 
     /// Sends it to an address.
-    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<String> {
+    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<Taken> {
         let server = self.to.server();
         let address = SocketAddr::new(address, server.port);
         let connecting = async {
@@ -245,11 +254,12 @@ impl Attempt<'_> {
         let stream = timeout(CONNECT_LIMIT, connecting).await;
         let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_LIMIT)))?;
         let stream = stream.with_context(|| address.to_string())?;
-        let said = match self.to {
+        let Taken { said, refused } = match self.to {
             Destination::Mail(mail) => mail::send(stream, mail, self.message, self.secret).await?,
             Destination::Post(post) => post::send(stream, post, self.message, self.secret).await?,
         };
-        Ok(without_secret(self.secret, &said))
+        let shown = |said: &String| without_secret(self.secret, said);
+        Ok(Taken { said: shown(&said), refused: refused.iter().map(shown).collect() })
     }
 
     /// Returns the addresses that need no DNS.
