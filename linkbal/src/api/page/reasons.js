@@ -129,6 +129,7 @@ const PAIRS = [
   ["failed to open a probe socket", "falha ao abrir um socket de sondas"],
   ["linkbal needs the capability CAP_NET_RAW", "o linkbal precisa da capacidade CAP_NET_RAW"],
   ["this machine's firewall refuses it ({0})", "o firewall desta máquina recusa ({0})"],
+  ["refused by ICMP of {0}", "recusado por ICMP de {0}"],
   ["Connection refused (os error 111)", "conexão recusada"],
   ["No route to host (os error 113)", "sem rota até o destino"],
   ["Network is unreachable (os error 101)", "rede inalcançável"],
