@@ -216,7 +216,18 @@ fn every_interface_that_is_left_out_says_why() {
     machine.0.snapshot.links.insert(90, port);
     let master = machine.0.snapshot.link("br-lan").expect("the bridge").ifindex;
     machine.0.devices.insert(90, Device { master: Some(master), ..Device::default() });
-    assert_eq!(machine.config().lan_interfaces, ["lan0", "br-lan"]);
+    machine = machine
+        .link("mgmt", "vrf", &[])
+        .link("eth9", "", &["10.6.0.1/24"])
+        .out("10.6.0.254", 100, 0, 3)
+        .link("eth10", "", &["10.7.0.1/24"]);
+    let vrf = machine.0.snapshot.link("mgmt").map(|link| link.ifindex);
+    for link in machine.0.snapshot.links.values_mut() {
+        link.vrf = vrf.filter(|_| ["eth9", "eth10"].contains(&&*link.name));
+    }
+    let config = machine.config();
+    assert_eq!(config.lan_interfaces, ["lan0", "br-lan"]);
+    assert!(config.uplinks.iter().all(|uplink| uplink.interface != "eth9"), "{config:?}");
     let text = machine.text();
     for words in [
         "# - docker0: a network of Docker",
@@ -227,6 +238,8 @@ fn every_interface_that_is_left_out_says_why() {
         "# - dmz0: 203.0.113.1/28 is public",
         "# - dummy0: no machines are behind it",
         "# - eth8: part of br-lan, which takes its packets",
+        "# - eth9: in VRF mgmt",
+        "# - eth10: in VRF mgmt",
     ] {
         assert!(text.contains(words), "{words:?} in\n{text}");
     }

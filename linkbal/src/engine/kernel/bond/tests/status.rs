@@ -16,6 +16,7 @@ fn link(name: &str, ifindex: u32, carrier: bool) -> (u32, Link) {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: [1500; 2],
     };
     (ifindex, link)

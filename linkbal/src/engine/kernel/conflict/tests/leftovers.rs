@@ -28,6 +28,7 @@ fn link(ifindex: u32, name: &str) -> (u32, Link) {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: [1500; 2],
     };
     (ifindex, link)

@@ -16,6 +16,7 @@ fn found(endpoint: &str, tunnel: Option<Tunnel>) -> BTreeSet<Conflict> {
         point_to_point: true,
         ethernet: false,
         port: false,
+        vrf: None,
         mtu: [1500; 2],
     };
     let snapshot = Snapshot {
