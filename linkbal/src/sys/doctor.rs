@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -141,16 +142,16 @@ fn shown(text: &str) -> String {
 
 /// Returns the jobs of cron and the scripts of boot and of interfaces that look like old scripts.
 pub(in crate::sys) fn jobs() -> Vec<Job> {
-    let files =
-        CRONTABS.iter().chain(&leftovers::HOOKS).flat_map(|path| match fs::read_dir(path) {
-            Ok(entries) => {
-                let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-                files.sort();
-                files
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
-            Err(_) => Vec::new(),
-        });
+    let hooks = leftovers::HOOKS.map(|(folder, _)| folder);
+    let files = CRONTABS.into_iter().chain(hooks).flat_map(|path| match fs::read_dir(path) {
+        Ok(entries) => {
+            let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            files.sort();
+            files
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
+        Err(_) => Vec::new(),
+    });
     let text_of = |path: &Path, most| {
         let text = file::read(path, most).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
@@ -160,6 +161,10 @@ pub(in crate::sys) fn jobs() -> Vec<Job> {
     let read = |path: PathBuf| {
         leftovers::jobs(&path.display().to_string(), &text_of(&path, MOST), &is_suspect)
     };
-    let jobs = files.flat_map(read);
+    let runs = |path: &PathBuf| {
+        let mode = fs::metadata(path).map(|found| found.permissions().mode());
+        leftovers::runs(&path.display().to_string(), mode.is_ok_and(|mode| mode & 0o111 != 0))
+    };
+    let jobs = files.filter(runs).flat_map(read);
     jobs.map(|job| Job { text: shown(&job.text), ..job }).collect()
 }
