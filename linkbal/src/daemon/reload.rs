@@ -28,7 +28,7 @@ use crate::{
     config::{Config, FileOnly, Parsed, Sources, Warnings, difference},
     engine::{
         ReloadOutcome, Report,
-        reconfigure::{refusal, renamed},
+        reconfigure::{refusal, renames},
     },
     sys::{
         host::{hook::Hook, memory, thread},
@@ -378,11 +378,6 @@ impl Daemon {
     /// Carries the administrative state of a renamed uplink over to its new name.
     fn rename_admin_states(&mut self, next: &Config) {
         let before = self.engine.uplinks().indexed();
-        for (name, index) in renamed(&before, &next.uplinks) {
-            let uplink = self.engine.uplinks().by_index(index);
-            let Some(uplink) = uplink else { continue };
-            // A failure is in the log, and tried again.
-            drop(self.admin_states.set(&name, uplink.admin));
-        }
+        self.admin_states.rename(&renames(&before, &next.uplinks));
     }
 }

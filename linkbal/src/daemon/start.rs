@@ -33,7 +33,7 @@ use crate::{
     api,
     bytes::bytes,
     config::{Config, Sources},
-    engine::{Engine, flows::Former},
+    engine::{Engine, flows::Former, reconfigure::renames},
     events::{self, journal::Journal},
     flows::recent::RecentCounts,
     sys::{
@@ -112,7 +112,8 @@ impl Daemon {
         let trial = trial.filter(|_| fallback.is_none());
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
-        let admin_states = AdminStates::load(instance);
+        let mut admin_states = AdminStates::load(instance);
+        admin_states.rename(&renames(&before, &config.uplinks));
         let up = datapath.up_mask()?;
         let former = Former::find(&before, &indexed, up);
         if let Some(recorder) = &mut recorder {
