@@ -106,6 +106,10 @@ fn strict_refuses_and_a_missing_file_does_not_cost_the_gateway() {
     let strict = linkbal(&gateway.lab, &["run", "--strict", "--config", missing]);
     assert_eq!(strict.status.code(), Some(2));
     assert!(text(&strict.stderr).contains("failed to read configuration"));
+    // A relative path is one of this moment: whoever asks the daemon later may be elsewhere.
+    let strict = linkbal(&gateway.lab, &["run", "--strict", "--config", "no-such.toml"]);
+    let whole = std::env::current_dir().unwrap().join("no-such.toml").display().to_string();
+    assert!(text(&strict.stderr).contains(&whole), "{}", text(&strict.stderr));
     // One that the kernel refuses: a seed that is not there.
     let lacking = config(&gateway.lab) + "[kernel]\nhash_seed_file = \"/no/such/seed\"\n";
     restart_with(&mut gateway, &lacking);
