@@ -154,6 +154,7 @@ const PAIRS = [
   ["within its limits", "dentro dos limites"],
   ["nothing passes it for {0}, the administrator wants it so", "nada passa por ele durante {0}, o administrador quer assim"],
   ["its time is over", "o tempo acabou"],
+  ["the trial of a configuration is over", "o teste de uma configuração acabou"],
   ["whoever ordered it has left", "quem a pediu saiu"],
   ["what was translated to the former address is over", "o que era traduzido para o endereço anterior acabou"],
   ["the former address is no longer preferred", "o endereço anterior não é mais o preferido"],

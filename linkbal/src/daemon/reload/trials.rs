@@ -133,10 +133,12 @@ impl Daemon {
 
     /// Goes back to the previous configuration once the time of a trial is over.
     pub(in crate::daemon) fn end_trial(&mut self) {
-        if self.drill.is_some() || self.is_reloading() {
+        if self.is_reloading() {
             return;
         }
         if let Some(trial) = self.trial.take_if(|trial| trial.is_over()) {
+            // The way back does not wait for anything.
+            self.cut_drill();
             self.roll_back(trial, None);
         }
     }
