@@ -15,7 +15,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::zone::LocalZone;
-use super::{Daemon, rfc3339};
+use super::{Daemon, rfc3339, trial::Trial};
 use crate::{
     api::{
         admin::RequestError,
@@ -318,6 +318,7 @@ impl Daemon {
     fn ways(&self) -> Ways {
         let indexed = self.engine.uplinks().indexed();
         let resolvers = Resolvers::of(&self.config, &indexed);
+        let doubtful = self.trial.as_ref().is_some_and(Trial::is_by_text);
         let mask = MarkMask(self.config.kernel.fwmark_mask);
         let mut uplinks: Vec<_> = self.engine.uplinks().iter().collect();
         uplinks.sort_by_key(|uplink| {
@@ -325,7 +326,8 @@ impl Daemon {
             (!enabled, uplink.config.tier, Reverse(uplink.config.weight))
         });
         let Some(snapshot) = self.engine.snapshot() else {
-            return Ways { ways: Vec::new(), interfaces: Default::default(), resolvers };
+            let (ways, interfaces) = (Vec::new(), Default::default());
+            return Ways { ways, interfaces, resolvers, doubtful };
         };
         let link = |interface: &str| snapshot.link(interface).map(|link| link.ifindex);
         let interfaces =
@@ -343,7 +345,7 @@ impl Daemon {
                 Some(Way { uplink: uplink.config.name.clone(), path })
             })
         });
-        Ways { ways: ways.collect(), interfaces, resolvers }
+        Ways { ways: ways.collect(), interfaces, resolvers, doubtful }
     }
 
     /// Returns what is seen of all uplinks.

@@ -70,6 +70,9 @@ pub struct Ways {
     pub interfaces: BTreeSet<u32>,
     /// DNS servers.
     pub resolvers: Resolvers,
+    /// Set while a text that came by the API is on trial: it may have named DNS servers and gateways that lead
+    /// a secret elsewhere.
+    pub doubtful: bool,
 }
 
 /// Result of sending a message.
@@ -112,6 +115,11 @@ pub fn gateway_name() -> String {
 /// Sends a message by the first way that works; takes less than a minute.
 pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery {
     let tried = async {
+        if ways.doubtful && is_open(&to) {
+            let reason = "while a text is on trial, no secret is sent without TLS: it could lead that \
+                          elsewhere";
+            return Delivery::Failed(reason.into());
+        }
         let secret = match secret(&to).await {
             Ok(secret) => secret,
             Err(error) => return Delivery::Failed(format!("{error:#}")),
@@ -124,6 +132,18 @@ pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery 
     let seconds = limit.as_secs();
     let late = |_| Delivery::Failed(format!("not done within {seconds} s"));
     timeout(limit, tried).await.unwrap_or_else(late)
+}
+
+/// Returns whether a receiver gets a secret without a proof of who it is. Mail servers without TLS get none.
+fn is_open(to: &Destination) -> bool {
+    let Destination::Post(post) = to else { return false };
+    let here = match &post.server.host {
+        Host::Address(address) => address.is_loopback(),
+        Host::Name(name) => name == "localhost",
+    };
+    // A header field of the configuration may be one, too.
+    let has_secret = post.token_file.is_some() || !post.headers.is_empty();
+    has_secret && !post.secure && !here
 }
 
 /// Reads the secret of a receiver, if it has one.
@@ -328,6 +348,39 @@ fn shown(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Post, notify::template::Template};
+
+    #[tokio::test]
+    async fn a_text_on_trial_leads_no_secret_elsewhere() {
+        let post = |host: &str, secure, token: Option<&str>| {
+            let host = match host.parse() {
+                Ok(address) => Host::Address(address),
+                Err(_) => Host::Name(host.into()),
+            };
+            Destination::Post(Post {
+                server: Server { host, port: 80 },
+                secure,
+                path: "/".into(),
+                headers: Vec::new(),
+                token_file: token.map(Into::into),
+                template: Template::default(),
+            })
+        };
+        assert!(is_open(&post("chat.example", false, Some("/token"))));
+        for safe in [
+            post("chat.example", true, Some("/token")),
+            post("chat.example", false, None),
+            post("127.0.0.1", false, Some("/token")),
+            post("localhost", false, Some("/token")),
+        ] {
+            assert!(!is_open(&safe), "{safe:?}");
+        }
+        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
+        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: true };
+        let to = post("chat.example", false, Some("/no/such/token"));
+        let delivery = deliver(to, Message::default(), ways).await;
+        assert!(matches!(delivery, Delivery::Failed(reason) if reason.contains("on trial")));
+    }
 
     #[test]
     fn no_part_of_a_secret_that_a_server_repeats_is_shown() {
