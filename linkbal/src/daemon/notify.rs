@@ -35,7 +35,7 @@ use crate::{
         text::{self, Message, Surroundings},
     },
     sys::{
-        notify::{Delivery, Taken, Way, Ways, deliver, gateway_name},
+        notify::{Delivery, Failure, Taken, Way, Ways, deliver, gateway_name},
         probe::{Path, Resolvers},
     },
 };
@@ -221,9 +221,9 @@ impl Daemon {
                 slot.last = Some((SystemTime::now(), by));
                 Outcome::Sent
             }
-            Delivery::Failed(reason) => {
-                tracing::debug!("a message to {receiver} failed: {reason}");
-                Outcome::Failed(reason)
+            Delivery::Failed(Failure { text, public }) => {
+                tracing::info!("a message to {receiver} failed: {text}");
+                Outcome::Failed(public)
             }
             Delivery::NoWay => Outcome::NoWay,
         };
@@ -307,7 +307,7 @@ async fn try_receiver(receiver: Receiver, message: Message, ways: Ways) -> TestR
             let refused = refused.iter().map(|refused| format!("; refused: {refused}"));
             (true, by, said + &refused.collect::<String>())
         }
-        Delivery::Failed(reason) => (false, None, reason),
+        Delivery::Failed(Failure { text, .. }) => (false, None, text),
         Delivery::NoWay => (false, None, "no uplink works".into()),
     };
     TestResult { receiver: name, sent, by, said }

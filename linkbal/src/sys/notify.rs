@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Error, Result, anyhow};
 use linkbal_common::uplink::Family;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -86,7 +87,7 @@ pub enum Delivery {
         taken: Taken,
     },
     /// The message could not be sent, for this reason.
-    Failed(String),
+    Failed(Failure),
     /// No uplink works, and the server is not reached without one.
     NoWay,
 }
@@ -100,10 +101,30 @@ pub struct Taken {
     pub refused: Vec<String>,
 }
 
-/// A server that has refused a message, with what it said.
+/// The reason for which a message could not be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason for administrators, with what a server said.
+    pub text: String,
+    /// The reason for everybody: a server may repeat secrets, the address among them, in its own spelling.
+    pub public: String,
+}
+
+impl<T: Into<String>> From<T> for Failure {
+    fn from(reason: T) -> Failure {
+        let text = reason.into();
+        Failure { public: text.clone(), text }
+    }
+}
+
+/// A server that has refused a message.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refused(String);
+#[error("{public} {said}")]
+struct Refused {
+    public: String,
+    /// The server's words.
+    said: String,
+}
 
 /// Returns the name of this machine.
 pub fn gateway_name() -> String {
@@ -122,7 +143,7 @@ pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery 
         }
         let secret = match secret(&to).await {
             Ok(secret) => secret,
-            Err(error) => return Delivery::Failed(format!("{error:#}")),
+            Err(error) => return Delivery::Failed(format!("{error:#}").into()),
         };
         let delivery =
             Attempt { to: &to, message: &message, secret: secret.as_deref(), ways: &ways };
@@ -130,7 +151,7 @@ pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery 
     };
     let limit = LIMIT.saturating_add(CONNECT_LIMIT);
     let seconds = limit.as_secs();
-    let late = |_| Delivery::Failed(format!("not done within {seconds} s"));
+    let late = |_| Delivery::Failed(format!("not done within {seconds} s").into());
     timeout(limit, tried).await.unwrap_or_else(late)
 }
 
@@ -173,13 +194,13 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn by_all(&self) -> Delivery {
         let deadline = Instant::now().checked_add(LIMIT).unwrap_or_else(Instant::now);
-        let mut failures: Vec<String> = Vec::new();
+        let mut failures: Vec<Failure> = Vec::new();
         let known = self.known_addresses();
         if let Some(address) = self.direct(&known).await {
             return match timeout(WAY_LIMIT, self.send(None, address)).await {
                 Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
                 Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
+                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
             };
         }
         let mut refused_by: Option<&str> = None;
@@ -201,14 +222,19 @@ impl Attempt<'_> {
                 refused_by = Some(&way.uplink);
             }
             let family = way.path.family.name();
-            failures.push(format!("by {} ({family}): {}", way.uplink, self.words(&error)));
+            let by = |reason| format!("by {} ({family}): {reason}", way.uplink);
+            let Failure { text, public } = self.words(&error);
+            failures.push(Failure { text: by(text), public: by(public) });
         }
         match (failures.is_empty(), self.ways.ways.is_empty()) {
             (true, true) => self.without_uplinks().await,
             (true, false) => {
                 Delivery::Failed("the server has no address of a family that works".into())
             }
-            (false, _) => Delivery::Failed(failures.join("; ")),
+            (false, _) => Delivery::Failed(Failure {
+                text: failures.iter().map(|one| &*one.text).collect::<Vec<_>>().join("; "),
+                public: failures.iter().map(|one| &*one.public).collect::<Vec<_>>().join("; "),
+            }),
         }
     }
 
@@ -221,7 +247,7 @@ impl Attempt<'_> {
         match timeout(WAY_LIMIT, self.send(None, address)).await {
             Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
             Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
+            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
         }
     }
 
@@ -310,8 +336,13 @@ impl Attempt<'_> {
     }
 
     /// Returns an error in words.
-    fn words(&self, error: &Error) -> String {
-        without_secret(self.secret, &format!("{error:#}"))
+    fn words(&self, error: &Error) -> Failure {
+        let text = without_secret(self.secret, &format!("{error:#}"));
+        let public = match error.downcast_ref::<Refused>() {
+            Some(Refused { public, .. }) => public.clone(),
+            None => text.clone(),
+        };
+        Failure { text, public }
     }
 }
 
@@ -319,9 +350,41 @@ impl Attempt<'_> {
 fn without_secret(secret: Option<&str>, said: &str) -> String {
     // Before it is cut: a part of a secret is one, too.
     match secret {
-        Some(secret) => shown(&said.replace(secret, "{token}")),
+        Some(secret) => shown(
+            &spellings(secret)
+                .iter()
+                .fold(said.to_owned(), |said, spelling| said.replace(spelling, "{token}")),
+        ),
         None => shown(said),
     }
+}
+
+/// Returns a secret as a server may repeat it: as it is, and escaped for an address, JSON or HTML.
+fn spellings(secret: &str) -> Vec<String> {
+    let all = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let some = post::in_address(secret);
+    let json = serde_json::to_string(secret).unwrap_or_default();
+    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let quoted = html.replace('"', "&quot;").replace('\'', "&#39;");
+    let lower = [&all, &some].map(|text| lower_escapes(text));
+    let mut found =
+        vec![secret.to_owned(), json.trim_matches('"').to_owned(), html, quoted, all, some];
+    found.extend(lower);
+    // The longest first: one may be a part of another.
+    found.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+    found.retain(|spelling| !spelling.is_empty());
+    found
+}
+
+/// Returns a text with the hexadecimal digits of its escapes (`%2F`) in lower case.
+fn lower_escapes(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        lower.extend(["%", &digits.to_ascii_lowercase(), rest]);
+    }
+    lower
 }
 
 fn no_answer(limit: Duration) -> String {
@@ -379,7 +442,7 @@ mod tests {
         let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: true };
         let to = post("chat.example", false, Some("/no/such/token"));
         let delivery = deliver(to, Message::default(), ways).await;
-        assert!(matches!(delivery, Delivery::Failed(reason) if reason.contains("on trial")));
+        assert!(matches!(delivery, Delivery::Failed(why) if why.public.contains("on trial")));
     }
 
     #[test]
@@ -388,5 +451,31 @@ mod tests {
         assert!(!without_secret(Some("s3cret"), &long).contains("s3c"));
         assert_eq!(without_secret(Some("s3cret"), "no s3cret\r\n here"), "no {token} here");
         assert_eq!(without_secret(None, "no"), "no");
+        let secret = "a+b/c:d\"<e>";
+        for said in [
+            "a+b/c:d\\\"<e>",
+            "a%2Bb%2Fc%3Ad%22%3Ce%3E",
+            "a%2bb%2fc%3ad%22%3ce%3e",
+            "a%2Bb/c:d%22%3Ce%3E",
+            "a+b/c:d\"&lt;e&gt;",
+            "a+b/c:d&quot;&lt;e&gt;",
+        ] {
+            assert_eq!(without_secret(Some(secret), &format!("no {said}!")), "no {token}!");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_is_not_for_everybody() {
+        let refused =
+            || Refused { public: "the server answers 404".into(), said: "/s3cret".into() };
+        let (to, message) = (Destination::Mail(mail::tests::mail()), Message::default());
+        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
+        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: false };
+        let attempt = Attempt { to: &to, message: &message, secret: None, ways: &ways };
+        for error in [Error::new(refused()), Error::new(refused()).context("failed to log in")] {
+            let Failure { text, public } = attempt.words(&error);
+            assert!(text.contains("/s3cret"), "{text}");
+            assert_eq!(public, "the server answers 404");
+        }
     }
 }

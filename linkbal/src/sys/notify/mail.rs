@@ -83,7 +83,8 @@ async fn hand_over(
     }
     // One that is gone must not keep the others from the news.
     if refused.len() == envelope.to().len() {
-        return Err(Refused(refused.join("; ")).into());
+        let public = "the server accepts no recipient".to_owned();
+        return Err(Refused { public, said: refused.join("; ") }.into());
     }
     connection.command(Data).await.map_err(failure)?;
     let response = connection.message(&text).await.map_err(failure)?;
@@ -152,7 +153,9 @@ fn parameters(host: String) -> Result<TlsParameters> {
 /// Returns an error of a conversation, with what the server said.
 fn failure(error: SmtpError) -> anyhow::Error {
     match error.status() {
-        Some(_) => Refused(error.to_string()).into(),
+        Some(code) => {
+            Refused { public: format!("the server answers {code}"), said: error.to_string() }.into()
+        }
         None => error.into(),
     }
 }
@@ -183,7 +186,7 @@ fn domain(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::Ipv4Addr;
 
     use proptest::prelude::*;
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
     use crate::config::Server;
 
-    fn mail() -> Mail {
+    pub(in crate::sys::notify) fn mail() -> Mail {
         Mail {
             server: Server { host: Host::Name("mail.example".into()), port: 25 },
             encryption: Encryption::Off,

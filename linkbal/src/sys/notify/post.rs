@@ -66,7 +66,12 @@ pub(super) async fn send(
         return Ok(Taken { said: status.to_string(), refused: Vec::new() });
     }
     let said = beginning(response).await;
-    Err(Refused(format!("the server answers {status} {said}")).into())
+    Err(Refused { public: format!("the server answers {status}"), said }.into())
+}
+
+/// Returns a secret as it stands in an address.
+pub(super) fn in_address(secret: &str) -> String {
+    utf8_percent_encode(secret, ESCAPED).to_string()
 }
 
 /// Returns the name that the certificate of a server must have.
@@ -78,7 +83,7 @@ fn server_name(server: &Server) -> Result<ServerName<'static>> {
 }
 
 fn request(post: &Post, message: &Message, token: Option<&str>) -> Result<Request<Full<Bytes>>> {
-    let escaped = token.map(|token| utf8_percent_encode(token, ESCAPED).to_string());
+    let escaped = token.map(in_address);
     let in_path = |name: &str| escaped.as_deref().filter(|_| name == TOKEN);
     let value = |name: &str| message.value(name, token);
     let body = post.template.fill(&value);
