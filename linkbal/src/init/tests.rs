@@ -313,6 +313,14 @@ fn numbers_that_others_use_are_left_to_them() {
     let kernel = machine.config().kernel;
     assert_eq!((kernel.table_base, kernel.rule_priority), (2500, 25_800));
     assert_eq!(kernel.fwmark_mask & 0xff00_0000, 0);
+    // Marks of a firewall that no ip rule asks for, such as those of a shaper.
+    let mut machine = pair();
+    machine.0.survey.read_iptables(
+        "iptables-save",
+        "*mangle\n-A FORWARD -p udp -j MARK --set-xmark 0x1000000/0xff000000\n\
+         -A FORWARD -p tcp -j MARK --set-xmark 0x20000/0xffffffff\nCOMMIT\n",
+    );
+    assert_eq!(machine.config().kernel.fwmark_mask, 0x0000_ff00);
 }
 
 #[test]
