@@ -5,7 +5,11 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use anyhow::Result;
 use hyper::Method;
 
-use super::{exit::Exit, local_time::Zone, print, request, request_within};
+use super::{
+    exit::{Exit, misuse},
+    local_time::Zone,
+    print, request, request_within,
+};
 use crate::{
     api::{
         client,
@@ -35,6 +39,10 @@ pub(super) fn run(receiver: Option<&str>, test: bool, json: bool) -> Result<Exit
     }
     let text = request_within(Method::POST, &test_path(receiver), TEST_LIMIT)?;
     let tested: Vec<TestResult> = client::read(&text)?;
+    if tested.is_empty() {
+        // A script that tries them must not take this for a success.
+        return Err(misuse(NONE.trim_end()));
+    }
     print(&if json { text + "\n" } else { results(&tested) })?;
     let sent = tested.iter().all(|result| result.sent);
     Ok(if sent { ExitCode::SUCCESS } else { Exit::Failed.into() })
@@ -81,9 +89,6 @@ pub(super) fn problem(receiver: &ReceiverStatus) -> Option<String> {
 
 /// Renders what became of tests.
 fn results(tested: &[TestResult]) -> String {
-    if tested.is_empty() {
-        return NONE.into();
-    }
     let line = |result: &TestResult| {
         let TestResult { receiver, sent, by, said } = result;
         let by = by.as_deref().map_or("without an uplink".into(), |by| format!("by {by}"));
