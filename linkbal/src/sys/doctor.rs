@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{host::file, sysctl};
+use super::{
+    host::{clock, file},
+    sysctl,
+};
 use crate::{
     config::Config,
     engine::doctor::{
@@ -54,7 +57,7 @@ pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine
         daemon: pid.map(|pid| Daemon { pid, open_files: open_files(pid) }),
         sysctls,
         year: u32::try_from(years).unwrap_or_default().saturating_add(1970),
-        unsynchronised: is_unsynchronised(),
+        unsynchronised: clock::is_unsynchronised(),
         missing: missing(),
         leftovers: suspects(&interfaces, &processes()),
         jobs: jobs().into_iter().filter(|job| !leftovers::is_read(config, job)).collect(),
@@ -69,14 +72,6 @@ fn open_files(pid: u32) -> Option<(u64, u64)> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
     Some((numbers.next()??, numbers.next()??))
-}
-
-/// Returns whether the kernel says that nobody keeps the clock right (adjtimex(2)).
-fn is_unsynchronised() -> bool {
-    // SAFETY: all zeros are a value of this type; without modes, nothing is changed.
-    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes to the value, which is ours.
-    unsafe { libc::adjtimex(&raw mut clock) == libc::TIME_ERROR }
 }
 
 fn missing() -> BTreeSet<String> {

@@ -103,6 +103,10 @@ const PAIRS = [
   ["the DNS servers of this machine cannot be read in time", "os servidores DNS desta máquina não puderam ser lidos a tempo"],
   ["write addresses as `resolvers` of [dns]", "escreva endereços em `resolvers` de [dns]"],
   [
+    "the clock of this machine says {0}, nothing keeps it right, and the certificate of the server has expired",
+    "o relógio desta máquina marca {0}, nada o mantém certo, e o certificado do servidor expirou",
+  ],
+  [
     "the clock of this machine says {0}, and the certificate of the server is not valid yet",
     "o relógio desta máquina marca {0}, e o certificado do servidor ainda não é válido",
   ],
