@@ -17,6 +17,7 @@ mod live_flows;
 mod load;
 mod notify;
 pub mod record;
+mod refusal;
 mod reload;
 mod requests;
 mod service_manager;
@@ -59,6 +60,7 @@ use self::{
 };
 pub use self::{
     last_good::{Fallback, instead_of},
+    refusal::Refusal,
     teardown::teardown_alone,
 };
 use crate::{

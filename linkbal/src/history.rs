@@ -177,6 +177,9 @@ impl History {
         }
         let gap = before.is_none_or(|before| wall.saturating_sub(before) > LONGEST_GAP);
         let from = if gap { wall } else { before.unwrap_or(wall) };
+        if gap {
+            self.interrupt_all();
+        }
         for sample in samples {
             self.make_room(&sample.uplink, samples);
             let uplink = self.uplinks.entry(sample.uplink.clone()).or_default();
@@ -197,6 +200,13 @@ impl History {
         }
         self.saved = self.saved.min(wall);
         self.stale = true;
+    }
+
+    /// Ends all outages where they were last seen: what follows was not watched, or is a step of the clock.
+    fn interrupt_all(&mut self) {
+        for (name, uplink) in &mut self.uplinks {
+            uplink.interrupt(name, uplink.newest, &mut self.pending);
+        }
     }
 
     /// Removes the uplink that was not heard of for the longest time, if there is no room for another.

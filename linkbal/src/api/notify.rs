@@ -25,6 +25,9 @@ pub struct ReceiverStatus {
     pub waiting: u64,
     /// Reason why messages fail; null if the last one was sent, or there was none.
     pub failing: Option<String>,
+    /// Recipients of a mail whom its server did not accept with the last message, each with the reason.
+    #[serde(default)]
+    pub refused: Vec<String>,
     /// Time of the last message that was sent, RFC 3339, UTC; null without one.
     pub last_sent: Option<String>,
     /// Name of the uplink by which it was sent; null if it went by none.

@@ -121,8 +121,11 @@ pub struct Status {
 pub struct LastGoodStatus {
     /// Time at which it was stored, RFC 3339, UTC.
     pub saved: String,
-    /// Fault of the file; by TCP without the token, it has none of its lines.
+    /// Fault of the file; by TCP without the token, it only says where that is.
     pub reason: String,
+    /// The same for everybody.
+    #[serde(skip)]
+    pub public: String,
 }
 
 /// The configuration in force, and the one that is to be.
@@ -144,24 +147,24 @@ pub struct ConfigurationStatus {
 pub struct RefusedConfiguration {
     /// Time at which it was refused, RFC 3339, UTC.
     pub since: String,
-    /// The reason, over one line or several; by TCP without the token, it has no line of the file.
+    /// The reason, over one line or several; by TCP without the token, it only says where a fault of
+    /// the file is.
     pub error: String,
+    /// The same for everybody.
+    #[serde(skip)]
+    pub public: String,
 }
 
 impl ConfigurationStatus {
-    /// Leaves out lines of the file, which may have secrets.
-    fn leave_out_lines(&mut self) {
-        let reasons = self.last_good.iter_mut().map(|last_good| &mut last_good.reason);
-        let errors = self.refused.iter_mut().map(|refused| &mut refused.error);
-        for text in reasons.chain(errors) {
-            *text = without_lines(text).to_owned();
+    /// Leaves out what quotes the file, which may have secrets.
+    fn leave_out_quotes(&mut self) {
+        if let Some(last_good) = &mut self.last_good {
+            last_good.reason.clone_from(&last_good.public);
+        }
+        if let Some(refused) = &mut self.refused {
+            refused.error.clone_from(&refused.public);
         }
     }
-}
-
-/// Returns a refusal for everybody: one over several lines quotes the file.
-pub fn without_lines(refusal: &str) -> &str {
-    if refusal.contains('\n') { "`linkbal check` says why" } else { refusal }
 }
 
 /// A fall back to another tier.
@@ -476,7 +479,9 @@ pub(super) async fn status(
 ) -> Result<Json<Status>, ApiError> {
     let mut status = call(&daemon, Request::Status).await?;
     if without_token.is_some() {
-        status.configuration.leave_out_lines();
+        status.configuration.leave_out_quotes();
+        // They are people's addresses, with a server's words.
+        status.receivers.iter_mut().for_each(|receiver| receiver.refused.clear());
     }
     Ok(Json(status))
 }

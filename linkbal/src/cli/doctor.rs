@@ -33,7 +33,7 @@ use crate::{
             nexthop::{link_mtu, nexthop},
         },
     },
-    removal::Step,
+    removal::{Stage, Step},
     sys::{
         Kernel,
         doctor::observe,
@@ -240,7 +240,11 @@ fn of_machine(clashes: Clashes) -> Vec<Complaint> {
         .filter(|step| !known(step))
         .map(|step| {
             let what = step.stage.left_over();
-            let advice = "linkbal works beside it, but it serves nothing any more";
+            let serves = match step.stage {
+                Stage::Nat if !step.what.is_empty() => &step.what,
+                _ => "it serves nothing any more",
+            };
+            let advice = format!("linkbal works beside it, but {serves}");
             Complaint::new(Severity::Hint, what, advice, &*step.command)
         })
         .collect();

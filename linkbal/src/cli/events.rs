@@ -55,7 +55,10 @@ pub(super) async fn print(socket: &Path, wanted: EventsArgs) -> Result<()> {
         print_line(&line)
     };
     if follow {
-        check_uplink(socket, uplink.as_deref(), "event").await?;
+        // Former uplinks have events, too, and may come back.
+        if !has_events(socket, uplink.as_deref()).await? {
+            check_uplink(socket, uplink.as_deref(), "event").await?;
+        }
         let each = |message: Message| match &*message.name {
             GAP => missing(&message.data),
             _ => print(&message.data),
@@ -91,6 +94,18 @@ fn print_kept(
         }
     }
     Ok(())
+}
+
+/// Returns whether an uplink, whatever its name, has events that are kept.
+async fn has_events(socket: &Path, uplink: Option<&str>) -> Result<bool> {
+    let query = EventsQuery::new(None, uplink.map(str::to_owned));
+    let mut found = false;
+    let note = |_: &str| {
+        found = true;
+        Ok(ControlFlow::Break(()))
+    };
+    client::stream(socket, Method::GET, &query.path(), note).await?;
+    Ok(found)
 }
 
 /// Refuses the name of an uplink that the daemon does not have, and of which nothing like `record` is

@@ -20,7 +20,8 @@ pub(super) fn run(
 ) -> Result<()> {
     require_root()?;
     memory::limit_arenas();
-    let configured = configured(path, strict)?;
+    // A reload, an edit and the status name it wherever whoever asks is.
+    let configured = configured(std::path::absolute(&path).unwrap_or(path), strict)?;
     let on_exit = on_exit.map(|on_exit| match on_exit {
         OnExitArg::Keep => OnExit::Keep,
         OnExitArg::Teardown => OnExit::Teardown,

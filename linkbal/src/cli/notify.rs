@@ -5,7 +5,11 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 use anyhow::Result;
 use hyper::Method;
 
-use super::{exit::Exit, local_time::Zone, print, request, request_within};
+use super::{
+    exit::{Exit, misuse},
+    local_time::Zone,
+    print, request, request_within,
+};
 use crate::{
     api::{
         client,
@@ -35,6 +39,10 @@ pub(super) fn run(receiver: Option<&str>, test: bool, json: bool) -> Result<Exit
     }
     let text = request_within(Method::POST, &test_path(receiver), TEST_LIMIT)?;
     let tested: Vec<TestResult> = client::read(&text)?;
+    if tested.is_empty() {
+        // A script that tries them must not take this for a success.
+        return Err(misuse(NONE.trim_end()));
+    }
     print(&if json { text + "\n" } else { results(&tested) })?;
     let sent = tested.iter().all(|result| result.sent);
     Ok(if sent { ExitCode::SUCCESS } else { Exit::Failed.into() })
@@ -74,15 +82,13 @@ pub(super) fn problem(receiver: &ReceiverStatus) -> Option<String> {
     let failing = receiver.failing.as_ref().map(|reason| format!("messages fail: {reason}"));
     let dropped =
         (receiver.dropped > 0).then(|| format!("{} news were given up", receiver.dropped));
-    let parts: Vec<String> = [failing, dropped].into_iter().flatten().collect();
+    let refused = receiver.refused.iter().map(|refused| format!("recipient refused: {refused}"));
+    let parts: Vec<String> = [failing, dropped].into_iter().flatten().chain(refused).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Renders what became of tests.
 fn results(tested: &[TestResult]) -> String {
-    if tested.is_empty() {
-        return NONE.into();
-    }
     let line = |result: &TestResult| {
         let TestResult { receiver, sent, by, said } = result;
         let by = by.as_deref().map_or("without an uplink".into(), |by| format!("by {by}"));
@@ -107,14 +113,16 @@ mod tests {
             failed: 2,
             dropped: 1,
             waiting: 4,
-            failing: Some("refused".into()),
+            failing: Some("no answer".into()),
+            refused: vec!["a@example.com: 550".into()],
             last_sent: Some("2026-11-22T02:08:43Z".into()),
             last_by: Some("fiber".into()),
         };
         assert_eq!(
             shown(&[receiver], &Zone::utc()),
             "admin (mail): 3 messages sent, the last one 2026-11-22 02:08:43 UTC by fiber, 4 news \
-             wait\n  messages fail: refused; 1 news were given up\n"
+             wait\n  messages fail: no answer; 1 news were given up; recipient refused: \
+             a@example.com: 550\n"
         );
         assert_eq!(shown(&[], &Zone::utc()), NONE);
     }

@@ -40,6 +40,22 @@ impl AdminStates {
         &self.by_uplink
     }
 
+    /// Carries states over to uplinks that got another name, given as names before and now. Nothing is left
+    /// under the former name, so that an uplink that is added under it begins enabled.
+    pub(super) fn rename(&mut self, names: &[(String, String)]) {
+        if names.is_empty() {
+            return;
+        }
+        for (before, now) in names {
+            match self.by_uplink.remove(before) {
+                Some(admin) => self.by_uplink.insert(now.clone(), admin),
+                None => self.by_uplink.remove(now),
+            };
+        }
+        // A failure is in the log, and tried again.
+        drop(file::store_in_background(&self.path, Some(file::json(&self.by_uplink))));
+    }
+
     /// Stores a state; the receiver gets whether it is in the file.
     pub(super) fn set(&mut self, uplink: &str, admin: AdminState) -> Stored {
         match admin {
@@ -137,6 +153,20 @@ mod tests {
         assert_eq!(known(), both[1..].iter().cloned().collect());
         std::fs::write(&admin_states.path, "{\"b\": \"dra").expect("half a file");
         assert_eq!(known(), BTreeMap::new(), "a gateway starts all the same");
+    }
+
+    #[tokio::test]
+    async fn a_state_follows_a_rename_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state_dir = folder.path().to_path_buf();
+        let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };
+        let mut states = AdminStates::load(&instance);
+        for uplink in ["a", "stale"] {
+            stored(states.set(uplink, AdminState::Disabled)).await.expect("kept");
+        }
+        let pair = |before: &str, now: &str| (before.to_owned(), now.to_owned());
+        states.rename(&[pair("a", "fiber"), pair("b", "stale")]);
+        assert_eq!(states.by_uplink(), &[("fiber".to_owned(), AdminState::Disabled)].into());
     }
 
     #[tokio::test]

@@ -250,6 +250,16 @@ impl Daemon {
         self.drill = None;
     }
 
+    /// Ends the drill at once, without waiting for the uplink: a configuration on trial is not confirmed, and
+    /// whoever ordered both may have lost the gateway.
+    pub(super) fn cut_drill(&mut self) {
+        let now = self.now();
+        if self.drill.as_ref().is_some_and(|drill| drill.hole.is_some()) {
+            self.end_drill("the trial of a configuration is over", now);
+        }
+        self.finish_drill(now);
+    }
+
     fn finish_drill(&mut self, now: Duration) {
         let Some(drill) = self.drill.take() else { return };
         let dropped = self.datapath.drilled();

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Configured, Daemon};
+use super::{Configured, Daemon, refusal::Refusal};
 use crate::{
     config::{ConfigError, Parsed, Sources},
     engine::{ReloadOutcome, Report},
@@ -29,7 +29,7 @@ pub struct Fallback {
     /// Time at which the last good configuration was stored, RFC 3339, UTC.
     pub saved: String,
     /// Fault of the file, in one line.
-    pub reason: String,
+    pub reason: Refusal,
 }
 
 /// Returns the last good configuration in place of the file at `path`, which cannot be used.
@@ -41,7 +41,7 @@ pub fn instead_of(path: PathBuf, error: ConfigError) -> Result<Configured, Confi
     let found = Instance::unprepared().ok().and_then(|instance| load(&instance));
     let Some((Parsed { config, .. }, sources, saved)) = found else { return Err(error) };
     tracing::error!("{error}");
-    let fallback = Some(Fallback { saved, reason: error.summary() });
+    let fallback = Some(Fallback { saved, reason: Refusal::from(&error) });
     Ok(Configured { path, config, sources, fallback, strict: false })
 }
 
@@ -51,7 +51,7 @@ pub(super) fn instead_of_refused(
     instance: &Instance,
     path: PathBuf,
     refused: &Sources,
-    reason: String,
+    reason: Refusal,
 ) -> Option<Configured> {
     let (Parsed { config, .. }, sources, saved) = load(instance)?;
     let fallback = Some(Fallback { saved, reason });
@@ -104,7 +104,8 @@ impl Daemon {
     /// Reports that the last good configuration is in force, if it is.
     pub(super) fn report_fallback(&mut self) {
         let Some(Fallback { saved, reason }) = self.fallback.clone() else { return };
-        let outcome = ReloadOutcome::LastGood { saved, reason };
+        // Hooks, receivers and everybody at this machine are told of it.
+        let outcome = ReloadOutcome::LastGood { saved, reason: reason.public };
         self.report(&Report::Configuration { path: self.path.display().to_string(), outcome });
     }
 }
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(parsed.config, Config::parse(TEXT, "x").expect("it is valid"));
         assert_eq!((found, saved), (sources(TEXT), kept.saved));
         let other = |refused: &Sources| {
-            instead_of_refused(&instance, "x".into(), refused, "no memory".into())
+            instead_of_refused(&instance, "x".into(), refused, "no memory".to_owned().into())
         };
         assert!(other(&sources(TEXT)).is_none(), "the same one is refused again");
         assert!(other(&sources("")).is_some());

@@ -15,7 +15,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::zone::LocalZone;
-use super::{Daemon, rfc3339};
+use super::{Daemon, rfc3339, trial::Trial};
 use crate::{
     api::{
         admin::RequestError,
@@ -35,7 +35,7 @@ use crate::{
         text::{self, Message, Surroundings},
     },
     sys::{
-        notify::{Delivery, Way, Ways, deliver, gateway_name},
+        notify::{Delivery, Failure, Taken, Way, Ways, deliver, gateway_name},
         probe::{Path, Resolvers},
     },
 };
@@ -60,6 +60,8 @@ struct Slot {
     outbox: Outbox,
     /// Time of the last message that was sent, and the uplink.
     last: Option<(SystemTime, Option<String>)>,
+    /// Recipients of a mail that the server did not accept the last time, each with its words.
+    refused: Vec<String>,
 }
 
 /// The end of an attempt to send a message.
@@ -102,7 +104,7 @@ impl Notifications {
                 }
                 None => {
                     let outbox = Outbox::new(settings(receiver));
-                    Slot { receiver: receiver.clone(), outbox, last: None }
+                    Slot { receiver: receiver.clone(), outbox, last: None, refused: Vec::new() }
                 }
             };
             self.slots.push(slot);
@@ -143,6 +145,7 @@ impl Notifications {
                 waiting: slot.outbox.waiting(),
                 failing: slot.outbox.failing().map(str::to_owned),
                 last_sent: slot.last.as_ref().map(|(time, _)| rfc3339(*time)),
+                refused: slot.refused.clone(),
                 last_by: slot.last.as_ref().and_then(|(_, by)| by.clone()),
             }
         });
@@ -207,15 +210,20 @@ impl Daemon {
             return;
         };
         let outcome = match delivery {
-            Delivery::Sent { by, said } => {
+            Delivery::Sent { by, taken: Taken { said, refused } } => {
                 let way = by.as_deref().unwrap_or("no uplink");
                 tracing::info!("message sent to {receiver} by {way}: {said}");
+                if !refused.is_empty() && slot.refused != refused {
+                    let refused = refused.join("; ");
+                    tracing::warn!("the server of {receiver} refuses some recipients: {refused}");
+                }
+                slot.refused = refused;
                 slot.last = Some((SystemTime::now(), by));
                 SendOutcome::Sent
             }
-            Delivery::Failed(reason) => {
-                tracing::debug!("a message to {receiver} failed: {reason}");
-                SendOutcome::Failed(reason)
+            Delivery::Failed(Failure { text, public }) => {
+                tracing::info!("a message to {receiver} failed: {text}");
+                SendOutcome::Failed(public)
             }
             Delivery::NoWay => SendOutcome::NoWay,
         };
@@ -295,8 +303,11 @@ impl Daemon {
 async fn try_receiver(receiver: Receiver, message: Message, ways: Ways) -> TestResult {
     let Receiver { name, to, .. } = receiver;
     let (sent, by, said) = match deliver(to, message, ways).await {
-        Delivery::Sent { by, said } => (true, by, said),
-        Delivery::Failed(reason) => (false, None, reason),
+        Delivery::Sent { by, taken: Taken { said, refused } } => {
+            let refused = refused.iter().map(|refused| format!("; refused: {refused}"));
+            (true, by, said + &refused.collect::<String>())
+        }
+        Delivery::Failed(Failure { text, .. }) => (false, None, text),
         Delivery::NoWay => (false, None, "no uplink works".into()),
     };
     TestResult { receiver: name, sent, by, said }
@@ -307,6 +318,7 @@ impl Daemon {
     fn ways(&self) -> Ways {
         let indexed = self.engine.uplinks().indexed();
         let resolvers = Resolvers::of(&self.config, &indexed);
+        let doubtful = self.trial.as_ref().is_some_and(Trial::is_by_text);
         let mask = MarkMask(self.config.kernel.fwmark_mask);
         let mut uplinks: Vec<_> = self.engine.uplinks().iter().collect();
         uplinks.sort_by_key(|uplink| {
@@ -314,7 +326,8 @@ impl Daemon {
             (!enabled, uplink.config.tier, Reverse(uplink.config.weight))
         });
         let Some(snapshot) = self.engine.snapshot() else {
-            return Ways { ways: Vec::new(), interfaces: Default::default(), resolvers };
+            let (ways, interfaces) = (Vec::new(), Default::default());
+            return Ways { ways, interfaces, resolvers, doubtful };
         };
         let link = |interface: &str| snapshot.link(interface).map(|link| link.ifindex);
         let interfaces =
@@ -332,7 +345,7 @@ impl Daemon {
                 Some(Way { uplink: uplink.config.name.clone(), path })
             })
         });
-        Ways { ways: ways.collect(), interfaces, resolvers }
+        Ways { ways: ways.collect(), interfaces, resolvers, doubtful }
     }
 
     /// Returns what is seen of all uplinks.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Error, Result};
 use tokio::sync::oneshot;
 
 use super::{
@@ -18,20 +18,17 @@ use super::{
     admin::{Stored, not_stored},
     drill::Drill,
     edit::{self, Edit},
-    rfc3339, service_manager,
+    refusal::{Refusal, Unusable},
+    service_manager,
     staged_config::{ExternalData, StagedConfig},
     trial::Trial,
 };
 use crate::{
-    api::{
-        admin::RequestError,
-        reload::Reloaded,
-        status::{RefusedConfiguration, without_lines},
-    },
+    api::{admin::RequestError, reload::Reloaded},
     config::{Config, FileOnly, Parsed, Sources, Warnings, difference},
     engine::{
         ReloadOutcome, Report,
-        reconfigure::{refusal, renamed},
+        reconfigure::{refusal, renames},
     },
     sys::{
         host::{hook::Hook, memory, thread},
@@ -144,8 +141,7 @@ fn with_external(
 fn read_edit(edit: &Edit, in_force: &Sources, file_only: &FileOnly) -> Result<Box<ReadConfig>> {
     edit.check_file()?;
     let parsed = in_force.parse_other(&edit.text);
-    // The error renders itself, over several lines.
-    let (parsed, sources) = parsed.map_err(|error| anyhow!("\n{error}"))?;
+    let (parsed, sources) = parsed.map_err(Unusable)?;
     if let Some(refusal) = file_only.refusal(&parsed.config) {
         return Err(Error::msg(refusal));
     }
@@ -173,8 +169,7 @@ impl Daemon {
                     let changes = difference(&former, &sources);
                     with_external(parsed, sources, changes)
                 }
-                // The error renders itself, over several lines.
-                Err(error) => Err(anyhow!("\n{error}")),
+                Err(error) => Err(Unusable(error).into()),
             })
         });
     }
@@ -345,18 +340,18 @@ impl Daemon {
         }
     }
 
-    fn set_refused(&mut self, error: String) {
-        let since = rfc3339(SystemTime::now());
-        self.refused_configuration = Some(RefusedConfiguration { since, error });
+    fn set_refused(&mut self, refusal: Refusal) {
+        self.refused_configuration = Some(refusal.into_status());
     }
 
     fn refuse(&mut self, error: &Error) -> RequestError {
-        let refusal = format!("{error:#}");
-        if refusal.contains('\n') {
-            tracing::error!("{refusal}");
+        let refusal = Refusal::of(error);
+        if refusal.text != refusal.public {
+            tracing::error!("{}", refusal.text);
         }
-        self.set_refused(refusal.trim().to_owned());
-        self.report_configuration(ReloadOutcome::Refused(without_lines(&refusal).into()));
+        self.set_refused(refusal.clone());
+        self.report_configuration(ReloadOutcome::Refused(refusal.public));
+        let refusal = refusal.text;
         RequestError::Unusable(format!(
             "the new configuration is refused, the old one stays in force: {refusal}"
         ))
@@ -391,11 +386,6 @@ impl Daemon {
     /// Carries the administrative state of a renamed uplink over to its new name.
     fn rename_admin_states(&mut self, next: &Config) {
         let before = self.engine.uplinks().indexed();
-        for (name, index) in renamed(&before, &next.uplinks) {
-            let uplink = self.engine.uplinks().by_index(index);
-            let Some(uplink) = uplink else { continue };
-            // A failure is in the log, and tried again.
-            drop(self.admin_states.set(&name, uplink.admin));
-        }
+        self.admin_states.rename(&renames(&before, &next.uplinks));
     }
 }

@@ -22,7 +22,7 @@ use super::{
     live_flows::LiveFlows,
     notify::Notifications,
     record::Recorder,
-    rfc3339,
+    refusal::Refusal,
     service_manager::ServiceManager,
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
@@ -30,10 +30,10 @@ use super::{
     wall_clock::WallClock,
 };
 use crate::{
-    api::{self, status::RefusedConfiguration},
+    api,
     bytes::bytes,
     config::{Config, Sources},
-    engine::{Engine, flows::Former},
+    engine::{Engine, flows::Former, reconfigure::renames},
     events::{self, journal::Journal},
     flows::recent::RecentCounts,
     sys::{
@@ -74,7 +74,7 @@ fn stage(instance: &Instance, configured: Configured) -> Result<(StagedConfig, O
         Err(error) if strict || fallback.is_some() => return Err(error),
         Err(error) => error,
     };
-    let reason = format!("{refused:#}");
+    let reason = Refusal::of(&refused);
     let other = last_good::instead_of_refused(instance, path, &sources, reason);
     let Some(Configured { config, sources, fallback, .. }) = other else { return Err(refused) };
     // Where that is refused, too, the reason is hardly the configuration.
@@ -104,17 +104,16 @@ impl Daemon {
             None => trial::resume(instance, configured),
         };
         let lost = trial.is_none() && configured.sources != in_file;
-        let refused_configuration = lost.then(|| RefusedConfiguration {
-            since: rfc3339(SystemTime::now()),
-            error: trial::LOST.into(),
-        });
+        let refused_configuration =
+            lost.then(|| Refusal::from(trial::LOST.to_owned()).into_status());
         drop(in_file);
         let (staged, fallback) = stage(instance, configured)?;
         let StagedConfig { config, sources, before, indexed, policy, datapath } = staged;
         let trial = trial.filter(|_| fallback.is_none());
         let (kernel, network) = Kernel::connect(&instance.run_dir)?;
         let (tasks, observations) = kernel_task::spawn(kernel);
-        let admin_states = AdminStates::load(instance);
+        let mut admin_states = AdminStates::load(instance);
+        admin_states.rename(&renames(&before, &config.uplinks));
         let up = datapath.up_mask()?;
         let former = Former::find(&before, &indexed, up);
         if let Some(recorder) = &mut recorder {

@@ -81,6 +81,13 @@ pub fn renamed(before: &[Indexed], after: &[Uplink]) -> BTreeMap<String, u32> {
     new.filter_map(|uplink| Some((uplink.name.clone(), sole(&uplink.interface)?))).collect()
 }
 
+/// Returns the uplinks that only got another name, each with its name before and now.
+pub fn renames(before: &[Indexed], after: &[Uplink]) -> Vec<(String, String)> {
+    let former = |index: u32| before.iter().find(|uplink| uplink.index == index);
+    let pairs = renamed(before, after).into_iter();
+    pairs.filter_map(|(now, index)| Some((former(index)?.config.name.clone(), now))).collect()
+}
+
 impl UplinkState {
     /// Returns the same uplink under another configuration.
     fn continued(mut self, config: Uplink, now: Duration) -> UplinkState {

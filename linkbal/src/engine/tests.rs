@@ -67,6 +67,7 @@ fn link(ifindex: u32, name: &str, carrier: bool) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     }
 }

@@ -139,7 +139,10 @@ impl Outages {
     /// Removes the part of the outages that is dated later than a time.
     pub fn truncate(&mut self, end: u64) {
         self.0.retain(|outage| outage.begin < end);
-        self.0.iter_mut().for_each(|outage| outage.end = outage.end.map(|at| at.min(end)));
+        for outage in &mut self.0 {
+            outage.end = outage.end.map(|at| at.min(end));
+            outage.answers_since = outage.answers_since.map(|at| at.min(end));
+        }
     }
 
     /// Removes those that ended before a time.

@@ -127,6 +127,26 @@ fn an_outage_has_a_begin_an_end_and_a_cause() {
 }
 
 #[test]
+fn an_outage_over_a_gap_or_a_step_of_the_clock_counts_as_far_as_it_was_seen() {
+    let mut history = History::default();
+    let mut at = |second: u64, passed: u64| {
+        let sample = sample("a", second, down("internet"), START + 5);
+        history.record(START + second, Duration::from_secs(passed), &[sample]);
+    };
+    (5..=10).for_each(|second| at(second, second));
+    // NTP sets the clock.
+    at(10_000, 11);
+    at(10_001, 12);
+    let lines = history.take_lines();
+    for history in [&history, &reread(&lines)] {
+        let [seen, again] = &outages(history, "a")[..] else { panic!("two parts") };
+        let end = (seen.begin, seen.end, seen.interrupted);
+        assert_eq!(end, (START + 5, Some(START + 10), true));
+        assert_eq!(again.begin, START + 10_000);
+    }
+}
+
+#[test]
 fn an_outage_is_not_watched_any_more_without_its_family() {
     let mut history = History::default();
     record_up(&mut history, START, 10);

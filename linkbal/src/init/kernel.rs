@@ -6,7 +6,10 @@ use super::facts::Facts;
 use crate::{
     commented::with_comment,
     config::Kernel,
-    engine::kernel::network::{IpRule, PROTOCOL},
+    engine::kernel::{
+        conflict::survey::MarkRule,
+        network::{IpRule, PROTOCOL},
+    },
 };
 
 /// Number of tables, and of rules, that are kept free.
@@ -33,12 +36,14 @@ pub(super) fn lines(facts: &Facts) -> Vec<String> {
         lines.push(with_comment(&format!("rule_priority = {free}"), &comment));
     }
     let used = rules().fold(0, |bits, rule| bits | bits_of(rule));
+    let changed = facts.survey.marks.iter().flat_map(|change| &change.rules).map(changed_bits);
+    let used = changed.fold(used, |all, bits| all | bits);
     let mask = kernel.fwmark_mask;
     let masks = [0xff00_0000_u32, 0x00ff_0000, 0x0000_ff00];
     if used & mask != 0
         && let Some(free) = masks.iter().find(|free| used & **free == 0)
     {
-        let comment = format!("ip rules of others ask for bits of {mask:#x}");
+        let comment = format!("others use bits of {mask:#x}");
         lines.push(with_comment(&format!("fwmark_mask = {free:#010x}"), &comment));
     }
     if !lines.is_empty() {
@@ -51,6 +56,12 @@ pub(super) fn lines(facts: &Facts) -> Vec<String> {
 /// matches those of others.
 fn bits_of(rule: &IpRule) -> u32 {
     rule.fwmark.map_or(0, |(_, mask)| if mask == u32::MAX { 0 } else { mask })
+}
+
+/// Returns the bits of the mark that a firewall rule of others uses: of one that sets the whole mark, those
+/// of its value.
+fn changed_bits(rule: &MarkRule) -> u32 {
+    if rule.bits == u32::MAX { rule.value.unwrap_or_default() } else { rule.bits }
 }
 
 /// Returns another beginning of a range if the one from `first` on is in use, and one is free.

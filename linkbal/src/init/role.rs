@@ -88,6 +88,9 @@ fn looks(facts: &Facts, link: &Link) -> Role {
     if !is_interface_name(&link.name) {
         return no("its name is not possible in a configuration");
     }
+    if let Some(vrf) = facts.snapshot.vrf(link) {
+        return Role::Neither(format!("in VRF {vrf}, whose table routes its packets"));
+    }
     let addresses = facts.addresses(link);
     let leads_out = Family::ALL.iter().any(|family| !defaults(facts, link, *family).is_empty());
     if let Some(tunnel) = tunnel(facts, link) {

@@ -216,7 +216,18 @@ fn every_interface_that_is_left_out_says_why() {
     machine.0.snapshot.links.insert(90, port);
     let master = machine.0.snapshot.link("br-lan").expect("the bridge").ifindex;
     machine.0.devices.insert(90, Device { master: Some(master), ..Device::default() });
-    assert_eq!(machine.config().lan_interfaces, ["lan0", "br-lan"]);
+    machine = machine
+        .link("mgmt", "vrf", &[])
+        .link("eth9", "", &["10.6.0.1/24"])
+        .out("10.6.0.254", 100, 0, 3)
+        .link("eth10", "", &["10.7.0.1/24"]);
+    let vrf = machine.0.snapshot.link("mgmt").map(|link| link.ifindex);
+    for link in machine.0.snapshot.links.values_mut() {
+        link.vrf = vrf.filter(|_| ["eth9", "eth10"].contains(&&*link.name));
+    }
+    let config = machine.config();
+    assert_eq!(config.lan_interfaces, ["lan0", "br-lan"]);
+    assert!(config.uplinks.iter().all(|uplink| uplink.interface != "eth9"), "{config:?}");
     let text = machine.text();
     for words in [
         "# - docker0: a network of Docker",
@@ -227,6 +238,8 @@ fn every_interface_that_is_left_out_says_why() {
         "# - dmz0: 203.0.113.1/28 is public",
         "# - dummy0: no machines are behind it",
         "# - eth8: part of br-lan, which takes its packets",
+        "# - eth9: in VRF mgmt",
+        "# - eth10: in VRF mgmt",
     ] {
         assert!(text.contains(words), "{words:?} in\n{text}");
     }
@@ -300,6 +313,14 @@ fn numbers_that_others_use_are_left_to_them() {
     let kernel = machine.config().kernel;
     assert_eq!((kernel.table_base, kernel.rule_priority), (2500, 25_800));
     assert_eq!(kernel.fwmark_mask & 0xff00_0000, 0);
+    // Marks of a firewall that no ip rule asks for, such as those of a shaper.
+    let mut machine = pair();
+    machine.0.survey.read_iptables(
+        "iptables-save",
+        "*mangle\n-A FORWARD -p udp -j MARK --set-xmark 0x1000000/0xff000000\n\
+         -A FORWARD -p tcp -j MARK --set-xmark 0x20000/0xffffffff\nCOMMIT\n",
+    );
+    assert_eq!(machine.config().kernel.fwmark_mask, 0x0000_ff00);
 }
 
 #[test]

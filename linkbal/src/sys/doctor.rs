@@ -3,11 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs, io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{host::file, sysctl};
+use super::{
+    host::{clock, file},
+    sysctl,
+};
 use crate::{
     config::Config,
     engine::doctor::{
@@ -53,7 +57,7 @@ pub fn observe(config: &Config, sysctls: &[String], pid: Option<u32>) -> Machine
         daemon: pid.map(|pid| Daemon { pid, open_files: open_files(pid) }),
         sysctls,
         year: u32::try_from(years).unwrap_or_default().saturating_add(1970),
-        unsynchronised: is_unsynchronised(),
+        unsynchronised: clock::is_unsynchronised(),
         missing: missing(),
         leftovers: suspects(&interfaces, &processes()),
         jobs: jobs().into_iter().filter(|job| !leftovers::is_read(config, job)).collect(),
@@ -68,14 +72,6 @@ fn open_files(pid: u32) -> Option<(u64, u64)> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
     Some((numbers.next()??, numbers.next()??))
-}
-
-/// Returns whether the kernel says that nobody keeps the clock right (adjtimex(2)).
-fn is_unsynchronised() -> bool {
-    // SAFETY: all zeros are a value of this type; without modes, nothing is changed.
-    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes to the value, which is ours.
-    unsafe { libc::adjtimex(&raw mut clock) == libc::TIME_ERROR }
 }
 
 fn missing() -> BTreeSet<String> {
@@ -141,16 +137,16 @@ fn shown(text: &str) -> String {
 
 /// Returns the jobs of cron and the scripts of boot and of interfaces that look like old scripts.
 pub(in crate::sys) fn jobs() -> Vec<Job> {
-    let files =
-        CRONTABS.iter().chain(&leftovers::HOOKS).flat_map(|path| match fs::read_dir(path) {
-            Ok(entries) => {
-                let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-                files.sort();
-                files
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
-            Err(_) => Vec::new(),
-        });
+    let hooks = leftovers::HOOKS.map(|(folder, _)| folder);
+    let files = CRONTABS.into_iter().chain(hooks).flat_map(|path| match fs::read_dir(path) {
+        Ok(entries) => {
+            let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            files.sort();
+            files
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
+        Err(_) => Vec::new(),
+    });
     let text_of = |path: &Path, most| {
         let text = file::read(path, most).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
@@ -160,6 +156,10 @@ pub(in crate::sys) fn jobs() -> Vec<Job> {
     let read = |path: PathBuf| {
         leftovers::jobs(&path.display().to_string(), &text_of(&path, MOST), &is_suspect)
     };
-    let jobs = files.flat_map(read);
+    let runs = |path: &PathBuf| {
+        let mode = fs::metadata(path).map(|found| found.permissions().mode());
+        leftovers::runs(&path.display().to_string(), mode.is_ok_and(|mode| mode & 0o111 != 0))
+    };
+    let jobs = files.filter(runs).flat_map(read);
     jobs.map(|job| Job { text: shown(&job.text), ..job }).collect()
 }

@@ -1,6 +1,7 @@
 //! The machine beside its network: files, helper programs, descriptors, privileges and time.
 
 pub mod child;
+pub mod clock;
 pub mod descriptors;
 pub mod file;
 pub mod hook;

@@ -197,6 +197,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     })?;
+    let (master, in_vrf) = (master(message), is_in_vrf(message));
     (message.header.interface_family == AddressFamily::Unspec).then_some(Link {
         ifindex: message.header.index,
         name,
@@ -207,7 +208,8 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             message.header.link_layer_type,
             LinkLayerType::Ether | LinkLayerType::Loopback
         ),
-        port: is_port(message),
+        port: master.is_some() && !in_vrf,
+        vrf: master.filter(|_| in_vrf),
         mtu: mtu(message),
     })
 }
@@ -236,17 +238,20 @@ fn ipv6_mtu(families: &[AfSpecUnspec]) -> Option<u32> {
     })
 }
 
-/// Returns whether an interface has a master that takes over its packets. A VRF only routes.
-fn is_port(message: &LinkMessage) -> bool {
-    let has_master = message
-        .attributes
-        .iter()
-        .any(|attribute| matches!(attribute, LinkAttribute::Controller(master) if *master != 0));
-    let in_vrf = message.attributes.iter().any(|attribute| match attribute {
+/// Returns the index of the interface that another one is part of.
+fn master(message: &LinkMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(master) if *master != 0 => Some(*master),
+        _ => None,
+    })
+}
+
+/// Returns whether the master of an interface is a VRF: that only routes, others take over its packets.
+fn is_in_vrf(message: &LinkMessage) -> bool {
+    message.attributes.iter().any(|attribute| match attribute {
         LinkAttribute::LinkInfo(info) => info.contains(&LinkInfo::PortKind(InfoPortKind::Vrf)),
         _ => false,
-    });
-    has_master && !in_vrf
+    })
 }
 
 /// Returns the byte counters in a link message. The bytes that an uplink's interface receives come

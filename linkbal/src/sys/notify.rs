@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Error, Result, anyhow};
 use linkbal_common::uplink::Family;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
@@ -71,6 +72,9 @@ pub struct Ways {
     pub interfaces: BTreeSet<u32>,
     /// DNS servers.
     pub resolvers: Resolvers,
+    /// Set while a text that came by the API is on trial: it may have named DNS servers and gateways that lead
+    /// a secret elsewhere.
+    pub doubtful: bool,
 }
 
 /// Result of sending a message.
@@ -81,18 +85,47 @@ pub enum Delivery {
         /// Name of the uplink; `None` if it went by none.
         by: Option<String>,
         /// Answer of the server.
-        said: String,
+        taken: Taken,
     },
     /// The message could not be sent, for this reason.
-    Failed(String),
+    Failed(Failure),
     /// No uplink works, and the server is not reached without one.
     NoWay,
 }
 
-/// A server that has refused a message, with what it said.
+/// The answer of a server that has taken a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The server's words.
+    pub said: String,
+    /// Recipients of a mail that the server does not accept, each with its words.
+    pub refused: Vec<String>,
+}
+
+/// The reason for which a message could not be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason for administrators, with what a server said.
+    pub text: String,
+    /// The reason for everybody: a server may repeat secrets, the address among them, in its own spelling.
+    pub public: String,
+}
+
+impl<T: Into<String>> From<T> for Failure {
+    fn from(reason: T) -> Failure {
+        let text = reason.into();
+        Failure { public: text.clone(), text }
+    }
+}
+
+/// A server that has refused a message.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refused(String);
+#[error("{public} {said}")]
+struct Refused {
+    public: String,
+    /// The server's words.
+    said: String,
+}
 
 /// Returns the name of this machine.
 pub fn gateway_name() -> String {
@@ -104,9 +137,14 @@ pub fn gateway_name() -> String {
 /// Sends a message by the first way that works; takes less than a minute.
 pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery {
     let tried = async {
+        if ways.doubtful && is_open(&to) {
+            let reason = "while a text is on trial, no secret is sent without TLS: it could lead that \
+                          elsewhere";
+            return Delivery::Failed(reason.into());
+        }
         let secret = match secret(&to).await {
             Ok(secret) => secret,
-            Err(error) => return Delivery::Failed(format!("{error:#}")),
+            Err(error) => return Delivery::Failed(format!("{error:#}").into()),
         };
         let delivery =
             Attempt { to: &to, message: &message, secret: secret.as_deref(), ways: &ways };
@@ -114,8 +152,20 @@ pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery 
     };
     let limit = LIMIT.saturating_add(CONNECT_LIMIT);
     let seconds = limit.as_secs();
-    let late = |_| Delivery::Failed(format!("not done within {seconds} s"));
+    let late = |_| Delivery::Failed(format!("not done within {seconds} s").into());
     timeout(limit, tried).await.unwrap_or_else(late)
+}
+
+/// Returns whether a receiver gets a secret without a proof of who it is. Mail servers without TLS get none.
+fn is_open(to: &Destination) -> bool {
+    let Destination::Post(post) = to else { return false };
+    let here = match &post.server.host {
+        Host::Address(address) => address.is_loopback(),
+        Host::Name(name) => name == "localhost",
+    };
+    // A header field of the configuration may be one, too.
+    let has_secret = post.token_file.is_some() || !post.headers.is_empty();
+    has_secret && !post.secure && !here
 }
 
 /// Reads the secret of a receiver, if it has one.
@@ -145,13 +195,13 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     async fn by_all(&self) -> Delivery {
         let deadline = Instant::now().checked_add(LIMIT).unwrap_or_else(Instant::now);
-        let mut failures: Vec<String> = Vec::new();
+        let mut failures: Vec<Failure> = Vec::new();
         let known = self.known_addresses();
         if let Some(address) = self.direct(&known).await {
             return match timeout(WAY_LIMIT, self.send(None, address)).await {
-                Ok(Ok(said)) => Delivery::Sent { by: None, said },
+                Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
                 Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
+                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
             };
         }
         let mut refused_by: Option<&str> = None;
@@ -162,8 +212,8 @@ impl Attempt<'_> {
             }
             let limit = deadline.min(Instant::now().checked_add(WAY_LIMIT).unwrap_or(deadline));
             let error = match timeout_at(limit, self.by(way, &known)).await {
-                Ok(Ok(Some((said, direct)))) => {
-                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), said };
+                Ok(Ok(Some((taken, direct)))) => {
+                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), taken };
                 }
                 Ok(Ok(None)) => continue,
                 Ok(Err(error)) => error,
@@ -173,14 +223,19 @@ impl Attempt<'_> {
                 refused_by = Some(&way.uplink);
             }
             let family = way.path.family.name();
-            failures.push(format!("by {} ({family}): {}", way.uplink, self.words(&error)));
+            let by = |reason| format!("by {} ({family}): {reason}", way.uplink);
+            let Failure { text, public } = self.words(&error);
+            failures.push(Failure { text: by(text), public: by(public) });
         }
         match (failures.is_empty(), self.ways.ways.is_empty()) {
             (true, true) => self.without_uplinks().await,
             (true, false) => {
                 Delivery::Failed("the server has no address of a family that works".into())
             }
-            (false, _) => Delivery::Failed(failures.join("; ")),
+            (false, _) => Delivery::Failed(Failure {
+                text: failures.iter().map(|one| &*one.text).collect::<Vec<_>>().join("; "),
+                public: failures.iter().map(|one| &*one.public).collect::<Vec<_>>().join("; "),
+            }),
         }
     }
 
@@ -191,28 +246,28 @@ impl Attempt<'_> {
         let found = found.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
         let Some(address) = self.direct(&found).await else { return Delivery::NoWay };
         match timeout(WAY_LIMIT, self.send(None, address)).await {
-            Ok(Ok(said)) => Delivery::Sent { by: None, said },
+            Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
             Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT)),
+            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
         }
     }
 
-    /// Sends it by an uplink; returns what the server said, and whether it went past all uplinks, or
+    /// Sends it by an uplink; returns the server's answer, and whether it went past all uplinks, or
     /// `None` if the server has no address of that family.
-    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(String, bool)>> {
+    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(Taken, bool)>> {
         let path = way.path;
         let found = match &self.to.server().host {
             Host::Name(name) if known.is_empty() => self.look_up(path, name).await?,
             Host::Name(_) | Host::Address(_) => known.to_vec(),
         };
         if let Some(address) = self.direct(&found).await {
-            return self.send(None, address).await.map(|said| Some((said, true)));
+            return self.send(None, address).await.map(|taken| Some((taken, true)));
         }
         let of_family = |address: &&IpAddr| address.is_ipv4() == (path.family == Family::Ipv4);
         let mut failure = None;
         for address in found.iter().filter(of_family).take(MAX_ADDRESSES) {
             match self.send(Some(path), *address).await {
-                Ok(said) => return Ok(Some((said, false))),
+                Ok(taken) => return Ok(Some((taken, false))),
                 Err(error) if error.is::<Refused>() => return Err(error),
                 Err(error) => failure = Some(error),
             }
@@ -231,7 +286,7 @@ impl Attempt<'_> {
     }
 
     /// Sends it to an address.
-    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<String> {
+    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<Taken> {
         let server = self.to.server();
         let address = SocketAddr::new(address, server.port);
         let connecting = async {
@@ -246,11 +301,12 @@ impl Attempt<'_> {
         let stream = timeout(CONNECT_LIMIT, connecting).await;
         let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_LIMIT)))?;
         let stream = stream.with_context(|| address.to_string())?;
-        let said = match self.to {
+        let Taken { said, refused } = match self.to {
             Destination::Mail(mail) => mail::send(stream, mail, self.message, self.secret).await?,
             Destination::Post(post) => post::send(stream, post, self.message, self.secret).await?,
         };
-        Ok(without_secret(self.secret, &said))
+        let shown = |said: &String| without_secret(self.secret, said);
+        Ok(Taken { said: shown(&said), refused: refused.iter().map(shown).collect() })
     }
 
     /// Returns the addresses that need no DNS.
@@ -281,8 +337,13 @@ impl Attempt<'_> {
     }
 
     /// Returns an error in words.
-    fn words(&self, error: &Error) -> String {
-        without_secret(self.secret, &format!("{error:#}"))
+    fn words(&self, error: &Error) -> Failure {
+        let text = without_secret(self.secret, &format!("{error:#}"));
+        let public = match error.downcast_ref::<Refused>() {
+            Some(Refused { public, .. }) => public.clone(),
+            None => text.clone(),
+        };
+        Failure { text, public }
     }
 }
 
@@ -290,9 +351,41 @@ impl Attempt<'_> {
 fn without_secret(secret: Option<&str>, said: &str) -> String {
     // Before it is cut: a part of a secret is one, too.
     match secret {
-        Some(secret) => shown(&said.replace(secret, "{token}")),
+        Some(secret) => shown(
+            &spellings(secret)
+                .iter()
+                .fold(said.to_owned(), |said, spelling| said.replace(spelling, "{token}")),
+        ),
         None => shown(said),
     }
+}
+
+/// Returns a secret as a server may repeat it: as it is, and escaped for an address, JSON or HTML.
+fn spellings(secret: &str) -> Vec<String> {
+    let all = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
+    let some = post::in_address(secret);
+    let json = serde_json::to_string(secret).unwrap_or_default();
+    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let quoted = html.replace('"', "&quot;").replace('\'', "&#39;");
+    let lower = [&all, &some].map(|text| lower_escapes(text));
+    let mut found =
+        vec![secret.to_owned(), json.trim_matches('"').to_owned(), html, quoted, all, some];
+    found.extend(lower);
+    // The longest first: one may be a part of another.
+    found.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+    found.retain(|spelling| !spelling.is_empty());
+    found
+}
+
+/// Returns a text with the hexadecimal digits of its escapes (`%2F`) in lower case.
+fn lower_escapes(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        lower.extend(["%", &digits.to_ascii_lowercase(), rest]);
+    }
+    lower
 }
 
 fn no_answer(limit: Duration) -> String {
@@ -319,6 +412,39 @@ fn shown(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Post, notify::template::Template};
+
+    #[tokio::test]
+    async fn a_text_on_trial_leads_no_secret_elsewhere() {
+        let post = |host: &str, secure, token: Option<&str>| {
+            let host = match host.parse() {
+                Ok(address) => Host::Address(address),
+                Err(_) => Host::Name(host.into()),
+            };
+            Destination::Post(Post {
+                server: Server { host, port: 80 },
+                secure,
+                path: "/".into(),
+                headers: Vec::new(),
+                token_file: token.map(Into::into),
+                template: Template::default(),
+            })
+        };
+        assert!(is_open(&post("chat.example", false, Some("/token"))));
+        for safe in [
+            post("chat.example", true, Some("/token")),
+            post("chat.example", false, None),
+            post("127.0.0.1", false, Some("/token")),
+            post("localhost", false, Some("/token")),
+        ] {
+            assert!(!is_open(&safe), "{safe:?}");
+        }
+        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
+        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: true };
+        let to = post("chat.example", false, Some("/no/such/token"));
+        let delivery = deliver(to, Message::default(), ways).await;
+        assert!(matches!(delivery, Delivery::Failed(why) if why.public.contains("on trial")));
+    }
 
     #[test]
     fn no_part_of_a_secret_that_a_server_repeats_is_shown() {
@@ -326,5 +452,31 @@ mod tests {
         assert!(!without_secret(Some("s3cret"), &long).contains("s3c"));
         assert_eq!(without_secret(Some("s3cret"), "no s3cret\r\n here"), "no {token} here");
         assert_eq!(without_secret(None, "no"), "no");
+        let secret = "a+b/c:d\"<e>";
+        for said in [
+            "a+b/c:d\\\"<e>",
+            "a%2Bb%2Fc%3Ad%22%3Ce%3E",
+            "a%2bb%2fc%3ad%22%3ce%3e",
+            "a%2Bb/c:d%22%3Ce%3E",
+            "a+b/c:d\"&lt;e&gt;",
+            "a+b/c:d&quot;&lt;e&gt;",
+        ] {
+            assert_eq!(without_secret(Some(secret), &format!("no {said}!")), "no {token}!");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_is_not_for_everybody() {
+        let refused =
+            || Refused { public: "the server answers 404".into(), said: "/s3cret".into() };
+        let (to, message) = (Destination::Mail(mail::tests::mail()), Message::default());
+        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
+        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: false };
+        let attempt = Attempt { to: &to, message: &message, secret: None, ways: &ways };
+        for error in [Error::new(refused()), Error::new(refused()).context("failed to log in")] {
+            let Failure { text, public } = attempt.words(&error);
+            assert!(text.contains("/s3cret"), "{text}");
+            assert_eq!(public, "the server answers 404");
+        }
     }
 }

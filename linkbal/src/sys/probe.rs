@@ -8,6 +8,7 @@ mod dns;
 mod echo;
 mod failure;
 mod http;
+mod icmp;
 mod neighbour;
 mod ntp;
 mod ping;

@@ -92,6 +92,7 @@ fn lan0() -> Result<Link> {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     })
 }

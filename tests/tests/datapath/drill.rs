@@ -46,6 +46,7 @@ fn drill_and_exit(datapath: &mut Datapath) -> Result<()> {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     };
     // Short enough to wait for, and long enough to be seen.

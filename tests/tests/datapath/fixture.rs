@@ -58,6 +58,7 @@ fn test_link() -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     }
 }

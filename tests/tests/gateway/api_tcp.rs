@@ -77,7 +77,14 @@ fn who_may_connect_reads_and_who_has_the_token_changes() {
         let status: Value = serde_json::from_str(&curl(&gateway, "/v1/status", options).1).unwrap();
         status["configuration"]["refused"]["error"].as_str().unwrap().to_owned()
     };
-    assert_eq!(refused(&[]), "`linkbal check` says why");
+    let place = format!("{}:", config.display());
+    let public = refused(&[]);
+    assert!(
+        public.starts_with(&place) && public.contains(": `linkbal check` says why"),
+        "{public}"
+    );
+    let events = curl(&gateway, "/v1/events", &[]).1;
+    assert!(!public.contains("hunter2") && !events.contains("hunter2"), "{public} {events}");
     let whole = gateway.daemon.status().unwrap()["configuration"]["refused"]["error"].clone();
     assert!(whole.as_str().unwrap().contains("hunter2"), "{whole}");
     assert_eq!(refused(&["-H", &token]), whole);

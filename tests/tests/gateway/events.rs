@@ -110,6 +110,31 @@ fn a_follower_gets_past_and_new_events_and_may_disconnect() {
 }
 
 #[test]
+fn a_follower_of_a_former_uplink_gets_its_events() {
+    let gateway = pair();
+    let config = gateway.daemon.config_path();
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("uplink.isp-a", "uplink.fiber")).unwrap();
+    gateway.daemon.run(&["reload"]).unwrap();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("followed");
+    let follow = |uplink: &str| {
+        let mut command = gateway.lab.gateway.command(gateway.daemon.program());
+        command.args(["events", "--follow", "--uplink", uplink]).stdin(Stdio::null());
+        command.stdout(File::create(&path).unwrap());
+        gateway.lab.gateway.spawn(&mut command).unwrap()
+    };
+    let mut follower = follow("isp-a");
+    wait::until("its events", LIMIT, || {
+        Ok(fs::read_to_string(&path)?.contains("targets answer").then_some(()))
+    })
+    .unwrap();
+    follower.kill();
+    let unknown = gateway.daemon.run(&["events", "--follow", "--uplink", "isp-x"]).unwrap_err();
+    assert!(unknown.to_string().contains("there is no uplink"), "{unknown}");
+}
+
+#[test]
 fn a_follower_is_told_when_linkbal_ends() {
     let mut gateway = pair();
     let mut command = gateway.lab.gateway.command(gateway.daemon.program());

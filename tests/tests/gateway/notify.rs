@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use self::server::{Mailbox, Received};
 use crate::drill::endless_drill;
-use crate::fixture::{Gateway, LIMIT, OPEN};
+use crate::fixture::{Gateway, LIMIT, OPEN, linkbal, text};
 
 const SMTP: u16 = 2525;
 const HOOK: u16 = 8025;
@@ -213,6 +213,14 @@ fn a_receiver_that_cannot_be_reached_is_an_event_and_harms_no_uplink() {
     told.gateway.daemon.wait_for("no failure", LIMIT, works).unwrap();
     told.gateway.daemon.stop(Signal::SIGTERM).unwrap();
     drop(told.folder);
+}
+
+#[test]
+fn a_test_without_receivers_fails() {
+    let gateway = Gateway::pair();
+    let tested = linkbal(&gateway.lab, &["notify", "--test"]);
+    assert_eq!(tested.status.code(), Some(2));
+    assert!(text(&tested.stderr).contains("no [notify.NAME]"), "{}", text(&tested.stderr));
 }
 
 #[test]

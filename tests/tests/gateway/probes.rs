@@ -133,6 +133,27 @@ fn a_refused_connection_is_an_answer() {
 }
 
 #[test]
+fn an_icmp_error_is_no_answer_of_a_tcp_target() {
+    let mut gateway = Probed::start(lab(), &both(|host| format!("tcp://{host}:{CLOSED}")));
+    gateway.wait_until_up();
+    let reject = format!("tcp dport {CLOSED} reject with icmpx port-unreachable; }}\n}}");
+    gateway.nft(&format!("table {FORWARDED} priority -300; {reject}"));
+    let status = gateway.wait_for_victim(&FAMILIES, "down");
+    assert!(gateway.reason(&status, "ipv4").contains("refused by ICMP of"), "{status}");
+    gateway.nft("delete table inet fault");
+    gateway.wait_until_up();
+    // This machine's own firewall says nothing of the line. Of IPv6, the kernel tells no socket of a device.
+    let own = "table ip fault { chain output { type filter hook output priority 0; ";
+    gateway.lab.gateway.load_nft(&format!("{own}{reject}")).unwrap();
+    let name = gateway.lab.uplinks[VICTIM].spec.name.clone();
+    let unsent =
+        |status: &Value| uplink_status(status, &name)["ipv4"]["not_probed_since"].is_string();
+    let status = gateway.daemon.wait_for("not probed", LIMIT, unsent).unwrap();
+    let uplink = uplink_status(&status, &name);
+    assert_eq!(uplink["ipv4"]["state"], "up", "{uplink}");
+}
+
+#[test]
 fn a_dns_target_follows_its_server() {
     let lab = lab();
     let server = resolver(&lab);

@@ -324,6 +324,20 @@ fn an_unconfirmed_configuration_is_rolled_back() {
 }
 
 #[test]
+fn a_drill_does_not_put_off_the_end_of_a_trial() {
+    let gateway = Gateway::pair();
+    change(&gateway, |config| config.replace("weight = 70", "weight = 71"));
+    gateway.daemon.run(&["reload", "--confirm", "10s"]).unwrap();
+    let _drill = crate::drill::endless_drill(&gateway.lab);
+    wait::until("the end of the trial", LIMIT, || {
+        let status = gateway.daemon.status()?;
+        Ok((status["confirm_within_s"].is_null() && status["drill"].is_null()).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(outcomes(&gateway), ["on-trial", "lost"]);
+}
+
+#[test]
 fn a_trial_is_undone_upon_request() {
     let gateway = Gateway::pair();
     let undo = || gateway.daemon.run(&["undo"]);

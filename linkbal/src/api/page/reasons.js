@@ -103,6 +103,10 @@ const PAIRS = [
   ["the DNS servers of this machine cannot be read in time", "os servidores DNS desta máquina não puderam ser lidos a tempo"],
   ["write addresses as `resolvers` of [dns]", "escreva endereços em `resolvers` de [dns]"],
   [
+    "the clock of this machine says {0}, nothing keeps it right, and the certificate of the server has expired",
+    "o relógio desta máquina marca {0}, nada o mantém certo, e o certificado do servidor expirou",
+  ],
+  [
     "the clock of this machine says {0}, and the certificate of the server is not valid yet",
     "o relógio desta máquina marca {0}, e o certificado do servidor ainda não é válido",
   ],
@@ -129,6 +133,7 @@ const PAIRS = [
   ["failed to open a probe socket", "falha ao abrir um socket de sondas"],
   ["linkbal needs the capability CAP_NET_RAW", "o linkbal precisa da capacidade CAP_NET_RAW"],
   ["this machine's firewall refuses it ({0})", "o firewall desta máquina recusa ({0})"],
+  ["refused by ICMP of {0}", "recusado por ICMP de {0}"],
   ["Connection refused (os error 111)", "conexão recusada"],
   ["No route to host (os error 113)", "sem rota até o destino"],
   ["Network is unreachable (os error 101)", "rede inalcançável"],
@@ -154,6 +159,7 @@ const PAIRS = [
   ["nothing passes it for {0}, the administrator wants it so", "nada passa por ele durante {0}, o administrador quer assim"],
   ["its time is over", "o tempo acabou"],
   ["its client disconnected", "o cliente dele desconectou"],
+  ["the trial of a configuration is over", "o teste de uma configuração acabou"],
   ["what was translated to the former address is over", "o que era traduzido para o endereço anterior acabou"],
   ["the former address is no longer preferred", "o endereço anterior não é mais o preferido"],
   ["{0} have it", "{0} o têm"],

@@ -81,7 +81,21 @@ impl ConfigError {
 
     /// Returns the first problem with its place and the number of all, in one line.
     pub fn summary(&self) -> String {
-        let first = self.0.lines().next().unwrap_or_default();
+        self.of_all(self.0.lines().next().unwrap_or_default())
+    }
+
+    /// Returns the place of the first problem and the number of all, in one line. Nothing of the file is
+    /// in it, which may have secrets.
+    pub fn public_summary(&self) -> String {
+        let first = self.problems().first().map(|problem| match self.0.place(problem) {
+            Some(place) => format!("{place}: `linkbal check` says why"),
+            // The file cannot be read at all.
+            None => problem.message.clone(),
+        });
+        self.of_all(first.unwrap_or_default())
+    }
+
+    fn of_all(&self, first: String) -> String {
         match self.problems().len() {
             0 | 1 => first,
             all => format!("{first}; and {}", count(all.saturating_sub(1), "more problem")),
@@ -128,13 +142,17 @@ impl Warnings {
 impl Report {
     /// Returns each problem on one line, with its place.
     fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.problems.iter().map(|Problem { message, help, location, file, .. }| {
-            let name = file.as_deref().unwrap_or(&self.file).name();
-            let at = location
-                .as_ref()
-                .map_or(String::new(), |at| format!("{name}:{}:{}: ", at.line, at.column));
-            format!("{at}{message} ({help})")
+        self.problems.iter().map(|problem| {
+            let at = self.place(problem).map_or(String::new(), |at| format!("{at}: "));
+            format!("{at}{} ({})", problem.message, problem.help)
         })
+    }
+
+    /// Returns where a problem is; `None` if its file cannot be read.
+    fn place(&self, problem: &Problem) -> Option<String> {
+        let name = problem.file.as_deref().unwrap_or(&self.file).name();
+        let at = problem.location.as_ref()?;
+        Some(format!("{name}:{}:{}", at.line, at.column))
     }
 }
 

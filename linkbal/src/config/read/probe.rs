@@ -13,7 +13,10 @@ use crate::config::{
         self,
         probe::{FAILURE_COUNT, HOLD, HOLD_MAX, INTERVAL, QUORUM, SUCCESS_COUNT, TIMEOUT},
     },
-    parse::{reader::Section, value},
+    parse::{
+        reader::{List, Section},
+        value,
+    },
 };
 
 const TARGETS_HELP: &str = "write addresses that answer ping, or URLs, as a list, like \
@@ -102,10 +105,25 @@ fn on_degraded(value: &DeValue<'_>) -> Result<OnDegraded, Fault> {
     }
 }
 
+/// Warns of targets that all need the right time.
+fn warn_of_clock(section: &Section, list: &List<Target>) {
+    let is_secure =
+        |target: &Spanned<Target>| matches!(target.get_ref(), Target::Http(page) if page.secure);
+    if list.complete && !list.items.is_empty() && list.items.iter().all(is_secure) {
+        let message =
+            "all targets need the right time: if the clock is wrong, no certificate is valid";
+        let fault = Fault::new(message, "add a target that needs no clock, like \"1.1.1.1\"");
+        section.warn(&keys::probe::TARGETS, list.span.clone(), fault);
+    }
+}
+
 /// Reads the targets and the quorum: how many of them must answer.
 fn read_targets(section: &Section, base: &Probe) -> (Vec<Target>, u32) {
     let list = section.list(&keys::probe::TARGETS, TARGETS_HELP, probe_target::advised);
     let quorum = section.value(&QUORUM);
+    if let Some(list) = &list {
+        warn_of_clock(section, list);
+    }
     let targets_valid =
         list.as_ref().map_or(!section.has(&keys::probe::TARGETS), |list| list.complete);
     let at = quorum.as_ref().map(Spanned::span).or(list.as_ref().map(|list| list.span.clone()));

@@ -33,6 +33,15 @@ fn assert_problem(lines: &str, line: usize, part: &str) {
 const MAIL: &str = "server = \"smtp://mail.example.com\"\nfrom = \"gw@example.com\"\n";
 
 #[test]
+fn what_is_there_twice_is_a_mistake() {
+    let url = "url = \"https://chat.example.com/\"\n";
+    let twice = format!("{url}headers = {{ Title = \"a\", title = \"b\" }}");
+    assert_problem(&twice, 2, "header field title is there twice");
+    let to = "to = [\"a@example.com\", \"b@example.com\", \"A <A@example.com>\"]";
+    assert_problem(&format!("{MAIL}{to}"), 3, "a recipient is listed twice");
+}
+
+#[test]
 fn a_mail_has_a_server_and_addresses() {
     let Receiver { name, to, events, gather, limit } =
         receiver(&format!("{MAIL}to = [\"A B <a@example.com>\", \"b@example.org\"]"));

@@ -37,6 +37,16 @@ fn shadowed_rules() {
 }
 
 #[test]
+fn targets_that_all_need_the_right_time() {
+    let clock = |targets: &str| {
+        let text = format!("{TWO_UPLINKS}[probe]\ntargets = [{targets}]\n");
+        warnings(&text).lines().filter(|line| line.contains("need the right time")).count()
+    };
+    assert_eq!(clock("\"https://a.example/\", \"https://b.example/\""), 1);
+    assert_eq!(clock("\"https://a.example/\", \"192.0.2.1\""), 0);
+}
+
+#[test]
 fn a_quorum_that_one_family_cannot_reach() {
     let help = "add targets of IPv6; until then all of its 1 must answer";
     expect(

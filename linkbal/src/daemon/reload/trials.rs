@@ -1,6 +1,6 @@
 //! Trials under way: how each begins, and its three ends.
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Error, Result};
 
 use super::{BUSY, Cause, Reloading, Step, TrialReply, with_external};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     daemon::{
         Daemon,
         edit::Edit,
+        refusal::{Refusal, Unusable},
         trial::{self, Trial},
     },
     engine::ReloadOutcome,
@@ -51,7 +52,7 @@ impl Daemon {
         let undone = match outcome {
             Ok(()) => {
                 if !trial.is_by_text() {
-                    self.set_refused(reason.into());
+                    self.set_refused(reason.to_owned().into());
                 }
                 trial.lost(&self.instance);
                 self.report_configuration(reload);
@@ -73,16 +74,19 @@ impl Daemon {
 
     /// Says that the time of a trial is over, and that the configuration before cannot be put in force.
     fn report_stuck(&mut self, error: &Error) {
-        let reason = format!(
-            "the configuration on trial was not confirmed, but the one before cannot come back: \
-             {error:#}; it is tried again, `linkbal confirm` keeps the present one"
-        );
+        let Refusal { text, public } = Refusal::of(error);
+        let [text, public] = [text, public].map(|reason| {
+            format!(
+                "the configuration on trial was not confirmed, but the one before cannot \
+                 come back: {reason}; it is tried again, `linkbal confirm` keeps the present one"
+            )
+        });
         // Each attempt would say the same.
         let known = self.refused_configuration.as_ref().map(|refused| &refused.error);
-        if known != Some(&reason) {
-            tracing::error!("{reason}");
-            self.set_refused(reason.clone());
-            self.report_configuration(ReloadOutcome::Refused(reason));
+        if known != Some(&text) {
+            tracing::error!("{text}");
+            self.set_refused(Refusal { text, public: public.clone() });
+            self.report_configuration(ReloadOutcome::Refused(public));
         }
     }
 
@@ -129,10 +133,12 @@ impl Daemon {
 
     /// Goes back to the previous configuration once the time of a trial is over.
     pub(in crate::daemon) fn end_trial(&mut self) {
-        if self.drill.is_some() || self.is_reloading() {
+        if self.is_reloading() {
             return;
         }
         if let Some(trial) = self.trial.take_if(|trial| trial.is_over()) {
+            // The way back does not wait for anything.
+            self.cut_drill();
             self.roll_back(trial, None);
         }
     }
@@ -143,7 +149,7 @@ impl Daemon {
         self.step(move || {
             Step::Read(match former.parse() {
                 Ok(parsed) => with_external(parsed, former, Vec::new()),
-                Err(error) => Err(anyhow!("{error}")),
+                Err(error) => Err(Unusable(error).into()),
             })
         });
     }

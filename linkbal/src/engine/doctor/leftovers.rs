@@ -15,20 +15,34 @@ use crate::{
 const RIVALS: [&str; 5] = ["mwan3track", "mwan3rtmon", "mwan3", "vyos-wan-load-balance", "wan_lb"];
 
 /// Folders whose scripts run when an interface comes up, or at certain times.
-pub const HOOKS: [&str; 12] = [
-    "/etc/cron.hourly",
-    "/etc/cron.daily",
-    "/etc/network/if-pre-up.d",
-    "/etc/network/if-up.d",
-    "/etc/network/if-post-down.d",
-    "/etc/network/if-down.d",
-    "/etc/ppp/ip-up.d",
-    "/etc/ppp/ip-down.d",
-    "/etc/dhcp/dhclient-exit-hooks.d",
-    "/etc/NetworkManager/dispatcher.d",
-    "/etc/networkd-dispatcher/routable.d",
-    "/etc/hotplug.d/iface",
+pub const HOOKS: [(&str, Runs); 13] = [
+    ("/etc/cron.hourly", PARTS),
+    ("/etc/cron.daily", PARTS),
+    ("/etc/network/if-pre-up.d", PARTS),
+    ("/etc/network/if-up.d", PARTS),
+    ("/etc/network/if-post-down.d", PARTS),
+    ("/etc/network/if-down.d", PARTS),
+    ("/etc/ppp/ip-up.d", PARTS),
+    ("/etc/ppp/ip-down.d", PARTS),
+    // By `run-parts --list`, which asks for no x bit.
+    ("/etc/dhcp/dhclient-enter-hooks.d", Runs { by_name: true, sourced: true }),
+    ("/etc/dhcp/dhclient-exit-hooks.d", Runs { by_name: true, sourced: true }),
+    ("/etc/NetworkManager/dispatcher.d", Runs { by_name: false, sourced: false }),
+    ("/etc/networkd-dispatcher/routable.d", Runs { by_name: false, sourced: false }),
+    ("/etc/hotplug.d/iface", Runs { by_name: false, sourced: true }),
 ];
+
+/// Rule of run-parts(8).
+const PARTS: Runs = Runs { by_name: true, sourced: false };
+
+/// Rule by which the scripts of a folder run.
+#[derive(Clone, Copy, Debug)]
+pub struct Runs {
+    /// Set if only those with a plain name run, as for run-parts(8): no `wan.bak`.
+    by_name: bool,
+    /// Set if a shell reads them, whether or not they may be executed.
+    sourced: bool,
+}
 
 /// Beginnings of the names of crontabs, each line of which stands for itself.
 const CRONTABS: [&str; 3] = ["/etc/crontab", "/etc/cron.d/", "/var/spool/cron/"];
@@ -142,7 +156,7 @@ pub fn jobs(file: &str, text: &str, is_suspect: &dyn Fn(&str) -> bool) -> Vec<Jo
     let runs =
         |line: &str| scripts_in(line).into_iter().any(|path| path != file && is_suspect(path));
     let lines = lines.filter(|(_, line)| is_suspect_script(line) || runs_rival(line) || runs(line));
-    let most = if is_hook(file) { 1 } else { usize::MAX };
+    let most = if hook(file).is_some() { 1 } else { usize::MAX };
     lines
         .take(most)
         .map(|(line, text)| Job { file: file.to_owned(), line, text: text.trim().to_owned() })
@@ -187,9 +201,14 @@ impl Job {
     fn step(&self) -> Step {
         let Job { file, line, text } = self;
         let what = format!("{file}:{line}: a job changes routes or rules: {text}");
-        if is_hook(file) {
+        if let Some((rule, _)) = hook(file) {
             // Without some of its lines, it might be no script any more.
-            return Step::new(Stage::Stop, what, format!("chmod a-x {}", shell_word(file)));
+            let file = shell_word(file);
+            let command = match rule.sourced {
+                true => format!("mv {file} /root/"),
+                false => format!("chmod a-x {file}"),
+            };
+            return Step::new(Stage::Stop, what, command);
         }
         if CRONTABS.iter().any(|start| file.starts_with(start)) {
             let command = format!("sed -i '{line}s/^/#/' {}", shell_word(file));
@@ -200,9 +219,19 @@ impl Job {
     }
 }
 
-/// Returns whether a file is a script of a folder whose scripts all run.
-fn is_hook(file: &str) -> bool {
-    HOOKS.iter().any(|folder| file.rsplit_once('/').is_some_and(|(inside, _)| inside == *folder))
+/// Returns the rule of the folder in which a file is a script that runs, and its name.
+fn hook(file: &str) -> Option<(Runs, &str)> {
+    let (inside, name) = file.rsplit_once('/')?;
+    let (_, rule) = HOOKS.iter().find(|(folder, _)| *folder == inside)?;
+    Some((*rule, name))
+}
+
+/// Returns whether a file runs where it is; `may` is whether it may be executed.
+pub fn runs(file: &str, may: bool) -> bool {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+    hook(file).is_none_or(|(rule, name)| {
+        (rule.sourced || may) && (!rule.by_name || name.chars().all(plain))
+    })
 }
 
 /// Returns the steps that stop them: jobs first, since these start processes.

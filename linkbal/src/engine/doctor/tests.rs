@@ -228,6 +228,11 @@ fn old_scripts_are_told_from_other_programs() {
     assert_eq!(hook.iter().map(|job| job.line).collect::<Vec<_>>(), [2], "the file is what counts");
     let command = &leftovers::steps(&[], &hook)[0].command;
     assert_eq!(command, "chmod a-x /etc/network/if-up.d/wan");
+    for sourced in ["/etc/dhcp/dhclient-exit-hooks.d/wan", "/etc/hotplug.d/iface/99-wan"] {
+        let hook = leftovers::jobs(sourced, "ip rule add x", &is_suspect);
+        let command = &leftovers::steps(&[], &hook)[0].command;
+        assert_eq!(*command, format!("mv {sourced} /root/"), "without an x bit, it still runs");
+    }
     let text =
         "ip route replace default \\\n nexthop via 192.0.2.1\nif x; then\nip rule add y\nfi\n";
     for file in ["/etc/rc.local", "/etc/network/interfaces"] {
@@ -240,6 +245,24 @@ fn old_scripts_are_told_from_other_programs() {
     assert_eq!(found[0].command, "sed -i '2s/^/#/' /etc/cron.d/wan");
     let leftovers = vec![Leftover { pid: 42, command: "ping -I wan-a 1.1.1.1".into() }];
     only(&Machine { leftovers, ..machine() }, &trial(), "process 42", "kill 42");
+}
+
+#[test]
+fn a_script_runs_by_the_rule_of_its_folder() {
+    for (file, executable, runs) in [
+        ("/etc/network/if-up.d/wan", true, true),
+        ("/etc/network/if-up.d/wan", false, false),
+        ("/etc/network/if-up.d/wan.bak", true, false),
+        ("/etc/cron.daily/wan.dpkg-old", true, false),
+        ("/etc/dhcp/dhclient-exit-hooks.d/wan", false, true),
+        ("/etc/dhcp/dhclient-exit-hooks.d/wan.bak", true, false),
+        ("/etc/hotplug.d/iface/99-wan.sh", false, true),
+        ("/etc/NetworkManager/dispatcher.d/10-wan.sh", true, true),
+        ("/etc/NetworkManager/dispatcher.d/10-wan.sh", false, false),
+        ("/etc/crontab", false, true),
+    ] {
+        assert_eq!(leftovers::runs(file, executable), runs, "{file} {executable}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod snat;
 mod source_rule;
 pub mod survey;
 mod tunnels;
+mod vrf;
 
 use std::{collections::BTreeSet, fmt};
 
@@ -81,6 +82,7 @@ pub fn find(
         filters::find(config, survey),
         closed::find(config, snapshot, survey),
         tunnels::find(config, snapshot),
+        vrf::find(config, snapshot),
         inbound::find(config, snapshot).into_iter().collect(),
     ];
     let mut found: BTreeSet<Conflict> =

@@ -57,7 +57,11 @@ pub(in crate::engine) fn candidates<'a>(
         routes.any(|route| route.is_default() && route.ifindex == Some(link.ifindex))
     };
     let others = snapshot.links.values().filter(|link| {
-        link.up && is_free(config, link) && !lan.contains(&link.ifindex) && !leads_out(link)
+        link.up
+            && link.vrf.is_none()
+            && is_free(config, link)
+            && !lan.contains(&link.ifindex)
+            && !leads_out(link)
     });
     let private = |link: &'a Link| {
         let own = snapshot.addresses.iter().filter(|address| address.ifindex == link.ifindex);

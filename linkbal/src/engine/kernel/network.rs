@@ -49,6 +49,9 @@ pub struct Link {
     /// VRF.
     #[serde(default)]
     pub port: bool,
+    /// Index of the VRF that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<u32>,
     /// MTU in bytes, of IPv4 and IPv6; 0 if unknown.
     #[serde(default)]
     pub mtu: PerFamily<u32>,
@@ -66,6 +69,7 @@ impl Link {
             point_to_point: false,
             ethernet: true,
             port: false,
+            vrf: None,
             mtu: PerFamily::both(1500),
         }
     }
@@ -305,6 +309,13 @@ impl Snapshot {
     /// Returns the interface with a name.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
+    }
+
+    /// Returns the name of the VRF that an interface is in.
+    pub fn vrf(&self, link: &Link) -> Option<String> {
+        let vrf = link.vrf?;
+        let known = self.links.get(&vrf).map(|vrf| vrf.name.clone());
+        Some(known.unwrap_or_else(|| format!("if{vrf}")))
     }
 
     /// Returns whether the machine forwards packets of a family, as far as it is known.

@@ -55,6 +55,12 @@ pub(super) fn existing<'a>(
         found.push(Finding::new(Severity::Error, place.clone(), message, help));
         return None;
     }
+    if let Some(vrf) = facts.snapshot.vrf(link) {
+        let message = format!("interface {name} is in VRF {vrf}, whose table routes its packets");
+        let help = format!("take it out: `ip link set {name} nomaster`; or leave it out here");
+        found.push(Finding::new(Severity::Error, place.clone(), message, help));
+        return None;
+    }
     let trouble = match (link.up, link.carrier) {
         (false, _) => Some(("is down".to_owned(), format!("`ip link set {name} up`"))),
         (true, false) => Some((

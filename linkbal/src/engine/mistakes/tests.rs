@@ -140,6 +140,17 @@ fn parts_of_a_bridge_or_bond_lead_to_it() {
 }
 
 #[test]
+fn interfaces_in_a_vrf_are_routed_by_that() {
+    for at in [2, 3] {
+        let mut facts = machine();
+        facts.snapshot.links.get_mut(&at).expect("it exists").vrf = Some(5);
+        let name = facts.snapshot.links[&at].name.clone();
+        let nomaster = format!("`ip link set {name} nomaster`");
+        only(CONFIG, &facts, &[&format!("{name} is in VRF spare"), &nomaster]);
+    }
+}
+
+#[test]
 fn interfaces_that_are_down_or_have_no_address() {
     for at in [2, 3] {
         let mut facts = machine();

@@ -65,6 +65,7 @@ mod tests {
             point_to_point,
             ethernet,
             port: false,
+            vrf: None,
             mtu: PerFamily::both(1500),
         })
     }

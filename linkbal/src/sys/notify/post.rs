@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::{net::TcpStream, task::JoinSet};
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use super::{Refused, stream::Limited};
+use super::{Refused, Taken, stream::Limited};
 use crate::{
     config::{Host, Post, Server},
     notify::{
@@ -32,7 +32,7 @@ const MAX_BODY: usize = 1 << 10;
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'/');
 
-/// Sends a message over a connection; returns what the server said.
+/// Sends a message over a connection.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ pub(super) async fn send(
     post: &Post,
     message: &Message,
     token: Option<&str>,
-) -> Result<String> {
+) -> Result<Taken> {
     let peer = stream.peer_addr()?;
     let stream: Box<dyn AsyncTokioStream> = match post.secure {
         false => Box::new(Limited::new(stream, peer)),
@@ -63,10 +63,15 @@ pub(super) async fn send(
     let response = sender.send_request(request).await.context("no answer by HTTP")?;
     let status = response.status();
     if status.is_success() {
-        return Ok(status.to_string());
+        return Ok(Taken { said: status.to_string(), refused: Vec::new() });
     }
     let said = beginning(response).await;
-    Err(Refused(format!("the server answers {status} {said}")).into())
+    Err(Refused { public: format!("the server answers {status}"), said }.into())
+}
+
+/// Returns a secret as it stands in an address.
+pub(super) fn in_address(secret: &str) -> String {
+    utf8_percent_encode(secret, ESCAPED).to_string()
 }
 
 /// Returns the name that the certificate of a server must have.
@@ -78,7 +83,7 @@ fn server_name(server: &Server) -> Result<ServerName<'static>> {
 }
 
 fn request(post: &Post, message: &Message, token: Option<&str>) -> Result<Request<Full<Bytes>>> {
-    let escaped = token.map(|token| utf8_percent_encode(token, ESCAPED).to_string());
+    let escaped = token.map(in_address);
     let in_path = |name: &str| escaped.as_deref().filter(|_| name == TOKEN);
     let value = |name: &str| message.value(name, token);
     let body = post.template.fill(&value);

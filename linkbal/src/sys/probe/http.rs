@@ -37,7 +37,10 @@ use super::{
 use crate::{
     config::{Host, HttpTarget},
     engine::health::FailureKind,
-    sys::{host::thread, tls},
+    sys::{
+        host::{clock, thread},
+        tls,
+    },
 };
 
 /// Maximum size of a head or a body that is read, in bytes.
@@ -97,7 +100,10 @@ impl Http {
             Host::Name(name) => ServerName::try_from(name.clone())?,
         };
         let connector = TlsConnector::from(self.tls().await?);
-        let stream = connector.connect(name, stream).await.map_err(tls_failure)?;
+        let stream = connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| tls_failure(error, clock::is_unsynchronised()))?;
         request(stream, target).await
     }
 
@@ -113,8 +119,9 @@ impl Http {
 }
 
 /// Returns a failure to agree on TLS. A certificate of the future shows that the clock of this machine is
-/// wrong, and nothing about the uplink: one without a battery begins years ago.
-fn tls_failure(error: io::Error) -> Error {
+/// wrong, and nothing about the uplink: one without a battery begins years ago. So may one of the past, if
+/// nobody keeps the clock right.
+fn tls_failure(error: io::Error, unsynchronised: bool) -> Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     let early = matches!(
         cause,
@@ -122,10 +129,23 @@ fn tls_failure(error: io::Error) -> Error {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }
         ))
     );
+    let expired = matches!(
+        cause,
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. }
+        ))
+    );
+    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    if expired && unsynchronised {
+        return NotSent(format!(
+            "the clock of this machine says {now}, nothing keeps it right, and the certificate of the server \
+             has expired: set the clock, or add a target that needs none (an address, tcp://)"
+        ))
+        .into();
+    }
     if !early {
         return Error::new(error).context("failed to agree on TLS");
     }
-    let now = humantime::format_rfc3339_seconds(SystemTime::now());
     NotSent(format!(
         "the clock of this machine says {now}, and the certificate of the server is not valid yet: set the \
          clock, or add a target that needs none (an address, tcp://)"
@@ -267,7 +287,7 @@ mod tests {
     #[test]
     fn a_certificate_of_the_future_is_the_fault_of_the_clock() {
         let failure =
-            |error| tls_failure(io::Error::other(rustls::Error::InvalidCertificate(error)));
+            |error| tls_failure(io::Error::other(rustls::Error::InvalidCertificate(error)), false);
         let time = UnixTime::since_unix_epoch(Duration::from_secs(1));
         let early = CertificateError::NotValidYetContext { time, not_before: time };
         for error in [early, CertificateError::NotValidYet] {
@@ -277,7 +297,10 @@ mod tests {
         for error in [CertificateError::Expired, CertificateError::UnknownIssuer] {
             assert!(!NotSent::is(&failure(error)));
         }
-        assert!(!NotSent::is(&tls_failure(io::ErrorKind::ConnectionReset.into())));
+        assert!(!NotSent::is(&tls_failure(io::ErrorKind::ConnectionReset.into(), true)));
+        let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
+        let error = tls_failure(io::Error::other(expired), true);
+        assert!(NotSent::is(&error) && error.to_string().contains("nothing keeps it right"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use super::{
     Path,
     failure::{Call, classified},
+    icmp,
 };
 use crate::sys::host::descriptors;
 
@@ -47,8 +48,9 @@ pub(super) fn bound(
 /// If there is no way to the other end, it refuses, or this machine cannot ask.
 pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream> {
     let opened = |error| classified(Call::Open, error, "failed to connect");
-    let socket = bound(path, Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
-    let socket = socket.map_err(opened)?;
+    let domain = Domain::for_address(address);
+    let socket = bound(path, domain, Type::STREAM, Some(Protocol::TCP)).map_err(opened)?;
+    icmp::listen(&socket, domain, true).map_err(opened)?;
     // Probes are many and short: a connection shall be gone once it is closed.
     socket.set_linger(Some(std::time::Duration::ZERO)).map_err(opened)?;
     // Not by tokio: what the call itself says was found on this machine.
@@ -58,11 +60,18 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
     }
     let stream = TcpStream::from_std(socket.into()).map_err(opened)?;
     let heard = |error| classified(Call::Wait, error, "failed to connect");
+    let own = stream.local_addr().map(|address| address.ip()).ok();
     stream.writable().await.map_err(heard)?;
-    match stream.take_error().map_err(heard)? {
-        Some(error) => Err(heard(error)),
-        None => Ok(stream),
+    let error = stream.take_error().map_err(heard)?;
+    // An ICMP error may be queued before it is the error of the socket.
+    if error.is_none() && stream.peer_addr().is_ok() {
+        icmp::listen(&stream, domain, false).map_err(opened)?;
+        return Ok(stream);
     }
+    Err(match icmp::notice(&stream) {
+        Some(notice) => notice.error(own),
+        None => heard(error.unwrap_or_else(|| io::ErrorKind::NotConnected.into())),
+    })
 }
 
 /// Opens a UDP socket that receives from one peer only.

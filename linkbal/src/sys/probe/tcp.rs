@@ -10,7 +10,8 @@ use anyhow::Result;
 
 use super::{Path, ProbeResult, socket};
 
-/// Opens a connection. A refusal is an answer, too: the packets passed both ways.
+/// Opens a connection. A reset is an answer, too: the packets passed both ways. An ICMP error is none, see
+/// [`icmp`](super::icmp).
 ///
 /// # Errors
 ///

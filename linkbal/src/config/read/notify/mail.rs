@@ -32,6 +32,9 @@ pub(super) fn read(section: &Section) -> Option<Mail> {
     );
     let from = section.get(&FROM, mailbox);
     let to = section.one_or_more(&TO, mailbox);
+    if let Some(to) = &to {
+        report_repeated(section, &to.items);
+    }
     let login = login(section);
     let (server, from_start) = server?.into_inner();
     let encryption = encryption(section, from_start, login.is_some());
@@ -61,6 +64,20 @@ fn mailbox(value: &DeValue<'_>) -> Result<String, Fault> {
     match text.parse::<Mailbox>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(Fault::new(format!("{text:?} is no mail address: {error}"), TO_HELP)),
+    }
+}
+
+/// Reports recipients that are listed twice, with whatever name.
+fn report_repeated(section: &Section, to: &[Spanned<String>]) {
+    let address = |text: &Spanned<String>| {
+        let mailbox = text.get_ref().parse::<Mailbox>().ok();
+        mailbox.map(|mailbox| mailbox.email.to_string().to_ascii_lowercase())
+    };
+    for (at, item) in to.iter().enumerate() {
+        if let Some(first) = to.iter().take(at).find(|first| address(first) == address(item)) {
+            let fault = Fault::new("a recipient is listed twice", "remove one of the two");
+            section.report_related(&TO, item.span(), fault, first.span(), "first here");
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use hyper::{
     Uri,
     header::{HeaderName, HeaderValue},
 };
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeString, DeValue},
+};
 
 use super::{Address, address, secret};
 use crate::{
@@ -106,9 +109,19 @@ fn headers(section: &Section) -> Vec<(String, String)> {
         let message = format!("{} header fields, at most {MAX_HEADERS}", entries.len());
         section.report(&HEADERS, name.span(), Fault::new(message, "remove some"));
     }
-    let each = entries.into_iter().filter_map(|(name, value)| {
+    let firsts = entries.clone();
+    let each = entries.into_iter().enumerate().filter_map(|(at, (name, value))| {
         if let Err(fault) = check_header(name.get_ref()) {
             section.report(&HEADERS, name.span(), fault);
+        }
+        // For HTTP, `Title` and `title` are one field: the last one would replace the other.
+        let same = |first: &&(&Spanned<DeString<'_>>, _)| {
+            first.0.get_ref().eq_ignore_ascii_case(name.get_ref())
+        };
+        if let Some((first, _)) = firsts.iter().take(at).find(same) {
+            let message = format!("header field {} is there twice", name.get_ref().escape_debug());
+            let fault = Fault::new(message, "remove one of the two");
+            section.report_related(&HEADERS, name.span(), fault, first.span(), "first here");
         }
         let value = fields.read(name.get_ref(), value, header_value)?;
         Some((name.get_ref().to_string(), value.into_inner()))

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     config::{Config, Gateway},
     engine::kernel::network::{
-        IpRule, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN, table_name,
+        IpRule, LOOPBACK, Link, PROTOCOL, Route, RouteKind, Snapshot, TABLE_LOCAL, TABLE_MAIN,
+        table_name,
     },
     removal::{STOP_MWAN3, Stage, Step, shell_word},
 };
@@ -37,7 +38,7 @@ pub fn steps(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Step>
         mwan3.then(|| Step::new(Stage::Stop, "mwan3, with its rules and tables", STOP_MWAN3));
     let deleted = rules.iter().map(|rule| Step::new(Stage::Rules, "", reach::delete(rule)));
     let each = service.into_iter().chain(deleted);
-    let each = each.chain(marks(survey, &rules)).chain(masquerading(config, survey));
+    let each = each.chain(marks(survey, &rules)).chain(masquerading(config, snapshot, survey));
     each.chain(flushed(&tables, snapshot, &rules)).chain(several_ways(config, snapshot)).collect()
 }
 
@@ -92,8 +93,10 @@ fn marks(survey: &Survey, rules: &[&IpRule]) -> Vec<Step> {
 }
 
 /// Returns the steps for rules that masquerade what leaves by uplinks. Those for one network only, such
-/// as Docker's, name no uplink; uplinks without `nat` may need theirs.
-fn masquerading(config: &Config, survey: &Survey) -> Vec<Step> {
+/// as Docker's, name no uplink; uplinks without `nat` may need theirs. One for all interfaces may serve
+/// tunnels and networks of the LAN among each other, too: it becomes one for those.
+fn masquerading(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Step> {
+    let inner = inner(config, snapshot);
     let old =
         survey.masquerades.iter().filter(|Masquerade { chain, interface, narrow, .. }| {
             let everywhere = interface.is_none() && !narrow;
@@ -103,7 +106,41 @@ fn masquerading(config: &Config, survey: &Survey) -> Vec<Step> {
             });
             owner(chain).is_none() && (everywhere || by_uplink) && !needed
         });
-    old.map(|masquerade| Step::new(Stage::Nat, "", &*masquerade.delete)).collect()
+    let step = |Masquerade { interface, delete, .. }: &Masquerade| {
+        if interface.is_some() || inner.is_empty() {
+            return Step::new(Stage::Nat, "", &**delete);
+        }
+        let what = format!("it still translates what leaves by {}", inner.join(", "));
+        let added = inner.iter().map(|name| masquerade_by(delete, name));
+        let commands: Vec<String> = added.chain([delete.clone()]).collect();
+        Step::new(Stage::Nat, what, commands.join("; "))
+    };
+    old.map(step).collect()
+}
+
+/// Returns the interfaces besides the uplinks by which forwarded packets may leave: none if there is one
+/// alone, by which they come in.
+fn inner<'a>(config: &Config, snapshot: &'a Snapshot) -> Vec<&'a str> {
+    let addressed = |link: &Link| snapshot.addresses.iter().any(|own| own.ifindex == link.ifindex);
+    let others = snapshot.links.values().filter(|link| {
+        link.name != LOOPBACK && !link.port && !is_uplink(config, &link.name) && addressed(link)
+    });
+    let others: Vec<&str> = others.map(|link| &*link.name).collect();
+    if others.len() > 1 { others } else { Vec::new() }
+}
+
+/// Returns the command for a rule that masquerades what leaves by an interface, in place of one that a
+/// command deletes.
+fn masquerade_by(delete: &str, interface: &str) -> String {
+    let name = shell_word(interface);
+    match delete.strip_prefix("nft delete rule ").and_then(|rest| rest.split_once(" handle ")) {
+        Some((chain, _)) => format!("nft add rule {chain} oifname {name} masquerade"),
+        None => delete.replacen(" -D ", " -A ", 1).replacen(
+            " -j MASQUERADE",
+            &format!(" -o {name} -j MASQUERADE"),
+            1,
+        ),
+    }
 }
 
 /// Returns the steps for tables that no rule but those to delete looks up.

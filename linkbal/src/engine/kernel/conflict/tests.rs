@@ -10,6 +10,7 @@ use crate::engine::kernel::network::{IpRule, PROTOCOL, Route, RouteKind, TABLE_M
 
 mod leftovers;
 mod tunnels;
+mod vrf;
 
 const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan-a\"\n";
 

@@ -126,6 +126,7 @@ mod tests {
             point_to_point: false,
             ethernet: true,
             port: false,
+            vrf: None,
             mtu: PerFamily::default(),
         };
         let snapshot = Snapshot { links: [(3, link)].into(), ..Snapshot::default() };

@@ -19,6 +19,7 @@ fn link(name: &str, ifindex: u32, carrier: bool) -> (u32, Link) {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     };
     (ifindex, link)

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use serde_json::json;
 
 use super::*;
-use crate::engine::kernel::network::Link;
+use crate::engine::kernel::network::{Address, Link};
 
 const CONFIG: &str = "[lan]\ninterfaces = [\"lan0\"]\n\
     [uplink.a]\ninterface = \"wan-a\"\ngateway = \"192.0.2.1\"\n\
@@ -115,6 +115,34 @@ fn masquerading_is_left_to_uplinks_without_nat() {
     let config = Config::parse(&(CONFIG.to_owned() + "nat = \"off\"\n"), "test").expect("one");
     let found: Vec<_> = steps(&config, &empty, &survey).into_iter().map(|it| it.command).collect();
     assert_eq!(found, ["iptables -t nat -D POSTROUTING -o wan-a -j MASQUERADE"]);
+}
+
+#[test]
+fn masquerading_everywhere_goes_on_by_the_interfaces_inside() {
+    let mut survey = Survey::default();
+    survey.read_iptables("iptables-save", "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n");
+    let own = |ifindex| Address {
+        ifindex,
+        address: "10.0.0.1".parse().expect("an address"),
+        prefix_length: 24,
+        deprecated: false,
+        temporary: false,
+        held: false,
+    };
+    let machine = |inner: &[u32]| Snapshot {
+        addresses: inner.iter().copied().map(own).collect(),
+        ..snapshot(vec![], vec![])
+    };
+    let found = |inner| steps(&config(), &machine(inner), &survey);
+    let [alone] = &found(&[2, 3, 4])[..] else { panic!("one rule") };
+    let delete = "iptables -t nat -D POSTROUTING -j MASQUERADE";
+    assert_eq!((&*alone.what, &*alone.command), ("", delete));
+    let [several] = &found(&[2, 3, 4, 5])[..] else { panic!("one rule") };
+    assert_eq!(several.what, "it still translates what leaves by lan0, wg0");
+    let kept = "iptables -t nat -A POSTROUTING -o wg0 -j MASQUERADE; ";
+    assert!(several.command.contains(kept) && several.command.ends_with(delete), "{several:?}");
+    let kept = masquerade_by("nft delete rule ip nat post handle 7", "wg0");
+    assert_eq!(kept, "nft add rule ip nat post oifname wg0 masquerade");
 }
 
 #[test]

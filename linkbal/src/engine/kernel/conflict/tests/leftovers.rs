@@ -31,6 +31,7 @@ fn link(ifindex: u32, name: &str) -> (u32, Link) {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     };
     (ifindex, link)

@@ -19,6 +19,7 @@ fn found(endpoint: &str, tunnel: Option<Tunnel>) -> BTreeSet<Conflict> {
         point_to_point: true,
         ethernet: false,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     };
     let snapshot = Snapshot {
