@@ -127,7 +127,7 @@ impl Pair {
         });
     }
 
-    /// Has the kernel forget everything, as a boot does.
+    /// Stops all services, removes what linkbal has in the kernel, and boots again.
     fn reboot(&mut self) {
         let services = [&["stop"][..], &SERVICES, &["nftables"]].concat();
         self.machine.systemctl_ok(&services);
