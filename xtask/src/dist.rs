@@ -9,7 +9,7 @@ mod share;
 mod tarball;
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -50,17 +50,19 @@ pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
-    share::generate(&share::folder()?)?;
     let architectures = match &arguments.arch[..] {
         [] => &Architecture::ALL[..],
         some => some,
     };
     let epoch = epoch()?;
-    for architecture in architectures {
-        let program = build(*architecture)?;
+    let build = |architecture: &Architecture| Ok((*architecture, build(*architecture)?));
+    let programs: Vec<_> = architectures.iter().map(build).collect::<Result<_>>()?;
+    let own = programs.iter().find(|(architecture, _)| architecture.machine() == env::consts::ARCH);
+    share::generate(&share::folder()?, own.map(|(_, program)| program.as_path()))?;
+    for (architecture, program) in &programs {
         licences::write(*architecture, &share::folder()?)?;
         debian::pack(*architecture, &folder, epoch)?;
-        tarball::pack(*architecture, &program, &folder, epoch)?;
+        tarball::pack(*architecture, program, &folder, epoch)?;
         sbom::write(*architecture, &folder, epoch)?;
     }
     sum(&folder)?;

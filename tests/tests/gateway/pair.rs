@@ -8,7 +8,6 @@ use std::fs;
 
 use linkbal_lab::daemon::Daemon;
 use linkbal_lab::namespace::Namespace;
-use linkbal_lab::topology::plan::{self, Family};
 use linkbal_lab::topology::{self, LAN_INTERFACE, Lab, StandbyGateway, UplinkSpec};
 use linkbal_lab::traffic::{FlowReport, LongFlows};
 use linkbal_lab::wait;
@@ -135,31 +134,13 @@ impl Pair {
 
 /// Loads the shipped part of the firewall, for the lab.
 fn load_firewall(lab: &Lab, gateway: &Namespace) {
-    let replacements = files::replacements(lab);
-    gateway.load_nft(&replacements.apply(files::FIREWALL, &["eth1", "eth2"])).unwrap();
+    gateway.load_nft(&files::firewall(lab)).unwrap();
 }
 
 /// Returns the shipped configuration, for the lab.
 fn configuration(lab: &Lab, seed: &TempDir) -> String {
-    let mut replacements = files::replacements(lab);
-    let seed_file = "/etc/linkbal/hash_seed";
-    let sync = "192.168.255.0";
-    replacements.add(sync, sync);
-    replacements.add(seed_file, seed.path().join("seed").display().to_string());
-    let targets = [
-        ("1.1.1.1", Family::V4, 0),
-        ("8.8.8.8", Family::V4, 1),
-        ("2606:4700:4700::1111", Family::V6, 0),
-        ("2001:4860:4860::8888", Family::V6, 1),
-    ];
-    for (target, family, server) in targets {
-        replacements.add(target, plan::server(family, server).to_string());
-    }
-    let mut wanted = vec!["eth0", "eth1", "eth2", sync, seed_file];
-    wanted.extend(targets.map(|(target, ..)| target));
-    wanted.extend(["203.0.113.1", "203.0.113.2", "2001:db8:a::1", "2001:db8:a::2"]);
-    wanted.extend(["198.51.100.1", "198.51.100.2", "2001:db8:b::1", "2001:db8:b::2"]);
-    topology::accelerate() + &replacements.apply(files::LINKBAL, &wanted)
+    let seed = seed.path().join("seed").display().to_string();
+    topology::accelerate() + &files::linkbal(lab, &seed)
 }
 
 /// Checks that none of the chosen flows, at least `least`, died, moved or failed.

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::fixture::{LIMIT, TICK, config, text};
 use crate::lines::with_slow_probes;
+use crate::shipped::write_script;
 
 /// The unit as users get it.
 pub(crate) const UNIT: &str = include_str!("../../../linkbal/linkbal.service");
@@ -34,19 +35,19 @@ cd "$FOLDER/root"
 mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t bpf bpf sys/fs/bpf
-for folder in run var etc; do mount -t tmpfs tmpfs $folder; done
-mkdir -p run/udev/data var/lib var/tmp
+for folder in run var etc; do mount -t tmpfs -o mode=755 tmpfs $folder; done
+mkdir -p run/udev/data run/lock var/lib var/tmp
+ln -s /run /run/lock var
 for index in sys/class/net/*/ifindex; do echo I:1 >"run/udev/data/n$(cat $index)"; done
-cp -r /etc/. etc
-mkdir -p etc/systemd/system etc/systemd/network etc/linkbal
-mount --bind "$FOLDER/units" etc/systemd/system
-mount --bind "$FOLDER/network" etc/systemd/network
-if [ -d "$FOLDER/linkbal" ]; then mount --bind "$FOLDER/linkbal" etc/linkbal; else rmdir etc/linkbal; fi
+cp -r /etc/. "$FOLDER/etc/." etc
+for folder in etc/systemd/system etc/systemd/network etc/linkbal; do
+    if [ -d "$FOLDER/$folder" ]; then mount --bind "$FOLDER/$folder" $folder; fi
+done
 id systemd-network >/dev/null 2>&1 || echo systemd-network:x:998:998::/:/bin/false >>etc/passwd
 grep -q ^systemd-network: etc/group || echo systemd-network:x:998: >>etc/group
 echo 00112233445566778899aabbccddeeff >etc/machine-id
 mount --move . /
-exec chroot . /usr/lib/systemd/systemd --unit=basic.target --log-target=kmsg --show-status=no
+exec chroot . /usr/lib/systemd/systemd --unit=multi-user.target --log-target=kmsg --show-status=no
 "#;
 
 /// A lab whose gateway has systemd, and linkbal as a service that is not started yet. Its parts are
@@ -59,41 +60,66 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts systemd in the gateway of `lab`, with units or drop-ins beside linkbal's; returns
-    /// when it has started.
-    pub(crate) fn start(lab: Lab, units: &[(&str, &str)]) -> Self {
+    /// Starts systemd in the gateway of `lab`, with linkbal's unit and a configuration; returns when it
+    /// has started.
+    pub(crate) fn start(lab: Lab) -> Self {
+        let config = with_slow_probes(&config(&lab));
+        Self::start_with(lab, &[("linkbal/linkbal.toml", config)])
+    }
+
+    /// Starts systemd in the gateway of `lab`, with linkbal's unit and files of `/etc`.
+    pub(crate) fn start_with(lab: Lab, files: &[(&str, String)]) -> Self {
         let folder = folder();
-        fs::create_dir(folder.path().join("linkbal")).unwrap();
         write_unit(&folder, "linkbal.service", UNIT);
-        let machine = Self::boot(lab, folder, units);
-        machine.configure(&with_slow_probes(&config(&machine.lab)));
-        machine
+        files.iter().for_each(|(name, content)| write_etc(&folder, name, content));
+        Self::boot(lab, folder)
     }
 
     /// Starts systemd in the gateway of `lab`, and nothing of linkbal: its package comes later.
     pub(crate) fn start_without_linkbal(lab: Lab) -> Self {
-        Self::boot(lab, folder(), &[])
+        Self::boot(lab, folder())
     }
 
-    fn boot(lab: Lab, folder: TempDir, units: &[(&str, &str)]) -> Self {
-        let log = format!("[Service]\nStandardError=append:{}\n", log_path(&folder).display());
-        let own = [("service.d/log.conf", &*log)];
-        own.iter().chain(units).for_each(|(name, content)| write_unit(&folder, name, content));
-        let mut command = lab.gateway.command("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]);
-        command.args(["bash", "-c", START]).env_clear();
-        command.env("PATH", "/usr/sbin:/usr/bin").env("container", "linkbal-test");
-        command.env("FOLDER", folder.path()).env("CGROUP", cgroup(&lab.gateway));
-        let systemd = lab.gateway.spawn(&mut command).unwrap();
+    fn boot(lab: Lab, folder: TempDir) -> Self {
+        let log = log_path(&folder).display().to_string();
+        let log = format!("[Service]\nStandardOutput=append:{log}\nStandardError=append:{log}\n");
+        write_unit(&folder, "service.d/log.conf", &log);
+        let systemd = spawn(&lab, &folder);
         let servers = Servers::start(&lab.net).unwrap();
         let machine = Self { systemd, _servers: servers, lab, folder };
+        machine.wait_for_systemd();
+        machine
+    }
+
+    /// Ends systemd with all services, and starts it again. Files remain that it was started with, and
+    /// its own units with what enables them.
+    pub(crate) fn reboot(&mut self) {
+        self.power_off();
+        self.systemd = spawn(&self.lab, &self.folder);
+        self.wait_for_systemd();
+    }
+
+    fn wait_for_systemd(&self) {
         // Systemd cannot be asked before it listens.
         let booted = || {
-            let said = machine.systemctl(&["is-system-running", "--wait"]);
+            let said = self.systemctl(&["is-system-running", "--wait"]);
             Ok((text(&said.stdout).trim() == "running").then_some(()))
         };
-        wait::until("a running systemd", LIMIT, booted).unwrap();
-        machine
+        let result = wait::until("a running systemd", LIMIT, booted);
+        result.unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()));
+    }
+
+    /// Kills systemd and all that it started.
+    fn power_off(&mut self) {
+        // With process 1, all others of its namespace end.
+        self.systemd.kill();
+        let cgroup = cgroup(&self.lab.gateway);
+        let removed = wait::until("an empty cgroup", LIMIT, || {
+            let mut find = Command::new("busybox");
+            find.args(["find", &cgroup, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
+            Ok(find.output()?.status.success().then_some(()))
+        });
+        removed.unwrap_or_else(|error| eprintln!("{error:#}"));
     }
 
     /// Writes a unit or a drop-in, which a `daemon-reload` makes known.
@@ -103,7 +129,7 @@ impl Machine {
 
     /// Writes a file of `/etc/systemd/network`.
     pub(crate) fn add_network(&self, name: &str, content: &str) {
-        fs::write(self.folder.path().join("network").join(name), content).unwrap();
+        write_etc(&self.folder, &format!("systemd/network/{name}"), content);
     }
 
     /// Writes linkbal's configuration.
@@ -112,7 +138,7 @@ impl Machine {
     }
 
     pub(crate) fn config_path(&self) -> PathBuf {
-        self.folder.path().join("linkbal/linkbal.toml")
+        self.folder.path().join("etc/linkbal/linkbal.toml")
     }
 
     /// Returns what the services have logged, over all restarts.
@@ -236,31 +262,41 @@ impl Drop for Machine {
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
-        // With process 1, all others of its namespace end.
-        self.systemd.kill();
-        let cgroup = cgroup(&self.lab.gateway);
-        let removed = wait::until("an empty cgroup", LIMIT, || {
-            let mut find = Command::new("busybox");
-            find.args(["find", &cgroup, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
-            Ok(find.output()?.status.success().then_some(()))
-        });
-        removed.unwrap_or_else(|error| eprintln!("{error:#}"));
+        self.power_off();
     }
+}
+
+/// Starts systemd in the gateway of `lab`.
+fn spawn(lab: &Lab, folder: &TempDir) -> Process {
+    let mut command = lab.gateway.command("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"]);
+    command.args(["bash", "-c", START]).env_clear();
+    command.env("PATH", "/usr/sbin:/usr/bin").env("container", "linkbal-test");
+    command.env("FOLDER", folder.path()).env("CGROUP", cgroup(&lab.gateway));
+    lab.gateway.spawn(&mut command).unwrap()
 }
 
 /// Creates the folder with what the machine gets.
 fn folder() -> TempDir {
     let folder = TempDir::with_prefix("linkbal-machine-").unwrap();
-    for name in ["units", "network"] {
-        fs::create_dir(folder.path().join(name)).unwrap();
+    for name in ["system", "network"] {
+        fs::create_dir_all(folder.path().join("etc/systemd").join(name)).unwrap();
     }
     folder
 }
 
 fn write_unit(folder: &TempDir, name: &str, content: &str) {
-    let path = folder.path().join("units").join(name);
+    write_etc(folder, &format!("systemd/system/{name}"), content);
+}
+
+/// Writes a file of `/etc`, which may be a script.
+fn write_etc(folder: &TempDir, name: &str, content: &str) {
+    let path = folder.path().join("etc").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, content).unwrap();
+    match content.starts_with("#!") {
+        true => write_script(path.to_str().unwrap(), content),
+        false => fs::write(&path, content).unwrap(),
+    }
 }
 
 fn log_path(folder: &TempDir) -> PathBuf {

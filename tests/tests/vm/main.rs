@@ -1,6 +1,6 @@
 //! Tests that need kernel modules which a developer's machine may lack: bad lines by netem, bonds,
 //! VLANs, WireGuard, flowtables, PPPoE. And tests that need a machine of their own: systemd as its
-//! process 1, with linkbal's unit and networkd; dhclient.
+//! process 1, with linkbal's unit, networkd, and the services of two gateways; dhclient.
 //!
 //! Only `cargo xtask vm` runs it, in a guest:
 //!
@@ -24,6 +24,7 @@ mod dhclient;
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod fixture;
 mod flowtable;
+mod high_availability;
 mod init;
 mod ipsec;
 #[path = "../gateway/kernel.rs"]
@@ -36,6 +37,8 @@ mod netem;
 mod networkd;
 mod package;
 mod pppoe;
+#[path = "../gateway/shipped.rs"]
+mod shipped;
 #[path = "../gateway/shortcuts.rs"]
 #[expect(dead_code, reason = "what only the gateway's suite uses")]
 mod shortcuts;

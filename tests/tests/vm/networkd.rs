@@ -53,7 +53,7 @@ fn repairs(machine: &Machine) -> usize {
 fn networkd_renews_and_changes_leases_and_drops_foreign_routes() {
     let lab = Lab::new(&UplinkSpec::pair()).unwrap();
     let mut servers = servers(&lab);
-    let machine = Machine::start(lab, &[]);
+    let machine = Machine::start(lab);
     for index in 0..2 {
         machine.add_network(&format!("wan-{index}.network"), &network(&machine.lab, index));
     }

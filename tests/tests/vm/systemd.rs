@@ -32,7 +32,7 @@ fn rules(machine: &Machine) -> String {
 
 #[test]
 fn the_service_is_ready_once_it_works_is_sandboxed_and_leaves_the_datapath() {
-    let machine = Machine::start(pair(), &[]);
+    let machine = Machine::start(pair());
     machine.systemctl_ok(&["start", "linkbal"]);
     // At once.
     assert!(rules(&machine).contains("26199:"), "{}", rules(&machine));
@@ -98,7 +98,7 @@ fn assert_ends_connections(machine: &Machine, flows: &LongFlows) {
 
 #[test]
 fn systemd_reloads_and_restarts_the_service() {
-    let machine = Machine::start(pair(), &[]);
+    let machine = Machine::start(pair());
     machine.start_linkbal();
     let flows = machine.long_flows();
     let before = flows.reports();

@@ -26,13 +26,18 @@ pub(super) fn folder() -> Result<PathBuf> {
     Ok(workspace().join("target/share"))
 }
 
-/// Writes all of them below `share`, with a linkbal of this machine.
+/// Writes all of them below `share`, with a linkbal that runs on this machine: one is built if there is none.
 ///
 /// # Errors
 /// If it cannot be built or fails.
-pub(super) fn generate(share: &Path) -> Result<()> {
-    succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
-    let linkbal = target_dir()?.join("debug/linkbal");
+pub(super) fn generate(share: &Path, linkbal: Option<&Path>) -> Result<()> {
+    let linkbal = match linkbal {
+        Some(linkbal) => linkbal.to_owned(),
+        None => {
+            succeed(&mut cargo(["build", "--package", "linkbal", "--all-targets"]))?;
+            target_dir()?.join("debug/linkbal")
+        }
+    };
     let _ = fs::remove_dir_all(share);
     let man = share.join("man/man8");
     fs::create_dir_all(&man).with_context(|| format!("failed to create {}", man.display()))?;

@@ -53,7 +53,7 @@ pub(super) const FOR_BENCHES: Contents = Contents {
 
 /// Programs that linkbal, the lab, the tests and [`INIT`] call. All of them are in Debian's base
 /// system or installed by the set-up.
-const PROGRAMS: [&str; 55] = [
+const PROGRAMS: [&str; 59] = [
     "bash",
     "bpftool",
     "bridge",
@@ -62,6 +62,7 @@ const PROGRAMS: [&str; 55] = [
     "chmod",
     "chroot",
     "conntrack",
+    "conntrackd",
     "cp",
     "curl",
     "cut",
@@ -69,13 +70,16 @@ const PROGRAMS: [&str; 55] = [
     "dnsmasq",
     "env",
     "false",
+    "flock",
     "grep",
     "head",
     "id",
     "ip",
     "iperf3",
+    "keepalived",
     "kill",
     "ln",
+    "logger",
     "ls",
     "mkdir",
     "mknod",
@@ -112,8 +116,9 @@ const PROGRAMS: [&str; 55] = [
 ];
 
 /// Files that some of these programs read.
-const DATA: [&str; 7] = [
+const DATA: [&str; 8] = [
     "/etc/iproute2",
+    "/etc/nftables.conf",
     "/etc/protocols",
     "/etc/services",
     "/usr/lib/pppd",

@@ -19,11 +19,13 @@ const PACKAGES: [&str; 6] =
 
 /// The packages of all other programs that a guest of another architecture gets. What they depend
 /// on comes with them.
-const PROGRAMS: [&str; 27] = [
+const PROGRAMS: [&str; 30] = [
     "bash",
     "bpftool",
+    "bsdutils",
     "busybox-static",
     "conntrack",
+    "conntrackd",
     "coreutils",
     "curl",
     "diffutils",
@@ -33,6 +35,7 @@ const PROGRAMS: [&str; 27] = [
     "init-system-helpers",
     "iperf3",
     "iproute2",
+    "keepalived",
     "mount",
     "netbase",
     "nftables",
@@ -50,8 +53,11 @@ const PROGRAMS: [&str; 27] = [
 ];
 
 /// Files of the packages that a guest gets, as the packages place them.
-const FILES: [&str; 7] = [
+const FILES: [&str; 10] = [
     "bin/systemctl",
+    "lib/systemd/system/conntrackd.service",
+    "lib/systemd/system/keepalived.service",
+    "lib/systemd/system/nftables.service",
     "lib/systemd/system/systemd-networkd.service",
     "lib/systemd/systemd",
     "lib/systemd/systemd-networkd",

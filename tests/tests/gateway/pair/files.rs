@@ -8,8 +8,8 @@ use crate::shipped::Replacements;
 pub(super) const KEEPALIVED: &str = include_str!("../../../../examples/ha/keepalived.conf");
 pub(super) const NOTIFY: &str = include_str!("../../../../examples/ha/notify.sh");
 pub(super) const CONNTRACKD: &str = include_str!("../../../../examples/ha/conntrackd.conf");
-pub(super) const LINKBAL: &str = include_str!("../../../../examples/ha/linkbal.toml");
-pub(super) const FIREWALL: &str = include_str!("../../../../examples/ha/nftables.conf");
+const LINKBAL: &str = include_str!("../../../../examples/ha/linkbal.toml");
+const FIREWALL: &str = include_str!("../../../../examples/ha/nftables.conf");
 
 /// Returns what is the same at both gateways.
 pub(super) fn replacements(lab: &Lab) -> Replacements {
@@ -28,4 +28,32 @@ pub(super) fn replacements(lab: &Lab) -> Replacements {
         }
     }
     all
+}
+
+/// Returns linkbal's configuration for the lab, with this path of the seed.
+pub(super) fn linkbal(lab: &Lab, seed: &str) -> String {
+    let mut replacements = replacements(lab);
+    let seed_file = "/etc/linkbal/hash_seed";
+    let sync = "192.168.255.0";
+    replacements.add(sync, sync);
+    replacements.add(seed_file, seed);
+    let targets = [
+        ("1.1.1.1", Family::V4, 0),
+        ("8.8.8.8", Family::V4, 1),
+        ("2606:4700:4700::1111", Family::V6, 0),
+        ("2001:4860:4860::8888", Family::V6, 1),
+    ];
+    for (target, family, server) in targets {
+        replacements.add(target, plan::server(family, server).to_string());
+    }
+    let mut wanted = vec!["eth0", "eth1", "eth2", sync, seed_file];
+    wanted.extend(targets.map(|(target, ..)| target));
+    wanted.extend(["203.0.113.1", "203.0.113.2", "2001:db8:a::1", "2001:db8:a::2"]);
+    wanted.extend(["198.51.100.1", "198.51.100.2", "2001:db8:b::1", "2001:db8:b::2"]);
+    replacements.apply(LINKBAL, &wanted)
+}
+
+/// Returns the part of the firewall for the lab.
+pub(super) fn firewall(lab: &Lab) -> String {
+    replacements(lab).apply(FIREWALL, &["eth1", "eth2"])
 }
