@@ -144,6 +144,7 @@ const fn link(ifindex: u32, name: String) -> Link {
         ethernet: true,
         port: false,
         mtu: [1500; 2],
+        vrf: None,
     }
 }
 
