@@ -144,6 +144,7 @@ const fn link(ifindex: u32, name: String) -> Link {
         point_to_point: false,
         ethernet: true,
         port: false,
+        vrf: None,
         mtu: PerFamily::both(1500),
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     path::{ingress::FORGOTTEN_S, session::is_current, slow::moved_from, tables::Tables},
 };
 
-/// What the proposal of a packet says of it, in one word: functions of programs return no more.
+/// Facts of a packet that its proposal says, in one word: functions of programs return no more.
 #[derive(Clone, Copy)]
 pub(crate) struct Proposed(u64);
 

@@ -144,6 +144,7 @@ fn an_icmp_error_is_no_answer_of_a_tcp_target() {
     gateway.wait_until_up();
     // This machine's own firewall says nothing of the line. Of IPv6, the kernel tells no socket of a device.
     let own = "table ip fault { chain output { type filter hook output priority 0; ";
+    let reject = reject.replace("icmpx", "icmp");
     gateway.lab.gateway.load_nft(&format!("{own}{reject}")).unwrap();
     let name = gateway.lab.uplinks[VICTIM].spec.name.clone();
     let unsent =

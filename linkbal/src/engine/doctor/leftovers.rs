@@ -205,7 +205,7 @@ impl Job {
             // Without some of its lines, it might be no script any more.
             let file = shell_word(file);
             let command = match rule.sourced {
-                true => format!("mv {file} /root/"),
+                true => format!("mv {file} /var/tmp/"),
                 false => format!("chmod a-x {file}"),
             };
             return Step::new(Stage::Stop, what, command);
