@@ -167,7 +167,7 @@ fn to_wan<const L3: bool>(ctx: &TcContext) -> i32 {
         // SAFETY: the context is valid for the length of the program.
         unsafe {
             if hash == 0 {
-                bpf_set_hash_invalid(skb)
+                bpf_set_hash_invalid(skb);
             } else {
                 bpf_set_hash(skb, hash);
             }
