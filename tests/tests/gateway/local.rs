@@ -233,7 +233,8 @@ fn without_balance_the_best_uplink_takes_all() {
         wait::until("the best uplink's route", LIMIT, || {
             let args = [family.flag(), "route", "show", "table", "2600"];
             let best = gateway.lab.gateway.run("ip", &args)?;
-            Ok(best.contains("dev wan-b").then_some(()))
+            let alone = best.contains("dev wan-b") && !best.contains("dev wan-a");
+            Ok(alone.then_some(()))
         })
         .unwrap();
     }
