@@ -479,6 +479,48 @@ fn a_new_connection_of_the_same_ends_waits_for_answers() {
     }
 }
 
+/// Checks that what the kernel's helpers, and the datapath itself, read has no shortcut, by either port.
+#[test]
+fn control_connections_of_helpers_have_no_shortcuts() {
+    let has_shortcut = |from: u16, to: u16| {
+        let mut gateway = Gateway::new();
+        let (host, server) = ((HOST.0, from), (SERVER.0, to));
+        for _ in 0..2 {
+            let bytes = packet([1, 0], host, server);
+            let frame = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
+            let Verdict::Propose { fwmark, hash } = ingress(&frame, &gateway.0) else {
+                panic!("the first packet of a second asks");
+            };
+            let bytes = packet([2, 3], OUTSIDE, server);
+            let frame = ModelPacket::frame(&bytes);
+            let leaving = ModelPacket { ifindex: WAN[0], fwmark, hash, ..frame };
+            let _ = wan_egress(&leaving, &gateway.0, LAN);
+            store_up(&leaving, &gateway.0, LAN);
+            gateway.0.now_s += 1;
+        }
+        !gateway.0.shortcuts.borrow().is_empty()
+    };
+    assert!(has_shortcut(40_000, 4433));
+    // FTP, DNS, TFTP, PPTP, SIP.
+    for port in [21, 53, 69, 1723, 5060] {
+        assert!(!has_shortcut(40_000, port), "to {port}");
+        assert!(!has_shortcut(port, 4433), "from {port}");
+    }
+}
+
+#[test]
+fn extension_headers_take_no_shortcut() {
+    let builder = PacketBuilder::ethernet2(MACS[1], MACS[0]).ipv6([1; 16], [2; 16], 64);
+    let mut plain = Vec::new();
+    builder.udp(1, 2).write(&mut plain, b"payload").expect("a vector takes all");
+    assert!(is_plain(&ModelPacket::frame(&plain)));
+    // Hop-by-hop options (RFC 8200 section 4.3) of eight bytes before UDP.
+    let mut extended = plain.clone();
+    extended[14 + 6] = 0;
+    extended.splice(14 + 40..14 + 40, [17, 0, 1, 4, 0, 0, 0, 0]);
+    assert!(!is_plain(&ModelPacket::frame(&extended)));
+}
+
 #[test]
 fn segments_must_fit_the_interface() {
     let bytes = tcp(0x10, 3000, 64);
