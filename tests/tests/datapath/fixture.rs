@@ -127,7 +127,8 @@ impl Fixture {
             ..Settings::default()
         };
         let instance = instance()?;
-        let datapath = Datapath::open(&instance, 65_536)?;
+        let opened = Datapath::open(&instance, 65_536);
+        let datapath = opened.inspect_err(|_| remove(&instance))?;
         let mut model = policy::model::tables(&policy, settings, |_| TEST_IFINDEX);
         let words = |bytes: [u8; 4]| [u32::from_ne_bytes(bytes), 0, 0, 0];
         model.bypass.push((Family::Ipv4, words([192, 168, 0, 0]), 16, bypass::MAIN));
