@@ -25,7 +25,7 @@ pub const LIFE: u32 = 2;
 /// Timer ticks for which the packets of a flow and way go by the kernel once one of them does. Those that
 /// came in together with it (`netif_receive_skb_list` in net/core/dev.c, backlogs of other CPUs) would
 /// overtake it: the kernel forwards it after it has seen them all.
-pub const TOGETHER: u32 = 2;
+pub const REORDER_TICKS: u32 = 2;
 
 /// Maximum number of interfaces whose drivers send frames of others.
 pub const XDP_DEVICES: usize = 256;

@@ -12,7 +12,7 @@
 //!
 //! A shortcut changes a packet as the kernel changed an earlier one of the flow, which is seen when it
 //! leaves. Once a second and way a packet is left to the kernel, with those that came together with it
-//! ([`TOGETHER`]), so that none overtakes another: it keeps the tracked connection alive, passes the
+//! ([`REORDER_TICKS`]), so that none overtakes another: it keeps the tracked connection alive, passes the
 //! administrator's firewall, and renews the shortcut. A connection that the kernel would not forward any
 //! more loses its shortcut within [`LIFE`] seconds. Each flow has seconds of its own, from its last such
 //! packet on, so that the packets for the kernel do not come all at a time.
@@ -20,8 +20,8 @@
 use network_types::{eth::EtherType, ip::IpProto};
 
 pub use crate::maps::shortcut::{
-    DRIVER_SLOTS, DriverAddress, LIFE, SHORTCUTS, Shortcut, ShortcutCounters, TOGETHER, Target,
-    Tuple, Way, XDP_DEVICES, counted, driver_slot, slot,
+    DRIVER_SLOTS, DriverAddress, LIFE, REORDER_TICKS, SHORTCUTS, Shortcut, ShortcutCounters,
+    Target, Tuple, Way, XDP_DEVICES, counted, driver_slot, slot,
 };
 use crate::{
     maps::{
@@ -105,7 +105,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
         }
         let lasts = now.wrapping_sub(shortcut.renewed) < LIFE * second;
         // The other way is known, too.
-        if since_sample < TOGETHER || !lasts || UP && shortcut.answered == 0 {
+        if since_sample < REORDER_TICKS || !lasts || UP && shortcut.answered == 0 {
             return None;
         }
         // Calls come first: what follows need not be kept on the stack meanwhile.

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use linkbal_common::{
     counter::Counter,
     mark::{DEFAULT_MASK, MarkMask},
+    names,
     uplink::UpMask,
     verdict::{Reason, Verdict},
 };
@@ -52,6 +53,26 @@ fn packets_to_the_lan_change_no_flow() -> Result<()> {
         ensure!(fixture.both(&shape.bytes, 0)? == before, "{}", shape.name);
     }
     fixture.compare_maps()
+}
+
+/// Checks that a packet that took a shortcut leaves with the marks of others alone, like one that the kernel
+/// has forwarded: a tunnel in the LAN would route by linkbal's.
+#[test]
+fn answers_by_shortcuts_leave_to_the_lan_without_their_uplink() -> Result<()> {
+    const OTHERS: u32 = 5;
+    let mut fixture = Fixture::new()?;
+    for shape in plain() {
+        for uplink in 0..3 {
+            let fwmark = MASK.propose(OTHERS, uplink);
+            let mut leave = |interface| {
+                let program = names::PROGRAM_EGRESS;
+                fixture.kernel_fwmark(program, &answer(&shape), fwmark, interface)
+            };
+            ensure!(leave(INTERFACES[0])? == Some(OTHERS), "{}", shape.name);
+            ensure!(leave(0)? == Some(fwmark), "{}: local traffic", shape.name);
+        }
+    }
+    Ok(())
 }
 
 #[test]

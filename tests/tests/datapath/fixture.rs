@@ -169,7 +169,7 @@ impl Fixture {
 
     /// Runs the packet through a loaded program; returns the fwmark it leaves with, or `None` if
     /// the kernel does not run programs on so short a packet.
-    fn kernel_fwmark(
+    pub(crate) fn kernel_fwmark(
         &mut self,
         program: &str,
         bytes: &[u8],

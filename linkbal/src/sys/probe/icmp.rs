@@ -30,7 +30,7 @@ const FORBIDDEN_V6: [u8; 4] = [1, 4, 5, 6];
 
 /// An ICMP error.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Notice {
+pub(super) struct IcmpError {
     errno: i32,
     from: IpAddr,
     /// Set if it says that the packet may not pass.
@@ -52,7 +52,7 @@ pub(super) fn listen(socket: &impl AsFd, domain: Domain, wanted: bool) -> io::Re
 }
 
 /// Returns the first ICMP error in the queue of a socket.
-pub(super) fn notice(socket: &impl AsRawFd) -> Option<Notice> {
+pub(super) fn queued_error(socket: &impl AsRawFd) -> Option<IcmpError> {
     let mut quoted = [0; 64];
     let mut parts = [IoSliceMut::new(&mut quoted)];
     let mut space = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
@@ -70,7 +70,7 @@ pub(super) fn notice(socket: &impl AsRawFd) -> Option<Notice> {
     })
 }
 
-fn read(error: &libc::sock_extended_err, from: IpAddr) -> Option<Notice> {
+fn read(error: &libc::sock_extended_err, from: IpAddr) -> Option<IcmpError> {
     let codes = match (error.ee_origin, error.ee_type) {
         (BY_ICMP, UNREACHABLE) => &FORBIDDEN[..],
         (BY_ICMPV6, UNREACHABLE_V6) => &FORBIDDEN_V6[..],
@@ -78,10 +78,10 @@ fn read(error: &libc::sock_extended_err, from: IpAddr) -> Option<Notice> {
         _ => return None,
     };
     let errno = i32::try_from(error.ee_errno).ok()?;
-    Some(Notice { errno, from, forbids: codes.contains(&error.ee_code) })
+    Some(IcmpError { errno, from, forbids: codes.contains(&error.ee_code) })
 }
 
-impl Notice {
+impl IcmpError {
     /// Returns it as the failure of a connection from the address `own`. The other end's own answer is a
     /// segment of TCP: no ICMP error counts as one, whoever sent it.
     pub(super) fn error(&self, own: Option<IpAddr>) -> Error {
@@ -137,6 +137,6 @@ mod tests {
     fn a_queue_without_an_error_is_empty() {
         let server = TcpListener::bind("127.0.0.1:0").expect("a server");
         listen(&server, Domain::IPV4, true).expect("the option");
-        assert_eq!(notice(&server), None);
+        assert_eq!(queued_error(&server), None);
     }
 }

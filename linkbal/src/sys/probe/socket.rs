@@ -68,8 +68,8 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
         icmp::listen(&stream, domain, false).map_err(opened)?;
         return Ok(stream);
     }
-    Err(match icmp::notice(&stream) {
-        Some(notice) => notice.error(own),
+    Err(match icmp::queued_error(&stream) {
+        Some(icmp_error) => icmp_error.error(own),
         None => heard(error.unwrap_or_else(|| io::ErrorKind::NotConnected.into())),
     })
 }
