@@ -130,6 +130,7 @@ fn born_rule(family: Family) -> IpRule {
         device: None,
         table: TABLE_MAIN,
         suppress_prefix_length: None,
+        forwarded_goto: None,
         protocol: 2,
         more: String::new(),
     }

@@ -11,12 +11,14 @@
 pub mod asker;
 pub mod reply;
 
+use network_types::{eth::EtherType, ip::IpProto};
+
 pub use crate::maps::domain;
 pub use crate::maps::key::{HostKey, QueryKey};
 use crate::{
     maps::{counter::Counter, settings::Settings, uplink::Family},
     packet::{
-        Header, Ipv4Header, Ipv6Header, Packet,
+        EthernetHeader, Header, Ipv4Header, Ipv6Header, Packet, PlainIpv4, PlainIpv6,
         parse::{Datagram, datagram},
     },
     path::tables::{Tables, bypass},
@@ -190,10 +192,43 @@ pub(crate) fn learn_near<P: Packet, T: Tables>(
 /// program of the gateway.
 #[inline(always)]
 pub fn learn_local<P: Packet, T: Tables>(packet: &P, tables: &T, settings: &Settings) {
+    if is_plain_other(packet) {
+        return;
+    }
     if datagram(packet).is_some_and(|datagram| is_from_server(&datagram)) {
         let local = packet.ifindex() == LOOPBACK;
         learn(packet, tables, settings, if local { sender::LOCAL } else { sender::SERVER });
     }
+}
+
+/// Returns whether a packet is plain, and not from the port of DNS servers: most that come in by an
+/// uplink are, and need no further look.
+#[inline(always)]
+fn is_plain_other<P: Packet>(packet: &P) -> bool {
+    let (ether_type, network) = match packet.l3_ether_type() {
+        Some(ether_type) => (ether_type, 0),
+        None => match packet.load_linear(0) {
+            Some(EthernetHeader { ether_type, .. }) => (ether_type, size_of::<EthernetHeader>()),
+            None => return false,
+        },
+    };
+    let network = network as u32;
+    let (protocol, ports) = if ether_type == EtherType::Ipv4 as u16 {
+        let Some(PlainIpv4 { ip, ports }) = packet.load_linear(network) else { return false };
+        let whole = ip.fragment & u16::to_be(0x3fff) == 0;
+        if ip.version_ihl != 0x45 || !whole {
+            return false;
+        }
+        (ip.protocol, ports)
+    } else if ether_type == EtherType::Ipv6 as u16 {
+        let Some(PlainIpv6 { ip, ports }) = packet.load_linear(network) else { return false };
+        (ip.next_header, ports)
+    } else {
+        return false;
+    };
+    let [first, second, ..] = ports.to_ne_bytes();
+    let from_server = u16::from_ne_bytes([first, second]) == PORT;
+    protocol == IpProto::Tcp as u8 || protocol == IpProto::Udp as u8 && !from_server
 }
 
 #[inline(always)]

@@ -103,6 +103,7 @@ fn born_rule(family: Family) -> IpRule {
         device: None,
         table: TABLE_MAIN,
         suppress_prefix_length: None,
+        forwarded_goto: None,
         protocol: 2,
         more: String::new(),
     }
@@ -397,13 +398,14 @@ fn rules_ask_for_the_device_then_the_mark_or_main_then_the_source() {
     ours.sort_by_key(|rule| rule.priority);
     assert_eq!(
         ours.iter().map(|rule| rule.table).collect::<Vec<_>>(),
-        [2601, 2602, 254, 2601, 2602, 254, 2601, 2602, 2600]
+        [0, 2601, 2602, 254, 2601, 2602, 254, 2601, 2602, 2600]
     );
-    assert_eq!((ours[0].device.as_deref(), ours[0].fwmark), (Some("wan-a"), None));
-    assert_eq!(ours[2].fwmark, Some((0, 0x1f00_0000)));
-    assert_eq!(ours[3].fwmark, Some((FWMARK[0], 0x1f00_0000)));
-    assert_eq!([2, 5].map(|at: usize| ours[at].suppress_prefix_length), [Some(0); 2]);
-    assert_eq!(ours[6].source, Some("203.0.113.2/32".parse().expect("a prefix")));
+    assert_eq!(ours[0].forwarded_goto, Some(ours[3].priority));
+    assert_eq!((ours[1].device.as_deref(), ours[1].fwmark), (Some("wan-a"), None));
+    assert_eq!(ours[3].fwmark, Some((0, 0x1f00_0000)));
+    assert_eq!(ours[4].fwmark, Some((FWMARK[0], 0x1f00_0000)));
+    assert_eq!([3, 6].map(|at: usize| ours[at].suppress_prefix_length), [Some(0); 2]);
+    assert_eq!(ours[7].source, Some("203.0.113.2/32".parse().expect("a prefix")));
 }
 
 #[test]

@@ -432,6 +432,7 @@ fn facts() -> impl Strategy<Value = Facts> {
                 device: None,
                 table,
                 suppress_prefix_length: None,
+                forwarded_goto: None,
                 protocol: 3,
                 more: word.clone(),
             };

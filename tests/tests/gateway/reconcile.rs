@@ -33,7 +33,7 @@ fn deleted_rules_and_routes_come_back() {
     let routes = || Family::ALL.map(|family| kernel::routes(namespace, family, TABLE));
     let before = routes();
     for family in ["-4", "-6"] {
-        for priority in ["26000", "26010", "26100", "26110", "26199"] {
+        for priority in ["26000", "26001", "26004", "26010", "26100", "26110", "26199"] {
             ip(&gateway, &format!("{family} rule delete pref {priority}"));
             wait_for(&gateway, "all rules", || rules() == all);
         }

@@ -159,10 +159,13 @@ fn rule_line(rule: &Value) -> String {
     let fwmark = rule["fwmark"]
         .as_str()
         .map(|fwmark| format!("{fwmark}/{}", text(&rule["fwmask"], "0xffffffff")));
+    // It has no value.
+    let inverted = rule.get("not").is_some();
     format!(
-        "{} from {source:?} to {destination:?} from here {} fwmark {fwmark:?} oif {:?} table {} suppress {:?} proto {}",
+        "{} from {source:?} to {destination:?} from here {} forwarded goto {:?} fwmark {fwmark:?} oif {:?} table {} suppress {:?} proto {}",
         rule["priority"],
-        rule["iif"] == "lo",
+        rule["iif"] == "lo" && !inverted,
+        rule["goto"].as_u64().filter(|_| rule["iif"] == "lo" && inverted),
         rule["oif"].as_str(),
         text(&rule["table"], "0"),
         rule["suppress_prefixlen"].as_u64(),

@@ -49,11 +49,12 @@ fn rule_lines(snapshot: &Snapshot) -> Vec<String> {
 fn rule_line(rule: &IpRule) -> String {
     let family = if rule.family == Family::Ipv4 { "-4" } else { "-6" };
     format!(
-        "{family} {} from {:?} to {:?} from here {} fwmark {:?} oif {:?} table {} suppress {:?} proto {}",
+        "{family} {} from {:?} to {:?} from here {} forwarded goto {:?} fwmark {:?} oif {:?} table {} suppress {:?} proto {}",
         rule.priority,
         rule.source.map(|source| source.to_string()),
         rule.destination.map(|destination| destination.to_string()),
         rule.from_here,
+        rule.forwarded_goto,
         // As C prints a zero.
         rule.fwmark.map(|(fwmark, mask)| format!("{fwmark:#x}/{mask:#x}").replace("0x0/", "0/")),
         rule.device.as_deref(),
@@ -111,6 +112,7 @@ fn ip_rules() -> Result<Vec<IpRule>> {
             device: None,
             table: 2600,
             suppress_prefix_length: None,
+            forwarded_goto: None,
             protocol: PROTOCOL,
             more: String::new(),
         };
@@ -136,6 +138,7 @@ fn ip_rules() -> Result<Vec<IpRule>> {
                 suppress_prefix_length: Some(1),
                 ..lookup.clone()
             },
+            IpRule { priority: 26005, table: 0, forwarded_goto: Some(26199), ..lookup.clone() },
             lookup,
         ]);
     }

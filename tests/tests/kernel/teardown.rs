@@ -79,6 +79,7 @@ fn rule(family: Family) -> IpRule {
         from_here: false,
         table: 2601,
         suppress_prefix_length: None,
+        forwarded_goto: None,
         protocol: PROTOCOL,
         more: String::new(),
     }

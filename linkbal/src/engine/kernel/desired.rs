@@ -51,9 +51,9 @@ const METRIC: u32 = 1;
 ///
 /// The kernel gives a rule without a priority the one before the first: that should be none of
 /// ours.
-const PRIORITY_DEVICE: u32 = 0;
-const PRIORITY_MAIN_FIRST: u32 = 3;
-const PRIORITY_MAIN_UNMARKED: u32 = 4;
+const PRIORITY_FORWARDED: u32 = 0;
+const PRIORITY_DEVICE: u32 = 1;
+const PRIORITY_MAIN_FIRST: u32 = 4;
 const PRIORITY_FWMARK: u32 = 10;
 const PRIORITY_BLOCKED: u32 = 26;
 const PRIORITY_MAIN: u32 = 100;
@@ -100,6 +100,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
             desired.rules.insert(fwmark_rule(config, indexed, family));
         }
+        desired.rules.insert(forwarded_rule(config, family));
         desired.rules.extend(device_rules(config, uplinks, snapshot, up, family));
         for (number, kind) in blocked_kinds(config) {
             desired.routes.insert(blocked_route(config, number, kind, family));
@@ -146,6 +147,7 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
         device: None,
         table: 0,
         suppress_prefix_length: None,
+        forwarded_goto: None,
         protocol: PROTOCOL,
         more: String::new(),
     }
@@ -170,8 +172,17 @@ fn main_rules(config: &Config, repeated: bool, family: Family) -> Vec<IpRule> {
         return vec![at(PRIORITY_MAIN_FIRST)];
     }
     let number = MarkMask(config.kernel.fwmark_mask).number();
-    let unmarked = IpRule { fwmark: Some((0, number)), ..at(PRIORITY_MAIN_UNMARKED) };
+    let unmarked = IpRule { fwmark: Some((0, number)), ..at(PRIORITY_MAIN_FIRST) };
     vec![unmarked, at(PRIORITY_MAIN)]
+}
+
+/// Returns the rule that spares forwarded packets those for local traffic, of which there are as many as
+/// uplinks. No sender of theirs has chosen a device.
+fn forwarded_rule(config: &Config, family: Family) -> IpRule {
+    IpRule {
+        forwarded_goto: Some(config.kernel.rule_priority + PRIORITY_MAIN_FIRST),
+        ..rule(config, family, PRIORITY_FORWARDED)
+    }
 }
 
 fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {

@@ -212,6 +212,10 @@ pub struct IpRule {
     pub table: u32,
     /// Longest prefix length of the routes that do not count (`FRA_SUPPRESS_PREFIXLEN`).
     pub suppress_prefix_length: Option<u32>,
+    /// Priority of the rule that forwarded packets are sent on to (`not iif lo goto`); such a rule has no
+    /// other condition, and no table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded_goto: Option<u32>,
     /// Origin of the rule (`FRA_PROTOCOL`).
     pub protocol: u8,
     /// Further conditions, and the action if that is no lookup, as `ip rule` spells them: `not`,
@@ -234,6 +238,7 @@ impl IpRule {
             device: None,
             table,
             suppress_prefix_length: None,
+            forwarded_goto: None,
             protocol: 3,
             more: String::new(),
         }

@@ -24,6 +24,7 @@ fn machine() -> Snapshot {
         device: None,
         table: TABLE_LOCAL,
         suppress_prefix_length: None,
+        forwarded_goto: None,
         protocol: 2,
         more: String::new(),
     };

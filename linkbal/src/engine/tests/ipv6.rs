@@ -66,9 +66,9 @@ fn a_providers_prefix_leads_to_its_uplink_where_no_mark_does() {
         rules.filter(|rule| rule.protocol == PROTOCOL && rule.family == Family::Ipv6).collect();
     ours.sort_by_key(|rule| rule.priority);
     let tables: Vec<_> = ours.iter().map(|rule| rule.table).collect();
-    assert_eq!(tables, [2601, 2602, 254, 2601, 2602, 254, 2601, 2601, 2602, 2600]);
+    assert_eq!(tables, [0, 2601, 2602, 254, 2601, 2602, 254, 2601, 2601, 2602, 2600]);
     let sources: Vec<_> = ours.iter().filter_map(|rule| rule.source).collect();
     let expected = ["2001:db8:a::2/128", "2001:db8:a:100::/56", "2001:db8:b::2/128"];
     assert_eq!(sources, expected.map(|text| text.parse::<IpNet>().expect("a prefix")));
-    assert!(ours[3].fwmark.is_some() && ours[6].fwmark.is_none());
+    assert!(ours[4].fwmark.is_some() && ours[7].fwmark.is_none());
 }

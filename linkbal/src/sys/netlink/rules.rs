@@ -80,7 +80,12 @@ fn build(rule: &IpRule) -> RuleMessage {
         message.header.dst_len = destination.prefix_len();
         message.attributes.push(RuleAttribute::Destination(destination.network()));
     }
-    if rule.from_here {
+    if let Some(priority) = rule.forwarded_goto {
+        message.header.flags |= RuleFlags::Invert;
+        message.header.action = RuleAction::Goto;
+        message.attributes.push(RuleAttribute::Goto(priority));
+    }
+    if rule.from_here || rule.forwarded_goto.is_some() {
         message.attributes.push(RuleAttribute::Iifname(LOOPBACK.into()));
     }
     if let Some((fwmark, mask)) = rule.fwmark {
@@ -103,10 +108,11 @@ pub(in crate::sys) fn parse(family: Family, message: &RuleMessage) -> IpRule {
         device: None,
         table: if is_lookup { message.header.table.into() } else { 0 },
         suppress_prefix_length: None,
+        forwarded_goto: None,
         protocol: 0,
         more: more(message),
     };
-    let (mut fwmark, mut mask) = (0, 0);
+    let (mut fwmark, mut mask, mut goto) = (0, 0, None);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(priority) => rule.priority = *priority,
@@ -122,6 +128,7 @@ pub(in crate::sys) fn parse(family: Family, message: &RuleMessage) -> IpRule {
             RuleAttribute::Iifname(name) if name == LOOPBACK => rule.from_here = true,
             RuleAttribute::FwMark(value) => fwmark = *value,
             RuleAttribute::FwMask(value) => mask = *value,
+            RuleAttribute::Goto(priority) => goto = Some(*priority),
             RuleAttribute::SuppressPrefixLen(length) if *length != NO_SUPPRESSION => {
                 rule.suppress_prefix_length = Some(*length);
             }
@@ -129,6 +136,22 @@ pub(in crate::sys) fn parse(family: Family, message: &RuleMessage) -> IpRule {
         }
     }
     rule.fwmark = (mask != 0).then_some((fwmark, mask));
+    let selects_origin_alone = rule.from_here
+        && rule.source.is_none()
+        && rule.destination.is_none()
+        && rule.fwmark.is_none()
+        && rule.device.is_none();
+    if let Some(priority) = goto
+        && selects_origin_alone
+        && rule.more == format!("not goto {priority}")
+    {
+        return IpRule {
+            from_here: false,
+            forwarded_goto: Some(priority),
+            more: String::new(),
+            ..rule
+        };
+    }
     rule
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The selectors of a rule besides source and fwmark, and its action, from the words of
-/// [`IpRule::more`].
+/// [`IpRule::more`], and from [`IpRule::forwarded_goto`], which takes all packets of the LAN.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Selectors<'a> {
     not: bool,
@@ -27,7 +27,7 @@ struct Selectors<'a> {
 }
 
 fn selectors(rule: &IpRule) -> Selectors<'_> {
-    let mut found = Selectors::default();
+    let mut found = Selectors { goto: rule.forwarded_goto, ..Selectors::default() };
     let mut words = rule.more.split_whitespace();
     while let Some(word) = words.next() {
         match word {

@@ -68,6 +68,7 @@ pub(super) fn machine(addresses: Vec<Address>) -> Snapshot {
             device: None,
             table: TABLE_MAIN,
             suppress_prefix_length: None,
+            forwarded_goto: None,
             protocol: 2,
             more: String::new(),
         }],

@@ -34,8 +34,8 @@ use crate::{
 };
 
 /// Priorities of ip rules, counted from the configured first one: before the rules for marks.
-const PRIORITY_DIRECT: u32 = 1;
-const PRIORITY_OUTER: u32 = 2;
+const PRIORITY_DIRECT: u32 = 2;
+const PRIORITY_OUTER: u32 = 3;
 
 /// Longest prefix length of routes that do not count as routes to an endpoint: a default route, or
 /// one of the two halves by which VPN clients replace it.

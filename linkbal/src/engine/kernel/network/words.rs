@@ -43,6 +43,7 @@ impl IpRule {
         add("iif", self.from_here.then(|| LOOPBACK.to_owned()));
         add("fwmark", self.fwmark.map(|(fwmark, mask)| format!("{fwmark:#x}/{mask:#x}")));
         add("oif", self.device.clone());
+        add("not iif lo goto", self.forwarded_goto.map(|priority| priority.to_string()));
         if !self.more.is_empty() {
             text += &format!(" {}", self.more);
         }
@@ -107,6 +108,7 @@ mod tests {
             device: Some("wan-a".into()),
             table: TABLE_MAIN,
             suppress_prefix_length: Some(0),
+            forwarded_goto: None,
             protocol: 3,
             more: "ipproto tcp".into(),
         };

@@ -78,8 +78,8 @@ fn way(text: &str, snapshot: &Snapshot, up: UpMask, family: Family) -> (Vec<Stri
 
 fn led_to(endpoint: &str) -> Vec<String> {
     vec![
-        format!("26001: ipv4 to {endpoint}/32 iif lo lookup main suppress_prefixlength 1"),
-        format!("26002: ipv4 to {endpoint}/32 iif lo lookup {TABLE}"),
+        format!("26002: ipv4 to {endpoint}/32 iif lo lookup main suppress_prefixlength 1"),
+        format!("26003: ipv4 to {endpoint}/32 iif lo lookup {TABLE}"),
     ]
 }
 
@@ -106,7 +106,7 @@ fn an_endpoint_of_ipv6_has_its_rules_there() {
     let (rules, devices) = way(TUNNEL, &snapshot, up_but(&[1]), Family::Ipv6);
     assert_eq!(
         rules.last().expect("rules"),
-        "26002: ipv6 to 2001:db8:ff::9/128 iif lo lookup 2634"
+        "26003: ipv6 to 2001:db8:ff::9/128 iif lo lookup 2634"
     );
     assert_eq!(devices, [CABLE, FIBER]);
 }
@@ -147,7 +147,7 @@ fn with_no_other_uplinks_outer_packets_go_where_the_main_table_says() {
     let text = "[lan]\ninterfaces = [\"lan0\"]\n[uplink.vpn]\ninterface = \"tun0\"\n";
     let snapshot = machine(Some(to("198.51.100.9")));
     let (rules, devices) = way(text, &snapshot, up_but(&[]), Family::Ipv4);
-    assert_eq!(rules[1], "26002: ipv4 to 198.51.100.9/32 iif lo lookup main");
+    assert_eq!(rules[1], "26003: ipv4 to 198.51.100.9/32 iif lo lookup main");
     assert_eq!(devices, [0; 0]);
 }
 
