@@ -278,7 +278,7 @@ pub(super) fn render(name: Option<&str>, answer: &Explanation, live: bool) -> St
     }
     let offloaded = answer.connection.as_ref().is_some_and(|connection| connection.offloaded);
     match answer.shortcut {
-        Some(true) => line("shortcut", "its packets pass the kernel's forwarding by"),
+        Some(true) => line("shortcut", "its packets bypass the kernel's forwarding"),
         Some(false) => line("shortcut", "none is stored for it"),
         None if offloaded => line("shortcut", "its packets take the kernel's flowtable"),
         None => {}

@@ -159,7 +159,7 @@ keys! {
     SUCCESS_COUNT: Number = "success_count", Number(1, 1000), Unset::Value("5");
     /// targets of a family that must answer for a good round
     QUORUM: Number = "quorum", Number(1, 1000), Unset::Value("1");
-    /// and for how long it must have been well
+    /// how long a down uplink must have answered well before it comes back, besides `success_count`
     HOLD: Time = "hold", Time(Duration::ZERO, DAY), Unset::Value("\"5s\"");
     /// the most that [flap damping](health-checks.md#flap-damping) makes of `hold`
     HOLD_MAX: Time = "hold_max", Time(Duration::ZERO, DAY), Unset::Value("\"10m\"");

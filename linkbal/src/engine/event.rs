@@ -116,7 +116,7 @@ pub enum Event {
         /// The new wish.
         admin: AdminState,
     },
-    /// The administrator wants an uplink used again without the time to prove itself.
+    /// The administrator wants an uplink used again without waiting for `hold`.
     Admit {
         /// Index of the uplink.
         uplink: u32,

@@ -28,7 +28,7 @@ pub enum Obstacle {
     Ingress {
         /// Name of the interface.
         interface: String,
-        /// Thing that would be passed by.
+        /// Thing that would be bypassed.
         what: String,
     },
     /// Nothing is known yet of the ingress of an interface.

@@ -18,7 +18,7 @@ const LONGEST_TITLE: usize = 120;
 const IN_TITLE: usize = 3;
 
 /// Longest time between two outages, or two ends, that are one for both families.
-const REORDER_TICKS: Duration = Duration::from_secs(15);
+const MERGE_WINDOW: Duration = Duration::from_secs(15);
 
 /// A message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,7 +148,7 @@ fn headlines(entries: Vec<&Entry>) -> Vec<Headline<'_>> {
 
 /// Returns whether the outages of two families have one headline.
 fn is_same(one: &Entry, other: &Entry) -> bool {
-    let near = |a: Duration, b: Duration| a.abs_diff(b) <= REORDER_TICKS;
+    let near = |a: Duration, b: Duration| a.abs_diff(b) <= MERGE_WINDOW;
     let ends = match (one.last.ended, other.last.ended) {
         (Some(a), Some(b)) => near(a, b),
         (None, None) => true,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::{Lab, UplinkSpec};
+use linkbal_lab::turn;
 
 use crate::api_tcp::AT;
 use crate::fixture::{Gateway, uplink_status};
@@ -88,6 +89,7 @@ fn share(pid: u32) -> f64 {
 /// Checks that ten open pages and Prometheus cost next to nothing, and prints how much.
 #[test]
 fn ten_pages_and_prometheus_cost_little() {
+    let _turn = turn::alone();
     let spec = |name| UplinkSpec::new(&format!("isp-{name}"), &format!("wan-{name}"), 10);
     let uplinks = ["a", "b", "c", "d"];
     let lab = Lab::new(&uplinks.map(spec)).unwrap();

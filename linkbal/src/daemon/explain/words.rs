@@ -226,7 +226,7 @@ impl Words {
 
     /// Returns why a flow that is in the table goes on.
     fn kept(&self, flow: &Flow) -> String {
-        format!("a flow that it has; {}", self.of_flow(flow))
+        format!("existing flow: {}", self.of_flow(flow))
     }
 
     /// Returns why an uplink was chosen.

@@ -55,7 +55,10 @@ impl LocalZone {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, time::Duration};
+    use std::{
+        sync::mpsc,
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -68,7 +71,9 @@ mod tests {
         zone.refresh_by(|| unreachable!("a second thread"));
         let local = TimeZone::fixed(jiff::tz::offset(-3));
         found.send(local.clone()).expect("awaited");
+        let deadline = Instant::now() + Duration::from_secs(60);
         while zone.get() != local {
+            assert!(Instant::now() < deadline, "the zone that was found is not used");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
