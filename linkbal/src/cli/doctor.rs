@@ -1,6 +1,6 @@
 //! `linkbal doctor`: tries the running whole from end to end, and says what mends it.
 
-use std::{fmt::Write as _, io::IsTerminal as _, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, io::IsTerminal as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use futures::future::join_all;
@@ -29,7 +29,7 @@ use crate::{
         kernel::{
             conflict::Conflict,
             desired::uplink_addresses,
-            network::Snapshot,
+            network::{PROTOCOL, Snapshot},
             nexthop::{link_mtu, nexthop},
         },
     },
@@ -88,12 +88,17 @@ impl Diagnosis {
         let mut findings = doctor::find(config, &snapshot, &machine, &trials, &known);
         findings.extend(doctor::missing(config, &snapshot, status.as_ref().map(states).as_ref()));
         findings.extend(fault);
-        findings.extend(of_machine(clashes));
+        let serves = pid.is_some() || snapshot.rules.iter().any(|rule| rule.protocol == PROTOCOL);
+        let left = leftovers(&clashes.remains, serves);
+        findings.extend(of_machine(&clashes));
         findings.retain(|finding| !uplinks::has_said(&known, finding));
         findings.extend(holder.filter(|_| status.is_none()).map(hanging));
         findings.extend(status.iter().flat_map(of_status));
         findings.sort();
         findings.dedup();
+        // In the order in which they go.
+        let advised: BTreeSet<_> = findings.iter().map(|finding| finding.command.clone()).collect();
+        findings.extend(left.into_iter().filter(|one| !serves || !advised.contains(&one.command)));
         // What is done on purpose comes before what seems wrong.
         let drill = status.as_ref().and_then(|status| status.drill.as_deref());
         findings.splice(..0, uplinks::drill(drill, &known));
@@ -217,8 +222,8 @@ async fn try_all(config: &Config, indexed: &[Indexed], snapshot: &Snapshot) -> V
 }
 
 /// Returns what does not fit the machine as complaints.
-fn of_machine(clashes: Clashes) -> Vec<Complaint> {
-    let Clashes { conflicts, findings, remains, .. } = clashes;
+fn of_machine(clashes: &Clashes) -> Vec<Complaint> {
+    let Clashes { conflicts, findings, .. } = clashes;
     let mistakes = findings.found().iter().map(|(severity, problem)| {
         let at =
             problem.location.as_ref().map_or(String::new(), |at| format!("line {}: ", at.line));
@@ -233,22 +238,28 @@ fn of_machine(clashes: Clashes) -> Vec<Complaint> {
         let command = command_in(&conflict.advice);
         Complaint::new(severity, format!("{what} ({who})"), advice, command)
     });
-    let found: Vec<Complaint> = mistakes.chain(conflicts).collect();
-    let known = |step: &Step| found.iter().any(|other| other.command == step.command);
-    let left: Vec<Complaint> = remains
-        .iter()
-        .filter(|step| !known(step))
-        .map(|step| {
-            let what = step.stage.left_over();
-            let serves = match step.stage {
-                Stage::Nat if !step.what.is_empty() => &step.what,
-                _ => "it serves nothing any more",
-            };
-            let advice = format!("linkbal works beside it, but {serves}");
-            Complaint::new(Severity::Hint, what, advice, &*step.command)
-        })
-        .collect();
-    [found, left].concat()
+    mistakes.chain(conflicts).collect()
+}
+
+/// Returns what balanced before linkbal and is still there. While linkbal does not work it `serves` nobody
+/// else: then nothing is to be taken away.
+fn leftovers(remains: &[Step], serves: bool) -> Vec<Complaint> {
+    if !serves {
+        let advice = "linkbal does not run: until it does, they may carry all traffic; `linkbal init` \
+                      prints the commands that take them away, in a safe order";
+        let what = "rules, marks, masquerading or routes of an old script are in place";
+        let hint = || Complaint::new(Severity::Hint, what, advice, "linkbal init");
+        return remains.first().map(|_| hint()).into_iter().collect();
+    }
+    let complaint = |step: &Step| {
+        let serves = match step.stage {
+            Stage::Nat if !step.what.is_empty() => &step.what,
+            _ => "it serves nothing any more",
+        };
+        let advice = format!("linkbal works beside it, but {serves}");
+        Complaint::new(Severity::Hint, step.stage.left_over(), advice, &*step.command)
+    };
+    remains.iter().map(complaint).collect()
 }
 
 /// Returns the states of the uplinks that the daemon knows.
@@ -358,6 +369,21 @@ mod tests {
         assert_eq!(second.command, "linkbal history --report --uplink isp-a");
         assert!(first.advice.contains("limits.loss"), "{first:?}");
         assert!(told(0.3, true)[0].advice.starts_with("new flows avoid it"));
+    }
+
+    #[test]
+    fn what_still_serves_is_not_to_be_taken_away() {
+        let steps = [
+            Step::new(Stage::Rules, "", "ip rule delete pref 9"),
+            Step::new(Stage::Nat, "", "iptables -t nat -D POSTROUTING -o wan-a -j MASQUERADE"),
+        ];
+        let commands = |serves| {
+            let found = leftovers(&steps, serves).into_iter();
+            found.map(|finding| finding.command).collect::<Vec<_>>()
+        };
+        assert_eq!(commands(true), steps.clone().map(|step| step.command), "rules go first");
+        assert_eq!(commands(false), ["linkbal init"]);
+        assert!(leftovers(&[], false).is_empty());
     }
 
     #[test]

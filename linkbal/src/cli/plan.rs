@@ -209,7 +209,8 @@ pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> 
     let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
     let mut snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
     let indexed = indexed::assign(&config.uplinks, &state::indexes(&instance));
-    let survey = survey::survey(path::questions(config, &indexed, &snapshot)).await?;
+    let mut survey = survey::survey(path::questions(config, &indexed, &snapshot)).await?;
+    survey.saved = survey::saved();
     survey.mark_filtered(&mut snapshot);
     let hints = lan::hints(config, &snapshot).into_iter();
     let desired = desired::desired(config, &indexed, &snapshot, UpMask::default());

@@ -158,8 +158,10 @@ fn set_tiers(facts: &Facts, proposal: &mut Proposal) {
     let modem = |uplink: &Uplink| link(uplink).is_some_and(|link| is_modem(facts, link));
     let is_line = |uplink: &Uplink| !modem(uplink);
     let metric = |uplink: &Uplink| {
-        let routes = defaults(facts, link(uplink)?, Family::Ipv4);
-        let main = routes.into_iter().find(|route| route.table == TABLE_MAIN)?;
+        let gateway = uplink.ways[0].as_ref().and_then(KnownGateway::address);
+        let routes = defaults(facts, link(uplink)?, Family::Ipv4).into_iter();
+        let mut main = routes.filter(|route| route.table == TABLE_MAIN);
+        let main = main.find(|route| gateway.is_none() || route.nexthop == gateway)?;
         [0, 3, 4].contains(&main.protocol).then_some(main.metric)
     };
     let lines = proposal.uplinks.iter().any(is_line);

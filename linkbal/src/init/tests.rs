@@ -111,6 +111,21 @@ fn two_lines_and_a_lan_become_a_gateway() {
 }
 
 #[test]
+fn two_routers_at_one_card_keep_their_order_in_words() {
+    let machine = Machine::default()
+        .link("lan0", "", &["10.0.0.1/24"])
+        .link("wan", "", &["192.0.2.2/24"])
+        .out("192.0.2.1", TABLE_MAIN, 10, 3)
+        .out("192.0.2.3", TABLE_MAIN, 20, 3);
+    let text = machine.text();
+    assert_eq!(
+        text.matches("# Its default route has metric 20, another one 10").count(),
+        1,
+        "{text}"
+    );
+}
+
+#[test]
 fn gateways_that_change_are_left_to_their_clients() {
     let mut machine = Machine::default()
         .link("eth0", "", &["192.0.2.2/24"])

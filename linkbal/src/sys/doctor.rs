@@ -27,15 +27,24 @@ const PROGRAMS: [&str; 2] = ["nft", "ss"];
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Files and folders of cron, and of what runs at boot.
-const CRONTABS: [&str; 7] = [
+const CRONTABS: [&str; 10] = [
     "/etc/crontab",
     "/etc/cron.d",
+    "/etc/crontabs",
+    "/etc/firewall.user",
+    "/etc/rc.firewall",
     "/var/spool/cron/crontabs",
     "/etc/rc.local",
     "/etc/rc.d/rc.local",
     "/etc/network/interfaces",
     "/etc/network/interfaces.d",
 ];
+
+/// Folders of systemd's units that an administrator wrote.
+const UNITS: [&str; 2] = ["/etc/systemd/system", "/usr/local/lib/systemd/system"];
+
+/// Beginning of a program that is no script (elf(5)).
+const ELF: &str = "\u{7f}ELF";
 
 /// Most bytes of a script that are read.
 const MOST_OF_SCRIPT: u64 = 64 << 10;
@@ -138,21 +147,15 @@ fn shown(text: &str) -> String {
 /// Returns the jobs of cron and the scripts of boot and of interfaces that look like old scripts.
 pub(in crate::sys) fn jobs() -> Vec<Job> {
     let hooks = leftovers::HOOKS.map(|(folder, _)| folder);
-    let files = CRONTABS.into_iter().chain(hooks).flat_map(|path| match fs::read_dir(path) {
-        Ok(entries) => {
-            let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-            files.sort();
-            files
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
-        Err(_) => Vec::new(),
-    });
+    let files = CRONTABS.into_iter().chain(hooks).flat_map(files_in);
     let text_of = |path: &Path, most| {
         let text = file::read(path, most).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
     };
-    let is_suspect =
-        |path: &str| leftovers::is_suspect_script(&text_of(Path::new(path), MOST_OF_SCRIPT));
+    let is_suspect = |path: &str| {
+        let text = text_of(Path::new(path), MOST_OF_SCRIPT);
+        !text.starts_with(ELF) && leftovers::is_suspect_script(&text)
+    };
     let read = |path: PathBuf| {
         leftovers::jobs(&path.display().to_string(), &text_of(&path, MOST), &is_suspect)
     };
@@ -160,6 +163,36 @@ pub(in crate::sys) fn jobs() -> Vec<Job> {
         let mode = fs::metadata(path).map(|found| found.permissions().mode());
         leftovers::runs(&path.display().to_string(), mode.is_ok_and(|mode| mode & 0o111 != 0))
     };
-    let jobs = files.filter(runs).flat_map(read);
+    let enabled = enabled_units();
+    let is_unit = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "service");
+    let units =
+        UNITS.into_iter().flat_map(files_in).filter(|path| is_unit(path) && !path.is_symlink());
+    let of_units = units.filter_map(|path| {
+        let text = text_of(&path, MOST);
+        leftovers::unit_job(&path.display().to_string(), &text, &enabled, &is_suspect)
+    });
+    let jobs = files.filter(runs).flat_map(read).chain(of_units);
     jobs.map(|job| Job { text: shown(&job.text), ..job }).collect()
+}
+
+/// Returns the files in a folder, in order, or the file itself if it is one.
+fn files_in(path: &str) -> Vec<PathBuf> {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            files.sort();
+            files
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => vec![path.into()],
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Returns the names of the units that others want or require, as `systemctl enable` makes them.
+fn enabled_units() -> BTreeSet<String> {
+    let folders = files_in(UNITS[0])
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "wants" || kind == "requires"));
+    let units = folders.flat_map(|path| fs::read_dir(path).into_iter().flatten().flatten());
+    units.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

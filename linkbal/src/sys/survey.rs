@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{self, ErrorKind},
     net::IpAddr,
+    path::Path,
 };
 
 use anyhow::Result;
@@ -18,13 +19,13 @@ use netlink_packet_route::{
 use super::{
     host::{
         child::{self, Invocation},
-        descriptors,
+        descriptors, file,
     },
     netlink::{Netlink, address_family},
     nft,
 };
 use crate::engine::kernel::conflict::{
-    lookup::{Path, RouteAnswer, RouteQuestion},
+    lookup::{self, RouteAnswer, RouteQuestion},
     survey::Survey,
 };
 
@@ -34,6 +35,12 @@ const LEGACY: [(&str, &str); 2] = [
     ("/proc/net/ip_tables_names", "iptables-legacy-save"),
     ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
 ];
+
+/// Files that the services netfilter-persistent and nftables read at boot.
+const SAVED: [&str; 3] = ["/etc/iptables/rules.v4", "/etc/iptables/rules.v6", "/etc/nftables.conf"];
+
+/// Most bytes of them that are read.
+const MAX_SAVED: u64 = 1 << 20;
 
 /// Reads the firewalls of others, and asks where packets go.
 ///
@@ -65,10 +72,21 @@ pub async fn survey(questions: Vec<RouteQuestion>) -> Result<Survey> {
         let netlink = Netlink::connect()?;
         for question in questions {
             let answer = netlink.route_get(&question).await?;
-            survey.paths.push(Path { question, answer });
+            survey.paths.push(lookup::Path { question, answer });
         }
     }
     Ok(survey)
+}
+
+/// Returns the files that a firewall's service reads at boot, as far as they mark or masquerade.
+pub fn saved() -> Vec<String> {
+    let changes = |path: &&str| {
+        let text = file::read(Path::new(path), MAX_SAVED).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let words = ["MARK", "MASQUERADE", "masquerade", "mark set"];
+        words.iter().any(|word| text.contains(word))
+    };
+    SAVED.into_iter().filter(changes).map(str::to_owned).collect()
 }
 
 /// Returns what a program prints; `None` if it is missing or fails.

@@ -15,7 +15,7 @@ use crate::{
 const RIVALS: [&str; 5] = ["mwan3track", "mwan3rtmon", "mwan3", "vyos-wan-load-balance", "wan_lb"];
 
 /// Folders whose scripts run when an interface comes up, or at certain times.
-pub const HOOKS: [(&str, Runs); 13] = [
+pub const HOOKS: [(&str, Runs); 18] = [
     ("/etc/cron.hourly", PARTS),
     ("/etc/cron.daily", PARTS),
     ("/etc/network/if-pre-up.d", PARTS),
@@ -27,13 +27,21 @@ pub const HOOKS: [(&str, Runs); 13] = [
     // By `run-parts --list`, which asks for no x bit.
     ("/etc/dhcp/dhclient-enter-hooks.d", Runs { by_name: true, sourced: true }),
     ("/etc/dhcp/dhclient-exit-hooks.d", Runs { by_name: true, sourced: true }),
-    ("/etc/NetworkManager/dispatcher.d", Runs { by_name: false, sourced: false }),
-    ("/etc/networkd-dispatcher/routable.d", Runs { by_name: false, sourced: false }),
+    ("/etc/NetworkManager/dispatcher.d", ALL),
+    ("/etc/networkd-dispatcher/carrier.d", ALL),
+    ("/etc/networkd-dispatcher/configured.d", ALL),
+    ("/etc/networkd-dispatcher/degraded.d", ALL),
+    ("/etc/networkd-dispatcher/no-carrier.d", ALL),
+    ("/etc/networkd-dispatcher/off.d", ALL),
+    ("/etc/networkd-dispatcher/routable.d", ALL),
     ("/etc/hotplug.d/iface", Runs { by_name: false, sourced: true }),
 ];
 
 /// Rule of run-parts(8).
 const PARTS: Runs = Runs { by_name: true, sourced: false };
+
+/// Rule of dispatchers: whatever may be executed.
+const ALL: Runs = Runs { by_name: false, sourced: false };
 
 /// Rule by which the scripts of a folder run.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +53,11 @@ pub struct Runs {
 }
 
 /// Beginnings of the names of crontabs, each line of which stands for itself.
-const CRONTABS: [&str; 3] = ["/etc/crontab", "/etc/cron.d/", "/var/spool/cron/"];
+const CRONTABS: [&str; 4] = ["/etc/crontab", "/etc/cron.d/", "/etc/crontabs/", "/var/spool/cron/"];
+
+/// Keys of a systemd unit whose values are commands (systemd.service(5)).
+const COMMANDS_OF_UNITS: [&str; 5] =
+    ["ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop"];
 
 /// Shells that run scripts.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
@@ -68,6 +80,9 @@ pub struct Job {
     pub line: usize,
     /// The line.
     pub text: String,
+    /// Enabled systemd units that run it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<String>,
 }
 
 /// Returns whether a command line, by its words, is one that watches or changes the ways out by some
@@ -159,8 +174,41 @@ pub fn jobs(file: &str, text: &str, is_suspect: &dyn Fn(&str) -> bool) -> Vec<Jo
     let most = if hook(file).is_some() { 1 } else { usize::MAX };
     lines
         .take(most)
-        .map(|(line, text)| Job { file: file.to_owned(), line, text: text.trim().to_owned() })
+        .map(|(line, text)| Job {
+            file: file.to_owned(),
+            line,
+            text: text.trim().to_owned(),
+            units: Vec::new(),
+        })
         .collect()
+}
+
+/// Returns the first line of a systemd service that [`jobs`] would return of a script, if it is `enabled`
+/// itself, or by a unit of the same name that starts it, such as a timer.
+pub fn unit_job(
+    file: &str,
+    text: &str,
+    enabled: &BTreeSet<String>,
+    is_suspect: &dyn Fn(&str) -> bool,
+) -> Option<Job> {
+    let (_, name) = file.rsplit_once('/')?;
+    let (stem, _) = name.rsplit_once('.')?;
+    let starters = ["service", "timer", "path"].map(|kind| format!("{stem}.{kind}"));
+    let units: Vec<String> = starters.into_iter().filter(|unit| enabled.contains(unit)).collect();
+    let first = jobs(file, &commands_of_unit(text), is_suspect).into_iter().next()?;
+    (!units.is_empty()).then_some(Job { units, ..first })
+}
+
+/// Returns the commands of a unit, each in its line, without what comes before the program
+/// (systemd.service(5), "Special executable prefixes").
+fn commands_of_unit(text: &str) -> String {
+    let command = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        COMMANDS_OF_UNITS
+            .contains(&key.trim())
+            .then(|| value.trim_start().trim_start_matches(['@', '-', ':', '+', '!']).to_owned())
+    };
+    text.lines().map(|line| command(line).unwrap_or_default() + "\n").collect()
 }
 
 fn runs_rival(line: &str) -> bool {
@@ -199,8 +247,12 @@ impl Leftover {
 impl Job {
     /// Returns the step that takes it out.
     fn step(&self) -> Step {
-        let Job { file, line, text } = self;
+        let Job { file, line, text, units } = self;
         let what = format!("{file}:{line}: a job changes routes or rules: {text}");
+        if !units.is_empty() {
+            let command = format!("systemctl disable --now {}", words(units));
+            return Step::new(Stage::Stop, what, command);
+        }
         if let Some((rule, _)) = hook(file) {
             // Without some of its lines, it might be no script any more.
             let file = shell_word(file);
@@ -217,6 +269,10 @@ impl Job {
         // The line may go on in the next one, or be all that an `if` does.
         Step::new(Stage::Stop, format!("{what}: take it out by hand"), "")
     }
+}
+
+fn words(names: &[String]) -> String {
+    names.iter().map(|name| shell_word(name)).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the rule of the folder in which a file is a script that runs, and its name.

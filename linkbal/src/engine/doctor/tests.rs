@@ -248,6 +248,30 @@ fn old_scripts_are_told_from_other_programs() {
 }
 
 #[test]
+fn a_unit_that_runs_at_boot_is_disabled() {
+    let unit = "[Unit]\nAfter=network.target\n[Service]\nType=oneshot\n\
+                ExecStartPre=/bin/true\nExecStart=-/usr/local/sbin/wan.sh up\n[Install]\nWantedBy=multi-user.target\n";
+    let (file, is_suspect) =
+        ("/etc/systemd/system/wan.service", |path: &str| path == "/usr/local/sbin/wan.sh");
+    let job = |enabled: &[&str]| {
+        let enabled = enabled.iter().map(|unit| (*unit).to_owned()).collect();
+        leftovers::unit_job(file, unit, &enabled, &is_suspect)
+    };
+    assert_eq!(job(&["ssh.service", "swan.timer"]), None, "nothing starts it");
+    let found = job(&["wan.service", "wan.timer"]).expect("a job");
+    assert_eq!((found.line, &*found.text), (6, "/usr/local/sbin/wan.sh up"));
+    let steps = leftovers::steps(&[], &[found]);
+    assert_eq!(steps[0].command, "systemctl disable --now wan.service wan.timer");
+    let other = unit.replace("wan.sh", "backup.sh");
+    let enabled = ["wan.service".to_owned()].into();
+    assert_eq!(leftovers::unit_job(file, &other, &enabled, &is_suspect), None);
+    let inline =
+        "ExecStart=/bin/sh -c 'ip rule add fwmark 1 lookup 101'\nEnvironment=ip rule add\n";
+    let found = leftovers::unit_job(file, inline, &enabled, &is_suspect).expect("a job");
+    assert_eq!(found.line, 1);
+}
+
+#[test]
 fn a_script_runs_by_the_rule_of_its_folder() {
     for (file, executable, runs) in [
         ("/etc/network/if-up.d/wan", true, true),
@@ -259,6 +283,8 @@ fn a_script_runs_by_the_rule_of_its_folder() {
         ("/etc/hotplug.d/iface/99-wan.sh", false, true),
         ("/etc/NetworkManager/dispatcher.d/10-wan.sh", true, true),
         ("/etc/NetworkManager/dispatcher.d/10-wan.sh", false, false),
+        ("/etc/networkd-dispatcher/off.d/10-wan.sh", true, true),
+        ("/etc/networkd-dispatcher/off.d/10-wan.sh", false, false),
         ("/etc/crontab", false, true),
     ] {
         assert_eq!(leftovers::runs(file, executable), runs, "{file} {executable}");

@@ -125,7 +125,14 @@ pub(super) fn find(
         return error(message, router(facts, link, family));
     }
     if answers == Some(false) {
-        error(silent(gateway, name), router(facts, link, family));
+        let route = main_default(&facts.snapshot, link, family).and_then(|route| route.nexthop);
+        let help = match route {
+            Some(router) if router != gateway => self::router(facts, link, family),
+            _ => format!(
+                "see whether the cable is at the right port, the router is on, and `ip neigh show dev {name}`"
+            ),
+        };
+        error(silent(gateway, name), help);
     }
 }
 

@@ -212,7 +212,8 @@ fn gateways_that_cannot_be_one() {
 fn silent_gateways() {
     let mut facts = machine();
     facts.asked.insert((3, address("192.0.2.1")), false);
-    only(CONFIG, &facts, &["Error: gateway 192.0.2.1 does not answer ARP on wan-a"]);
+    let help = "see whether the cable is at the right port";
+    only(CONFIG, &facts, &["Error: gateway 192.0.2.1 does not answer ARP on wan-a", help]);
     facts.asked.insert((3, address("192.0.2.9")), false);
     let configured = with("a", "gateway = \"192.0.2.9\"");
     only(

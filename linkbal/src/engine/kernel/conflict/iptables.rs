@@ -10,6 +10,7 @@ use super::{
     source_rule::{self, Leaving},
     survey::{Filter, FilterKind, MarkRule, Masquerade, SourceChange, Survey},
 };
+use crate::removal::shell_word;
 
 /// Maximum number of words of a rule that are read.
 const WORDS: usize = 256;
@@ -39,7 +40,7 @@ impl Survey {
             let of_legacy = if command.contains("legacy") { "legacy " } else { "" };
             let family = if six { "ip6" } else { "ip" };
             let chain = format!("{of_legacy}{family} {table} {chain}");
-            let delete = format!("{command} -t {table} -D {rule}");
+            let delete = format!("{command} -t {table} -D {}", for_shell(rule));
             self.read_words(&chain, &words, &delete);
             match source_rule::read_words(&words) {
                 Leaving::Source(address) if !by_way.contains(&chain) => {
@@ -168,6 +169,27 @@ fn number(text: &str) -> Option<u32> {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
+}
+
+/// Returns a rule as iptables-save prints it in words of a shell: there a text with blanks is in double
+/// quotes, with a backslash before a quote or a backslash (`xtables_save_string` in iptables'
+/// libxtables/xtables.c), where a shell would still run what it holds.
+fn for_shell(rule: &str) -> String {
+    let mut words = vec![String::new()];
+    let (mut quoted, mut letters) = (false, rule.trim_end().chars());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            '\\' if quoted => {
+                words.last_mut().into_iter().for_each(|word| word.extend(letters.next()))
+            }
+            _ => words.last_mut().into_iter().for_each(|word| word.push(letter)),
+        }
+    }
+    // A shell that reads a script does not look for an earlier command.
+    let word = |word: &String| if word == "!" { word.clone() } else { shell_word(word) };
+    words.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

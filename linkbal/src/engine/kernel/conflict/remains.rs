@@ -23,7 +23,14 @@ use crate::{
 };
 
 /// Protocol numbers of what a script or a person has set: none, `ip` without a protocol, static.
-const BY_HAND: [u8; 3] = [0, 3, 4];
+const BY_HAND: [u8; 3] = [0, 3, STATIC];
+
+/// Protocol number of what is configured (`RTPROT_STATIC`), as by systemd-networkd.
+const STATIC: u8 = 4;
+
+/// Remark on a rule that systemd-networkd may have made.
+const OF_NETWORKD: &str =
+    "take [RoutingPolicyRule] (netplan: routing-policy) out of the network's file, too";
 
 /// Number of the table of default routes that count last.
 const TABLE_DEFAULT: u32 = 253;
@@ -36,10 +43,37 @@ pub fn steps(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Step>
     let mwan3 = snapshot.rules.iter().any(|rule| rule.protocol != PROTOCOL && is_mwan3(rule));
     let service =
         mwan3.then(|| Step::new(Stage::Stop, "mwan3, with its rules and tables", STOP_MWAN3));
-    let deleted = rules.iter().map(|rule| Step::new(Stage::Rules, "", reach::delete(rule)));
+    let deleted = rules.iter().map(|rule| {
+        let what = if rule.protocol == STATIC { OF_NETWORKD } else { "" };
+        Step::new(Stage::Rules, what, reach::delete(rule))
+    });
     let each = service.into_iter().chain(deleted);
-    let each = each.chain(marks(survey, &rules)).chain(masquerading(config, snapshot, survey));
+    let of_firewall: Vec<Step> =
+        marks(survey, &rules).into_iter().chain(masquerading(config, snapshot, survey)).collect();
+    let saved = saved(survey, &of_firewall);
+    let each = each.chain(of_firewall).chain(saved);
     each.chain(flushed(&tables, snapshot, &rules)).chain(several_ways(config, snapshot)).collect()
+}
+
+/// Returns the steps by which the firewall's service does not set deleted rules again at boot.
+fn saved(survey: &Survey, deleted: &[Step]) -> Vec<Step> {
+    let by = |program: &str| deleted.iter().any(|step| step.command.contains(program));
+    let of_iptables = |file: &&String| file.contains("/iptables");
+    let (iptables, nft): (Vec<_>, Vec<_>) = survey.saved.iter().partition(of_iptables);
+    let mut steps = Vec::new();
+    if by("tables") && !iptables.is_empty() {
+        let what = format!("{} would set them again at boot", list(&iptables));
+        steps.push(Step::new(Stage::Nat, what, "netfilter-persistent save"));
+    }
+    if by("nft ") && !nft.is_empty() {
+        let what = format!("{} may set them again at boot: take them out there, too", list(&nft));
+        steps.push(Step::new(Stage::Nat, what, ""));
+    }
+    steps
+}
+
+fn list(files: &[&String]) -> String {
+    files.iter().map(|file| file.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the tables, by family, besides the kernel's and linkbal's that lead out by an uplink.

@@ -39,6 +39,9 @@ pub struct Survey {
     /// Rules that masquerade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masquerades: Vec<Masquerade>,
+    /// Files with rules that mark or masquerade, which the firewall's service reads at boot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saved: Vec<String>,
     /// Rules that can keep packets from where linkbal sends them.
     #[serde(default)]
     pub filters: Vec<Filter>,

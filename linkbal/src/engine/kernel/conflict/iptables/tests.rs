@@ -65,6 +65,16 @@ fn marks_are_read_with_their_masks() {
 }
 
 #[test]
+fn a_shell_runs_nothing_of_what_a_rule_says() {
+    let text = r#"*nat
+-A POSTROUTING -o x'y -m comment --comment "NAT \"ISP\" $(id) \\" ! -s 10.0.0.0/8 -j MASQUERADE
+"#;
+    let survey = read("iptables-nft-save", text);
+    let delete = r#"iptables-nft -t nat -D POSTROUTING -o 'x'\''y' -m comment --comment 'NAT "ISP" $(id) \' ! -s 10.0.0.0/8 -j MASQUERADE"#;
+    assert_eq!(survey.masquerades[0].delete, delete);
+}
+
+#[test]
 fn filters_are_read() {
     let kinds = |survey: &Survey| -> Vec<FilterKind> {
         survey.filters.iter().map(|filter| filter.kind).collect()

@@ -103,6 +103,30 @@ fn rules_of_a_vpn_that_is_down_are_left() {
 }
 
 #[test]
+fn what_comes_back_at_boot_is_told() {
+    let mut survey = Survey::default();
+    survey.read_iptables("iptables-save", "*nat\n-A POSTROUTING -o wan-a -j MASQUERADE\nCOMMIT\n");
+    let delete = "iptables -t nat -D POSTROUTING -o wan-a -j MASQUERADE";
+    let empty = snapshot(vec![], vec![]);
+    assert_eq!(commands(&empty, &survey), [delete]);
+    survey.saved = ["/etc/iptables/rules.v4", "/etc/nftables.conf"].map(str::to_owned).into();
+    assert_eq!(commands(&empty, &survey), [delete, "netfilter-persistent save"]);
+    survey.masquerades[0].delete = "nft delete rule ip nat postrouting handle 4".into();
+    let found = steps(&config(), &empty, &survey);
+    assert_eq!(
+        found[1].what,
+        "/etc/nftables.conf may set them again at boot: take them out there, too"
+    );
+    assert_eq!((found.len(), &*found[1].command), (2, ""));
+    survey.masquerades.clear();
+    assert!(commands(&empty, &survey).is_empty(), "what others need is theirs");
+    let networkd = IpRule { protocol: 4, ..rule(9, Some((1, u32::MAX)), 101) };
+    let found = snapshot(vec![route(101, "192.0.2.1", 2)], vec![networkd]);
+    let found = steps(&config(), &found, &survey);
+    assert!(found[0].what.contains("[RoutingPolicyRule]"), "{found:?}");
+}
+
+#[test]
 fn masquerading_is_left_to_uplinks_without_nat() {
     let mut survey = Survey::default();
     survey.read_iptables(
