@@ -32,6 +32,7 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
+const BPF_MAP_TYPE_DEVMAP: u32 = 14;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
 /// Value of `enum bpf_prog_type`: a tc program.
@@ -141,29 +142,61 @@ impl Next {
     }
 
     pub(crate) fn set(&self, program: &Program) -> Result<()> {
-        #[repr(C)]
-        struct Update {
-            map_fd: u32,
-            padding: u32,
-            key: u64,
-            value: u64,
-            flags: u64,
-        }
-        let (key, value) = (0u32, program.0.as_raw_fd());
-        let mut update = Update {
-            map_fd: self.0.as_raw_fd() as u32,
-            padding: 0,
-            key: &raw const key as u64,
-            value: &raw const value as u64,
-            flags: 0,
-        };
-        bpf(BPF_MAP_UPDATE_ELEM, &mut update).context("failed to set the next program")?;
-        Ok(())
+        update(&self.0, 0, program.0.as_raw_fd() as u32).context("failed to set the next program")
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+}
+
+/// Maximum index of an interface that a program may send frames out by.
+const MAX_IFINDEX: u32 = 255;
+
+/// The interfaces that a program may send frames out by, each under its own index.
+pub(crate) struct Devices(OwnedFd);
+
+impl Devices {
+    pub(crate) fn new() -> Result<Self> {
+        let mut create = Create {
+            map_type: BPF_MAP_TYPE_DEVMAP,
+            key_size: 4,
+            value_size: 4,
+            max_entries: MAX_IFINDEX + 1,
+            map_flags: 0,
+        };
+        let fd = bpf(BPF_MAP_CREATE, &mut create).context("failed to create a map")?;
+        Ok(Self(descriptor(fd)?))
+    }
+
+    /// Adds an interface of the calling thread's network namespace.
+    pub(crate) fn add(&self, ifindex: u32) -> Result<()> {
+        update(&self.0, ifindex, ifindex).context("failed to add an interface")
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Sets an entry of a map with keys and values of four bytes.
+fn update(map: &OwnedFd, key: u32, value: u32) -> io::Result<()> {
+    #[repr(C)]
+    struct Update {
+        map_fd: u32,
+        padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let mut update = Update {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: &raw const key as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut update).map(drop)
 }
 
 /// A loaded program.
@@ -210,6 +243,11 @@ impl Program {
                 bail!("failed to load a program: {error}: {}", text.trim_end_matches('\0'))
             }
         }
+    }
+
+    /// Returns the same program by another descriptor.
+    pub(crate) fn again(&self) -> Result<Self> {
+        Ok(Self(self.0.try_clone().context("failed to duplicate a descriptor")?))
     }
 
     pub(crate) fn pin(&self, path: &Path) -> Result<()> {

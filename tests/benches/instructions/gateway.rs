@@ -93,8 +93,16 @@ impl Gateway {
         let interface = |name: String, number: usize| -> Result<Interface> {
             let end = if contender.drivers { far(&name) } else { name.clone() };
             let (index, sink) = (if_nametoindex(name.as_str())?, if_nametoindex(end.as_str())?);
-            let pin = namespace.bpf_dir().join(format!("xdp_{index}"));
-            let program = contender.drivers.then(|| Program::of_link(&pin)).transpose()?;
+            let program = match &contender.linkbal {
+                _ if !contender.drivers => None,
+                Some(_) => {
+                    Some(Program::of_link(&namespace.bpf_dir().join(format!("xdp_{index}")))?)
+                }
+                None => {
+                    programs.devices.add(index)?;
+                    Some(programs.forwarder.again()?)
+                }
+            };
             let address = address(number, contender.family)?;
             Ok(Interface { name, index, sink, program, mac: mac(number), address })
         };

@@ -21,7 +21,8 @@ pub(crate) struct Contender {
     pub(crate) port: u16,
     /// Set if clients keep their addresses.
     pub(crate) untranslated: bool,
-    /// Set if its interfaces have drivers: pairs of them instead of ones without a far end.
+    /// Set if its interfaces have drivers: pairs of them instead of ones without a far end. Without linkbal,
+    /// a program there forwards.
     pub(crate) drivers: bool,
     /// Numbers of the uplinks that must be used, all of them.
     pub(crate) used: Vec<usize>,

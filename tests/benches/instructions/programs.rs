@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use crate::{
-    bpf::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP, Next, Plain, Program, Shared},
+    bpf::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP, Devices, Next, Plain, Program, Shared},
     frame::{FRAME_SIZE, Frame},
 };
 
@@ -53,6 +53,9 @@ pub(crate) struct Programs {
     pub(crate) driver_generator: Program,
     pub(crate) driver_sink: Program,
     pub(crate) next: Next,
+    /// A forwarder at the driver, and the interfaces that it may send out by.
+    pub(crate) forwarder: Program,
+    pub(crate) devices: Devices,
 }
 
 impl Programs {
@@ -62,12 +65,15 @@ impl Programs {
         let passing = generator(&state, &table, &[set(R0, XDP_PASS)]);
         let next = Next::new()?;
         let going_on = generator(&state, &table, &go_on(&next));
+        let devices = Devices::new()?;
         let sink = |hook| sink(&state, &records, hook);
         Ok(Self {
             generator: Program::load(BPF_PROG_TYPE_XDP, &passing)?,
             sink: Program::load(BPF_PROG_TYPE_SCHED_CLS, &sink(&TC))?,
             driver_generator: Program::load(BPF_PROG_TYPE_XDP, &going_on)?,
             driver_sink: Program::load(BPF_PROG_TYPE_XDP, &sink(&XDP))?,
+            forwarder: Program::load(BPF_PROG_TYPE_XDP, &forwarder(&devices))?,
+            devices,
             next,
             state,
             table,
@@ -109,6 +115,7 @@ const R0: u8 = 0;
 const R1: u8 = 1;
 const R2: u8 = 2;
 const R3: u8 = 3;
+const R4: u8 = 4;
 const CONTEXT: u8 = 6;
 const PACKET: u8 = 7;
 const STATE: u8 = 8;
@@ -161,6 +168,109 @@ fn generator(state: &Shared<State>, table: &Shared<Frame>, action: &[u64]) -> Ve
     code.extend(copy_frame(PACKET, R0));
     code.extend(action);
     code.extend([EXIT, set(R0, 0), EXIT]);
+    code
+}
+
+/// Returns the program that forwards IPv4 as `samples/bpf/xdp_fwd_kern.c` of Linux 6.1 does: the kernel is
+/// asked for the route and the neighbour, and the frame leaves with another TTL and other MAC addresses.
+fn forwarder(devices: &Devices) -> Vec<u64> {
+    const ETHER_TYPE_IPV4: i32 = 0x0008;
+    const AF_INET: i32 = 2;
+    const FIB_LOOKUP: i32 = 69;
+    const REDIRECT_MAP: i32 = 51;
+    const MAP_LOOKUP_ELEM: i32 = 1;
+    /// Offsets in the frame: of the IP header's fields.
+    const TOS: i16 = 15;
+    const TOTAL_LENGTH: i16 = 16;
+    const TTL: i16 = 22;
+    const PROTOCOL: i16 = 23;
+    const CHECKSUM: i16 = 24;
+    const SOURCE: i16 = 26;
+    const DESTINATION: i16 = 30;
+    /// The question on the stack (`struct bpf_fib_lookup`), its size, and its fields' offsets.
+    const QUESTION: i16 = -64;
+    const QUESTION_SIZE: i32 = 64;
+    const QUESTION_IFINDEX: i16 = QUESTION + 8;
+    const QUESTION_MACS: [i16; 2] = [QUESTION + 58, QUESTION + 52];
+    let map = |register| [instruction(0x18, register, 1, 0, devices.raw_fd()), 0];
+    let mut question = vec![set(R1, 0)];
+    question.extend((0..8).map(|word| store64(STACK, QUESTION + 8 * word, R1)));
+    question.extend([
+        set(R1, AF_INET),
+        store8(STACK, QUESTION, R1),
+        load8(R1, PACKET, PROTOCOL),
+        store8(STACK, QUESTION + 1, R1),
+        load16(R1, PACKET, TOTAL_LENGTH),
+        swap16(R1),
+        store16(STACK, QUESTION + 6, R1),
+        load32(R1, CONTEXT, 12),
+        store32(STACK, QUESTION_IFINDEX, R1),
+        load8(R1, PACKET, TOS),
+        store8(STACK, QUESTION + 12, R1),
+        load32(R1, PACKET, SOURCE),
+        store32(STACK, QUESTION + 16, R1),
+        load32(R1, PACKET, DESTINATION),
+        store32(STACK, QUESTION + 32, R1),
+        copy(R1, CONTEXT),
+        copy(R2, STACK),
+        add(R2, QUESTION.into()),
+        set(R3, QUESTION_SIZE),
+        set(R4, 0),
+        instruction(0x85, 0, 0, 0, FIB_LOOKUP),
+    ]);
+    // As the sample: is the interface one of ours?
+    let mut known = map(R1).to_vec();
+    known.extend([
+        copy(R2, STACK),
+        add(R2, QUESTION_IFINDEX.into()),
+        instruction(0x85, 0, 0, 0, MAP_LOOKUP_ELEM),
+    ]);
+    // `ip_decrease_ttl` in include/net/ip.h.
+    let mut send = vec![
+        load16(R1, PACKET, CHECKSUM),
+        add(R1, 1),
+        skip_if_below(R1, 0xffff, 1),
+        add(R1, 1),
+        store16(PACKET, CHECKSUM, R1),
+        load8(R1, PACKET, TTL),
+        add(R1, -1),
+        store8(PACKET, TTL, R1),
+    ];
+    for (to, from) in [0, 6].into_iter().zip(QUESTION_MACS) {
+        for at in [0, 2, 4] {
+            send.extend([load16(R1, STACK, from + at), store16(PACKET, to + at, R1)]);
+        }
+    }
+    send.extend(map(R1));
+    send.extend([
+        load32(R2, STACK, QUESTION_IFINDEX),
+        set(R3, 0),
+        instruction(0x85, 0, 0, 0, REDIRECT_MAP),
+        EXIT,
+    ]);
+    // From the end, where what is not forwarded passes.
+    let passes = |behind: usize| behind as i16;
+    let behind_known = send.len();
+    let behind_question = behind_known + known.len() + 1;
+    let behind_checks = behind_question + question.len() + 1;
+    let mut code = vec![
+        load32(PACKET, R1, 0),
+        load32(R2, R1, 4),
+        copy(CONTEXT, R1),
+        copy(R3, PACKET),
+        add(R3, FRAME_SIZE as i32),
+        skip_if_greater(R3, R2, passes(behind_checks + 4)),
+        load16(R1, PACKET, 12),
+        skip_if_not(R1, ETHER_TYPE_IPV4, passes(behind_checks + 2)),
+        load8(R1, PACKET, TTL),
+        skip_if_below(R1, 2, passes(behind_checks)),
+    ];
+    code.extend(question);
+    code.push(skip_if_not(R0, 0, passes(behind_question)));
+    code.extend(known);
+    code.push(skip_if(R0, 0, passes(behind_known)));
+    code.extend(send);
+    code.extend([set(R0, XDP_PASS), EXIT]);
     code
 }
 
@@ -241,12 +351,28 @@ const fn instruction(code: u8, to: u8, from: u8, offset: i16, constant: i32) -> 
     code as u64 | registers << 8 | (offset as u16 as u64) << 16 | (constant as u32 as u64) << 32
 }
 
+fn load8(to: u8, from: u8, offset: i16) -> u64 {
+    instruction(0x71, to, from, offset, 0)
+}
+
+fn load16(to: u8, from: u8, offset: i16) -> u64 {
+    instruction(0x69, to, from, offset, 0)
+}
+
 fn load32(to: u8, from: u8, offset: i16) -> u64 {
     instruction(0x61, to, from, offset, 0)
 }
 
 fn load64(to: u8, from: u8, offset: i16) -> u64 {
     instruction(0x79, to, from, offset, 0)
+}
+
+fn store8(to: u8, offset: i16, from: u8) -> u64 {
+    instruction(0x73, to, from, offset, 0)
+}
+
+fn store16(to: u8, offset: i16, from: u8) -> u64 {
+    instruction(0x6b, to, from, offset, 0)
 }
 
 fn store32(to: u8, offset: i16, from: u8) -> u64 {
@@ -271,6 +397,16 @@ fn set(to: u8, value: i32) -> u64 {
 
 fn add(to: u8, value: i32) -> u64 {
     instruction(0x07, to, 0, 0, value)
+}
+
+/// Swaps the bytes of the lower 16 bits from network byte order, and clears the others.
+fn swap16(to: u8) -> u64 {
+    instruction(0xdc, to, 0, 0, 16)
+}
+
+/// Skips if the register is below a constant, unsigned.
+fn skip_if_below(register: u8, value: i32, count: i16) -> u64 {
+    instruction(0xa5, register, 0, count, value)
 }
 
 fn skip_if(register: u8, value: i32, count: i16) -> u64 {

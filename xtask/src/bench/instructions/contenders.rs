@@ -22,7 +22,7 @@ pub(super) struct Contender {
     port: u16,
     /// Set if clients keep their addresses.
     untranslated: bool,
-    /// Set if its interfaces have drivers, and far ends.
+    /// Set if its interfaces have drivers, and far ends; without linkbal, a program there forwards.
     drivers: bool,
     /// Numbers of the uplinks that flows must use.
     used: Vec<usize>,
@@ -305,6 +305,7 @@ fn others() -> Vec<Contender> {
     vec![
         one.clone(),
         Contender { name: "plain", untranslated: true, nft: "", ..one.clone() },
+        Contender { name: "plain-xdp", drivers: true, untranslated: true, nft: "", ..one.clone() },
         Contender { name: "flowtable", nft: FLOWTABLE, ..one.clone() },
         Contender { name: "ecmp", sysctls: MULTIPATH, ip: ECMP, ..two.clone() },
         Contender { name: "resilient", sysctls: MULTIPATH, ip: RESILIENT, ..two.clone() },
