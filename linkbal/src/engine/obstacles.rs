@@ -31,6 +31,11 @@ pub enum Obstacle {
         /// Thing that would be bypassed.
         what: String,
     },
+    /// The driver of an interface needs the route of each packet, which packets of shortcuts have not.
+    Driver {
+        /// Name of the interface.
+        interface: String,
+    },
     /// Nothing is known yet of the ingress of an interface.
     Unknown {
         /// Name of the interface.
@@ -46,6 +51,12 @@ impl fmt::Display for Obstacle {
             Obstacle::Everywhere(what) => f.write_str(what),
             Obstacle::Ingress { interface, what } => {
                 write!(f, "{what} at the ingress of {interface}")
+            }
+            Obstacle::Driver { interface } => {
+                write!(
+                    f,
+                    "{interface} is a tunnel that takes its peer from the route of each packet"
+                )
             }
             Obstacle::Unknown { interface } => {
                 write!(f, "{interface} is missing, or not looked at yet")

@@ -114,7 +114,8 @@ impl Shortcuts {
     fn of_interface(&self, snapshot: Option<&Snapshot>, interface: &str) -> Option<Obstacle> {
         let strict = snapshot.is_some_and(is_strict);
         let strict = strict.then(|| Obstacle::Everywhere(STRICT.into()));
-        self.everywhere().or(strict).or_else(|| self.at_ingress(snapshot, interface))
+        let driver = snapshot.and_then(|snapshot| of_driver(snapshot, interface));
+        self.everywhere().or(strict).or(driver).or_else(|| self.at_ingress(snapshot, interface))
     }
 
     fn everywhere(&self) -> Option<Obstacle> {
@@ -132,4 +133,12 @@ impl Shortcuts {
             Some(Some(what)) => Some(Obstacle::Ingress { interface, what: what.clone() }),
         }
     }
+}
+
+/// Returns the obstacle of an interface whose driver drops packets without a route (`ip_tunnel_xmit` in
+/// net/ipv4/ip_tunnel.c, `ipip6_tunnel_xmit` in net/ipv6/sit.c, `ip6_tnl_xmit` in net/ipv6/ip6_tunnel.c).
+fn of_driver(snapshot: &Snapshot, interface: &str) -> Option<Obstacle> {
+    let link = snapshot.link(interface)?;
+    let tunnel = snapshot.tunnels.get(&link.ifindex)?;
+    tunnel.by_route.then(|| Obstacle::Driver { interface: interface.to_owned() })
 }

@@ -141,7 +141,9 @@ fn lookup(failure: Option<&str>) -> EventBody {
 
 fn shortcuts(obstacle: &Obstacle, there: bool) -> EventBody {
     let interface = match obstacle {
-        Obstacle::Ingress { interface, .. } | Obstacle::Unknown { interface } => Some(interface),
+        Obstacle::Ingress { interface, .. }
+        | Obstacle::Driver { interface }
+        | Obstacle::Unknown { interface } => Some(interface),
         Obstacle::Configured(_) | Obstacle::Everywhere(_) => None,
     };
     let all = || "shortcuts".to_owned();

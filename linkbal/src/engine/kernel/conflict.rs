@@ -9,6 +9,7 @@
 mod chain_rules;
 pub mod chains;
 pub mod closed;
+mod each_packet;
 mod filters;
 mod forward;
 mod inbound;

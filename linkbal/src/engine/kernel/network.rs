@@ -268,6 +268,10 @@ pub struct Tunnel {
     pub device: Option<u32>,
     /// Fwmark that they are given; 0 for none of their own.
     pub fwmark: u32,
+    /// Set if the driver takes their destination from the route of each packet: 6rd, several peers of GRE,
+    /// `external` ones.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_route: bool,
 }
 
 /// An observation of everything at one moment.

@@ -1,7 +1,10 @@
 //! Shortcuts, and what keeps flows from them.
 
 use super::*;
-use crate::engine::obstacles::{Obstacle, Obstacles, Scope};
+use crate::engine::{
+    kernel::network::Tunnel,
+    obstacles::{Obstacle, Obstacles, Scope},
+};
 
 const WITH_SHORTCUTS: &str = "[accelerate]\nmode = \"ebpf\"\n";
 
@@ -73,6 +76,20 @@ fn ipsec_policies_end_all_shortcuts_and_a_filter_those_of_its_interface() {
         assert!(said(&commands).iter().any(|(_, there)| *there), "{commands:?}");
         assert_eq!(said(&told(&mut world, &nothing())).len(), 1);
     }
+}
+
+#[test]
+fn a_tunnel_that_needs_the_route_of_each_packet_has_none() {
+    let mut machine = machine();
+    let sixrd = Tunnel { by_route: true, ..Tunnel::default() };
+    machine.tunnels = [(2, sixrd.clone()), (4, sixrd)].into();
+    let config = format!("{CONFIG}\n{WITH_SHORTCUTS}");
+    let mut world = World::with_config(&config, machine, UpMask::default());
+    world.run_until(ms(1000));
+    let commands = told(&mut world, &nothing());
+    assert_eq!(scopes(&commands), [scope(0b01, &[2])]);
+    let why = world.engine.obstacle_of_lan("lan0");
+    assert_eq!(why, Some(Obstacle::Driver { interface: "lan0".into() }));
 }
 
 #[test]

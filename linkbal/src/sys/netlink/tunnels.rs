@@ -45,6 +45,7 @@ enum Said {
     Local(IpAddr),
     Device(u32),
     Fwmark(u32),
+    External,
 }
 
 fn from_data(data: &InfoData) -> Option<Tunnel> {
@@ -56,6 +57,8 @@ fn from_data(data: &InfoData) -> Option<Tunnel> {
         InfoData::IpTunnel(all) => all.iter().filter_map(ip_tunnel).collect(),
         _ => return None,
     };
+    // Where there is an Ethernet header, the driver knows the peers by their MAC addresses.
+    let by_mac = matches!(data, InfoData::Vxlan(_) | InfoData::Geneve(_));
     let mut tunnel = Tunnel::default();
     for said in said {
         match said {
@@ -65,9 +68,11 @@ fn from_data(data: &InfoData) -> Option<Tunnel> {
             Said::Local(address) if !address.is_unspecified() => tunnel.local = Some(address),
             Said::Device(device) if device != 0 => tunnel.device = Some(device),
             Said::Fwmark(fwmark) => tunnel.fwmark = fwmark,
+            Said::External => tunnel.by_route = true,
             Said::Remote(_) | Said::Local(_) | Said::Device(_) => {}
         }
     }
+    tunnel.by_route |= tunnel.endpoints.is_empty() && !by_mac;
     Some(tunnel)
 }
 
@@ -83,6 +88,7 @@ fn vxlan(info: &InfoVxlan) -> Option<Said> {
         InfoVxlan::Local(address) => Said::Local((*address).into()),
         InfoVxlan::Local6(address) => Said::Local((*address).into()),
         InfoVxlan::Link(device) => Said::Device(*device),
+        InfoVxlan::CollectMetadata(true) => Said::External,
         _ => return None,
     })
 }
@@ -91,6 +97,7 @@ fn geneve(info: &InfoGeneve) -> Option<Said> {
     Some(match info {
         InfoGeneve::Remote(address) => Said::Remote((*address).into()),
         InfoGeneve::Remote6(address) => Said::Remote((*address).into()),
+        InfoGeneve::CollectMetadata => Said::External,
         _ => return None,
     })
 }
@@ -101,6 +108,7 @@ fn gre(info: &InfoGre) -> Option<Said> {
         InfoGre::Local(address) => Said::Local((*address).into()),
         InfoGre::Link(device) => Said::Device(*device),
         InfoGre::FwMask(fwmark) => Said::Fwmark(*fwmark),
+        InfoGre::CollectMetadata => Said::External,
         _ => return None,
     })
 }
@@ -111,6 +119,7 @@ fn gre6(info: &InfoGre6) -> Option<Said> {
         InfoGre6::Local(address) => Said::Local((*address).into()),
         InfoGre6::Link(device) => Said::Device(*device),
         InfoGre6::FwMask(fwmark) => Said::Fwmark(*fwmark),
+        InfoGre6::CollectMetadata => Said::External,
         _ => return None,
     })
 }
@@ -122,6 +131,7 @@ fn ip_tunnel(info: &InfoIpTunnel) -> Option<Said> {
         InfoIpTunnel::Local(address) => Said::Local(*address),
         InfoIpTunnel::Link(device) => Said::Device(*device),
         InfoIpTunnel::FwMark(fwmark) => Said::Fwmark(*fwmark),
+        InfoIpTunnel::CollectMetadata => Said::External,
         _ => return None,
     })
 }
@@ -147,6 +157,7 @@ mod tests {
             local: Some(near.into()),
             device: Some(7),
             fwmark: 9,
+            by_route: false,
         };
         assert_eq!(from_data(&tied), Some(tunnel));
         let free = InfoData::GreTun(vec![
@@ -155,9 +166,24 @@ mod tests {
             InfoGre::Remote(none),
             InfoGre::FwMask(0),
         ]);
-        assert_eq!(from_data(&free), Some(Tunnel::default()));
+        assert_eq!(from_data(&free), Some(Tunnel { by_route: true, ..Tunnel::default() }));
         let group = InfoData::Vxlan(vec![InfoVxlan::Group(Ipv4Addr::new(239, 1, 1, 1))]);
         assert_eq!(from_data(&group), Some(Tunnel::default()), "a group is no endpoint");
         assert_eq!(from_data(&InfoData::MacVlan(vec![])), None);
+    }
+
+    #[test]
+    fn drivers_that_need_the_route_of_each_packet_are_known() {
+        let (near, far) = (Ipv4Addr::new(203, 0, 113, 2), Ipv4Addr::new(198, 51, 100, 1));
+        let by_route = |data: &InfoData| from_data(data).expect("a tunnel").by_route;
+        let local = || InfoIpTunnel::Local(near.into());
+        let sixrd =
+            InfoData::IpTunnel(vec![local(), InfoIpTunnel::Remote(Ipv4Addr::UNSPECIFIED.into())]);
+        let fixed = InfoData::IpTunnel(vec![local(), InfoIpTunnel::Remote(far.into())]);
+        assert_eq!([&sixrd, &fixed].map(by_route), [true, false]);
+        let external = InfoData::GreTun(vec![InfoGre::Remote(far), InfoGre::CollectMetadata]);
+        assert!(by_route(&external));
+        let vxlan = |external| InfoData::Vxlan(vec![InfoVxlan::CollectMetadata(external)]);
+        assert_eq!([true, false].map(|external| by_route(&vxlan(external))), [true, false]);
     }
 }

@@ -78,8 +78,8 @@ fn conflict(config: &Config, filter: &Filter) -> Conflict {
         ),
         FilterKind::EachPacket => (
             format!(
-                "it counts or reads each packet (limit, quota, queue): of flows that take shortcuts, it \
-                 sees {}",
+                "it counts or reads each packet (limit, quota, queue, bytes of connections): of flows \
+                 that take shortcuts, it sees {}",
                 if config.accelerate == Accelerate::Flowtable {
                     "none"
                 } else {

@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use linkbal_common::uplink::Family;
 
 use super::{
+    each_packet::{self, Forwarded},
     forward,
     source_rule::{self, Leaving},
     survey::{Filter, FilterKind, MarkRule, Masquerade, SourceChange, Survey},
 };
 use crate::removal::shell_word;
+
+/// The base chains that forwarded packets pass.
+const BASES: [&str; 3] = ["PREROUTING", "FORWARD", "POSTROUTING"];
 
 /// Maximum number of words of a rule that are read.
 const WORDS: usize = 256;
@@ -22,6 +26,7 @@ impl Survey {
         let six = command.starts_with("ip6");
         let mut table = "";
         let mut by_way = BTreeSet::new();
+        let mut forwarded = Forwarded::new();
         for line in text.lines() {
             if let Some(name) = line.strip_prefix('*') {
                 table = name.trim();
@@ -41,7 +46,11 @@ impl Survey {
             let family = if six { "ip6" } else { "ip" };
             let chain = format!("{of_legacy}{family} {table} {chain}");
             let delete = format!("{command} -t {table} -D {}", for_shell(rule));
-            self.read_words(&chain, &words, &delete);
+            if BASES.iter().any(|base| words.first() == Some(base)) {
+                forwarded.add_base(chain.clone());
+            }
+            let rule = self.read_words(&chain, &words, &delete);
+            forwarded.add_rule(&chain, rule);
             match source_rule::read_words(&words) {
                 Leaving::Source(address) if !by_way.contains(&chain) => {
                     self.sources.push(SourceChange { chain, address });
@@ -53,9 +62,16 @@ impl Survey {
         self.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
         self.sources.dedup();
         self.closing.prune();
+        self.filters.extend(forwarded.findings());
     }
 
-    fn read_words(&mut self, chain: &str, words: &[&str], delete: &str) {
+    /// Reads a rule; returns what it does to packets of established connections.
+    fn read_words(
+        &mut self,
+        chain: &str,
+        words: &[&str],
+        delete: &str,
+    ) -> each_packet::Rule<Filter> {
         let after = |option: &str| {
             let at = words.iter().position(|word| *word == option)?;
             words.get(at.checked_add(1)?).copied()
@@ -89,20 +105,28 @@ impl Survey {
             }
             _ => {}
         }
-        if let Some(kind) = kind(chain, words, target) {
-            let six = chain.split(' ').any(|word| word == "ip6");
-            let family = Some(if six { "ipv6" } else { "ipv4" }.to_owned());
-            let interface = after("-i").map(str::to_owned);
-            let chain = chain.to_owned();
-            let narrow = ["-s", "-d", "--sport", "--dport", "--sports", "--dports"];
-            let narrow = narrow.iter().any(|option| words.contains(option));
-            self.filters.push(Filter { chain, kind, family, interface, narrow, delete });
-        }
+        let six = chain.split(' ').any(|word| word == "ip6");
+        let family = Some(if six { "ipv6" } else { "ipv4" }.to_owned());
+        let interface = after("-i").map(str::to_owned);
+        let narrow = ["-s", "-d", "--sport", "--dport", "--sports", "--dports"];
+        let narrow = narrow.iter().any(|option| words.contains(option));
+        let filter = |kind| Filter {
+            chain: chain.to_owned(),
+            kind,
+            family: family.clone(),
+            interface: interface.clone(),
+            narrow,
+            delete: delete.clone(),
+        };
+        self.filters.extend(kind(words, target).map(filter));
+        let mut met = met(chain, words, target);
+        met.finding = met.counts.then(|| filter(FilterKind::EachPacket));
+        met
     }
 }
 
 /// Returns the kind of filter that a rule is, if it is one.
-fn kind(chain: &str, words: &[&str], target: &str) -> Option<FilterKind> {
+fn kind(words: &[&str], target: &str) -> Option<FilterKind> {
     let rpfilter = words.windows(2).any(|pair| pair == ["-m", "rpfilter"]);
     match target {
         // Inverted, the match catches the packets that fail the test.
@@ -114,23 +138,31 @@ fn kind(chain: &str, words: &[&str], target: &str) -> Option<FilterKind> {
         "NOTRACK" => Some(FilterKind::NoTrack),
         "TEE" => Some(FilterKind::Duplicate),
         "FLOWOFFLOAD" => Some(FilterKind::Offload),
-        _ if is_for_each_packet(chain, words, target) => Some(FilterKind::EachPacket),
         _ => None,
     }
 }
 
-/// Returns whether a rule of forwarded packets depends on each packet of a connection: see the same of
-/// nft in `survey`.
-fn is_for_each_packet(chain: &str, words: &[&str], target: &str) -> bool {
-    let forwarded = ["PREROUTING", "FORWARD", "POSTROUTING"];
-    let of_new = words.windows(2).any(
-        |pair| matches!(pair, ["--ctstate" | "--state", states] if !states.contains("ESTABLISHED")),
-    );
-    let counts =
-        words.windows(2).any(|pair| matches!(pair, ["-m", "limit" | "hashlimit" | "quota"]));
-    forwarded.iter().any(|hook| chain.ends_with(hook))
-        && !of_new
-        && (target == "NFQUEUE" || counts && !matches!(target, "LOG" | "NFLOG"))
+/// Returns what a rule does to packets of established connections; see the same of nft in `each_packet`.
+fn met(chain: &str, words: &[&str], target: &str) -> each_packet::Rule<Filter> {
+    let states = words.windows(2).find_map(|pair| match pair {
+        ["--ctstate" | "--state", states] => Some(*states),
+        _ => None,
+    });
+    let of_new = states.is_some_and(|states| !states.contains("ESTABLISHED"));
+    let counted = words
+        .windows(2)
+        .any(|pair| matches!(pair, ["-m", "limit" | "hashlimit" | "quota" | "connbytes"]));
+    let beside = chain.rsplit_once(' ').map_or("", |(table, _)| table);
+    // The chain, then the target with its option; a match of the state takes four words.
+    let (alone, by_state) = (words.len() <= 3, words.len() <= 7 && states.is_some());
+    each_packet::Rule {
+        counts: !of_new && (target == "NFQUEUE" || counted && !matches!(target, "LOG" | "NFLOG")),
+        finding: None,
+        accepts: target == "ACCEPT" && by_state && !of_new && !words.contains(&"!"),
+        of_new,
+        conditional: !alone,
+        targets: vec![format!("{beside} {target}")],
+    }
 }
 
 /// Returns the bits that a target changes, and their new value if it is always the same.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     chains::Chains,
+    each_packet::{self, Forwarded},
     forward,
     lookup::Path,
     source_rule::{self, Leaving},
@@ -155,7 +156,8 @@ impl Survey {
         let mut survey = Survey::default();
         // Chains that see all packets, and have no rule yet that depends on the output interface.
         let mut for_all_ways = BTreeSet::new();
-        let mut sees_forwarded = BTreeSet::new();
+        let mut forwarded = Forwarded::new();
+        let counting_sets = each_packet::counting_sets(objects);
         let mut forwarding: BTreeMap<String, &[Family]> = BTreeMap::new();
         for object in objects {
             if let Some(chain) = object.get("chain") {
@@ -170,13 +172,14 @@ impl Survey {
                     for_all_ways.extend(name(chain, "name"));
                 }
                 if chain["hook"].as_str().is_some_and(|hook| FORWARDED.contains(&hook)) {
-                    sees_forwarded.extend(name(chain, "name"));
+                    name(chain, "name").into_iter().for_each(|chain| forwarded.add_base(chain));
                 }
             }
             if let Some(rule) = object.get("rule")
                 && let Some(chain) = name(rule, "chain")
             {
-                survey.read_rule(&chain, rule, sees_forwarded.contains(&chain));
+                let rule_of_others = survey.read_rule(&chain, rule, &counting_sets);
+                forwarded.add_rule(&chain, rule_of_others);
                 survey.closing.read_rule(&chain, rule);
                 if let Some(families) = forwarding.get(&chain)
                     && forward::drops(rule)
@@ -195,6 +198,7 @@ impl Survey {
         survey.sources.sort_by(|a, b| (&a.chain, a.address).cmp(&(&b.chain, b.address)));
         survey.sources.dedup();
         survey.closing.prune();
+        survey.filters.extend(forwarded.findings());
         survey
     }
 
@@ -209,7 +213,13 @@ impl Survey {
         families.iter().for_each(|family| self.forward[*family] = true);
     }
 
-    fn read_rule(&mut self, chain: &str, rule: &Value, sees_forwarded: bool) {
+    /// Reads a rule; returns what it does to packets of established connections.
+    fn read_rule(
+        &mut self,
+        chain: &str,
+        rule: &Value,
+        counting_sets: &BTreeSet<String>,
+    ) -> each_packet::Rule<Filter> {
         let statements = rule["expr"].as_array().map(Vec::as_slice).unwrap_or_default();
         let handle = rule["handle"].as_u64().unwrap_or_default();
         let delete = format!("nft delete rule {chain} handle {handle}");
@@ -231,24 +241,33 @@ impl Survey {
             self.masquerades.push(Masquerade { chain, interface, narrow, delete });
         }
         self.unread |= statements.iter().any(|statement| statement.get("xt").is_some());
-        let each_packet = sees_forwarded && is_for_each_packet(statements);
-        let each_packet = each_packet.then_some(FilterKind::EachPacket);
-        if let Some(kind) = kind(statements).or(each_packet) {
-            let family = matched(statements, "nfproto").or_else(|| {
-                let family = rule["family"].as_str();
-                family.and_then(|family| match family {
-                    "ip" => Some("ipv4".into()),
-                    "ip6" => Some("ipv6".into()),
-                    _ => None,
-                })
-            });
-            let interface = matched(statements, "iifname").or_else(|| matched(statements, "iif"));
-            let chain = chain.to_owned();
-            let narrow = statements
-                .iter()
-                .any(|statement| statement["match"]["left"].get("payload").is_some());
-            self.filters.push(Filter { chain, kind, family, interface, narrow, delete });
-        }
+        let beside = |target: &str| match chain.rsplit_once(' ') {
+            Some((table, _)) => format!("{table} {target}"),
+            None => target.to_owned(),
+        };
+        let mut met = each_packet::read(statements, counting_sets, &beside);
+        let family = matched(statements, "nfproto").or_else(|| {
+            let family = rule["family"].as_str();
+            family.and_then(|family| match family {
+                "ip" => Some("ipv4".into()),
+                "ip6" => Some("ipv6".into()),
+                _ => None,
+            })
+        });
+        let interface = matched(statements, "iifname").or_else(|| matched(statements, "iif"));
+        let narrow =
+            statements.iter().any(|statement| statement["match"]["left"].get("payload").is_some());
+        let filter = |kind| Filter {
+            chain: chain.to_owned(),
+            kind,
+            family: family.clone(),
+            interface: interface.clone(),
+            narrow,
+            delete: delete.clone(),
+        };
+        self.filters.extend(kind(statements).map(filter));
+        met.finding = met.counts.then(|| filter(FilterKind::EachPacket));
+        met
     }
 
     /// Notes a rule that changes marks.
@@ -292,19 +311,6 @@ fn kind(statements: &[Value]) -> Option<FilterKind> {
     });
     let ends = ["drop", "reject", "jump", "goto"].into_iter().any(has);
     named.or((reverse && ends).then_some(FilterKind::ReversePath))
-}
-
-/// Returns whether a rule depends on each packet of a connection: one that counts them and decides by
-/// that, or hands them to a program. One for new connections alone does not, nor one that only logs.
-fn is_for_each_packet(statements: &[Value]) -> bool {
-    let has = |name: &str| statements.iter().any(|statement| statement.get(name).is_some());
-    let of_new = statements.iter().any(|statement| {
-        let matched = &statement["match"];
-        matched["left"]["ct"]["key"] == "state"
-            && !matched["right"].to_string().contains("established")
-    });
-    let decides = ["drop", "reject", "accept", "jump", "goto", "mangle"].into_iter().any(has);
-    !of_new && (has("queue") || decides && (has("limit") || has("quota")))
 }
 
 /// Returns the text that a rule matches with a key of `meta`.

@@ -97,6 +97,17 @@ fn filters_are_read() {
                        -A INPUT -j NFQUEUE --queue-num 0\n";
     let survey = read("iptables-legacy-save", each_packet);
     assert_eq!(kinds(&survey), [FilterKind::EachPacket; 2]);
+    let in_chains = "*filter\n:FORWARD ACCEPT [0:0]\n:RATE - [0:0]\n:USER - [0:0]\n\
+                     -A FORWARD -i lan0 -j RATE\n\
+                     -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
+                     -A FORWARD -j USER\n\
+                     -A RATE -m hashlimit --hashlimit-above 1mb/s -j DROP\n\
+                     -A USER -m limit --limit 5/sec -j ACCEPT\nCOMMIT\n\
+                     *mangle\n-A FORWARD -m connbytes --connbytes 1000: -j DROP\n\
+                     -A RATE -m limit --limit 5/sec -j ACCEPT\nCOMMIT\n";
+    let survey = read("iptables-save", in_chains);
+    let chains: Vec<&str> = survey.filters.iter().map(|filter| &*filter.chain).collect();
+    assert_eq!(chains, ["ip filter RATE", "ip mangle FORWARD"], "RATE of another table is another");
 }
 
 proptest! {
