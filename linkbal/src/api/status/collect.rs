@@ -213,7 +213,7 @@ impl Uplink {
             weight: uplink.weight,
             tier: uplink.tier,
             fwmark: MarkMask(kernel.fwmark_mask).encode(index),
-            table: kernel.table_base.saturating_add(1).saturating_add(index),
+            table: kernel.table(index),
             state: state.state(),
             admin: state.admin,
             share_wanted: share_wanted(sources, index, first),

@@ -8,9 +8,9 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Indexed, PRIORITY_SOURCE, rule, shares_interface, table};
+use super::{Indexed, rule, shares_interface};
 use crate::{
-    config::Config,
+    config::{Config, kernel_numbers::PRIORITY_SOURCE},
     engine::{
         command::{UplinkAddresses, UplinkMtu},
         kernel::{
@@ -40,7 +40,7 @@ pub(super) fn source_rules(
     own.chain(indexed.config.prefixes().filter(of_family))
         .map(|source| IpRule {
             source: Some(source),
-            table: table(config, indexed),
+            table: config.kernel.table(indexed.index),
             ..rule(config, family, PRIORITY_SOURCE + indexed.index)
         })
         .collect()
