@@ -50,7 +50,7 @@ use crate::engine::{
     balance::load::Octets,
     kernel::{
         bond::Bonding,
-        network::{ACCEPT_LOCAL, Change, PROTOCOL, Snapshot},
+        network::{ACCEPT_LOCAL, Change, PROTOCOL, Snapshot, Unobserved},
         nft_text::flowtable::FLOWTABLE,
         refusal::Refusal,
     },
@@ -146,7 +146,7 @@ impl Kernel {
         let sysctls = values.collect();
         let mut unobserved = BTreeMap::new();
         let nft_current = nft_current.unwrap_or_else(|error| {
-            unobserved.insert("the program nft".to_owned(), format!("{error:#}"));
+            unobserved.insert(Unobserved::Nft, format!("{error:#}"));
             // The last known state.
             self.nft_seen
         });

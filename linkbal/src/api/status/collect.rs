@@ -120,13 +120,12 @@ impl Status {
 
 /// Returns what the kernel refuses, probes included.
 fn refused(engine: &Engine) -> BTreeMap<String, String> {
-    let unsent = engine.unsent_probes().iter().map(|(what, why)| (what.clone(), why.clone()));
-    engine.refused().into_iter().chain(unsent).collect()
+    engine.refused().into_iter().chain(engine.unsent_probes()).collect()
 }
 
 fn throttled(sources: &Sources<'_>) -> Vec<ThrottledStatus> {
     let each = sources.engine.drift().throttled().map(|(what, throttled)| ThrottledStatus {
-        what: sources.engine.named(what),
+        what: sources.engine.named(&what.to_string()),
         since: (sources.wall_clock)(throttled.since),
         by: throttled.by.as_ref().map(ToString::to_string),
         repairs: throttled.repairs,

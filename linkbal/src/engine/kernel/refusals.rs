@@ -1,10 +1,16 @@
 //! The refusals that are in force, and their reports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use linkbal_common::uplink::Family;
 
 use super::{
-    network::{Change, Snapshot},
+    network::{Change, Snapshot, Unobserved},
     refusal::{Refusal, Resource},
+    resource::program_of,
 };
 use crate::engine::{
     context::{Context, Output},
@@ -18,12 +24,25 @@ pub(in crate::engine) struct Refusals {
     refused: BTreeMap<Resource, Refusal>,
     /// Changes that were refused once since they were outdated: they count if they are again.
     outdated: BTreeSet<Resource>,
-    /// Things that can no longer be observed, by name, with the reason.
-    unobserved: BTreeMap<String, String>,
-    /// Programs of interfaces that cannot be attached, by name, with the reason.
+    /// Things that can no longer be observed, with the reason.
+    unobserved: BTreeMap<Unobserved, String>,
+    /// Interfaces that no program can be attached to, by name, with the reason.
     unattached: BTreeMap<String, String>,
     /// Probes that this machine cannot send, with the reason, as reported.
-    unsent_probes: BTreeMap<String, String>,
+    unsent_probes: BTreeMap<ProbesOf, String>,
+}
+
+/// The probes of an uplink.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ProbesOf {
+    family: Family,
+    uplink: String,
+}
+
+impl fmt::Display for ProbesOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} probes of {}", self.family.name(), self.uplink)
+    }
 }
 
 impl Refusals {
@@ -37,14 +56,14 @@ impl Refusals {
     pub(in crate::engine) fn explained(&self) -> BTreeMap<String, String> {
         let refused = self.refused.iter();
         let refused = refused.map(|(resource, refusal)| (resource.to_string(), refusal.explain()));
-        let unobserved = self.unobserved.iter().map(|(what, why)| (what.clone(), unseen(why)));
-        let unattached = self.unattached.iter().map(|(what, why)| (what.clone(), idle(why)));
+        let unobserved = self.unobserved.iter().map(|(what, why)| (what.to_string(), unseen(why)));
+        let unattached = self.unattached.iter().map(|(name, why)| (program_of(name), idle(why)));
         refused.chain(unobserved).chain(unattached).collect()
     }
 
-    /// Returns the probes that this machine cannot send, with the reason.
-    pub(in crate::engine) const fn unsent_probes(&self) -> &BTreeMap<String, String> {
-        &self.unsent_probes
+    /// Returns the probes that this machine cannot send, by name, with the reason.
+    pub(in crate::engine) fn unsent_probes(&self) -> BTreeMap<String, String> {
+        self.unsent_probes.iter().map(|(what, why)| (what.to_string(), why.clone())).collect()
     }
 
     /// Reports once which probes this machine cannot send, and when it can again.
@@ -57,17 +76,12 @@ impl Refusals {
         for uplink in context.uplinks.iter() {
             for (family, health) in uplink.health.iter() {
                 let Some(found) = health.unsent_probes(context.now) else { continue };
-                let name = &uplink.config.name;
-                unsent.insert(format!("{} probes of {name}", family.name()), found.explain());
+                let uplink = uplink.config.name.clone();
+                unsent.insert(ProbesOf { family, uplink }, found.explain());
             }
         }
         let before = std::mem::replace(&mut self.unsent_probes, unsent);
-        let news = self.unsent_probes.iter().filter(|(what, _)| !before.contains_key(*what));
-        let news = news.map(|(what, problem)| (what.clone(), Some(problem.clone())));
-        let over = before.keys().filter(|what| !self.unsent_probes.contains_key(*what));
-        for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
-            output.report(Report::Trouble { what, problem });
-        }
+        report_news(&before, &self.unsent_probes, ProbesOf::to_string, str::to_owned, output);
     }
 
     /// Reports each refusal once, and one whose interface is gone only if it comes again: the end
@@ -96,7 +110,7 @@ impl Refusals {
         output: &mut Output,
     ) {
         let before = std::mem::replace(&mut self.unobserved, snapshot.unobserved.clone());
-        report_news(&before, &self.unobserved, unseen, output);
+        report_news(&before, &self.unobserved, Unobserved::to_string, unseen, output);
     }
 
     /// Reports once each interface that the programs cannot be attached to, and when they can again.
@@ -105,10 +119,8 @@ impl Refusals {
         reasons: BTreeMap<String, String>,
         output: &mut Output,
     ) {
-        let named = |(interface, reason)| (format!("eBPF program of {interface}"), reason);
-        let now = reasons.into_iter().map(named).collect();
-        let before = std::mem::replace(&mut self.unattached, now);
-        report_news(&before, &self.unattached, idle, output);
+        let before = std::mem::replace(&mut self.unattached, reasons);
+        report_news(&before, &self.unattached, |name| program_of(name), idle, output);
     }
 
     /// Forgets and reports the refusals that are over: what is not asked for again is in force.
@@ -128,17 +140,18 @@ impl Refusals {
     }
 }
 
-/// Reports what is new, in the words that `explain` has for its reason, and what is over.
-fn report_news(
-    before: &BTreeMap<String, String>,
-    now: &BTreeMap<String, String>,
+/// Reports what is new, in the words that `explain` has for its reason, and what is over, by `name`.
+fn report_news<T: Ord>(
+    before: &BTreeMap<T, String>,
+    now: &BTreeMap<T, String>,
+    name: fn(&T) -> String,
     explain: fn(&str) -> String,
     output: &mut Output,
 ) {
     let news = now.iter().filter(|(what, _)| !before.contains_key(*what));
-    let news = news.map(|(what, reason)| (what.clone(), Some(explain(reason))));
+    let news = news.map(|(what, reason)| (name(what), Some(explain(reason))));
     let over = before.keys().filter(|what| !now.contains_key(*what));
-    for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
+    for (what, problem) in news.chain(over.map(|what| (name(what), None))) {
         output.report(Report::Trouble { what, problem });
     }
 }

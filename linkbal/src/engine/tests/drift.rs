@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::kernel::{
     conflict::survey::MarkChange,
+    network::Unobserved,
     refusal::{Refusal, Resource},
     resource::{Part, Process, ResourceKind},
 };
@@ -280,7 +281,7 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
 fn what_cannot_be_observed_is_told_once_and_so_is_its_end() {
     let mut world = both_up();
     let what = "the program nft".to_owned();
-    let silent = (what.clone(), "nft did not answer within 10 s and was killed".to_owned());
+    let silent = (Unobserved::Nft, "nft did not answer within 10 s and was killed".to_owned());
     world.kernel.unobserved = [silent].into();
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
     let commands = world.run_until(ms(100_000)).decisions();
