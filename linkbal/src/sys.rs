@@ -52,7 +52,7 @@ use crate::engine::{
         bond::Bonding,
         network::{ACCEPT_LOCAL, Change, PROTOCOL, Snapshot, Unobserved},
         nft_text::flowtable::FLOWTABLE,
-        refusal::Refusal,
+        refusal::KernelRefusal,
     },
 };
 
@@ -99,11 +99,11 @@ impl Flowtable {
 }
 
 /// Returns the refusal of a change, from its error.
-fn refusal(change: &Change, error: &Error) -> Refusal {
+fn refusal(change: &Change, error: &Error) -> KernelRefusal {
     let errno = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
     };
-    Refusal {
+    KernelRefusal {
         resource: change.into(),
         errno: error.chain().find_map(errno),
         message: format!("{error:#}"),
@@ -185,7 +185,7 @@ impl Kernel {
     /// # Errors
     ///
     /// If the kernel, or the program that asks it, refuses.
-    pub async fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+    pub async fn apply(&mut self, change: &Change) -> Result<(), KernelRefusal> {
         self.try_apply(change).await.map_err(|error| refusal(change, &error))
     }
 

@@ -24,8 +24,7 @@ use super::{
     bond,
     desired::Desired,
     network::{Change, NetworkEvent, Snapshot},
-    refusal::Resource,
-    refusals::Refusals,
+    refusal::{Resource, tracker::RefusalTracker},
     resource::{Part, Process, ResourceKind},
 };
 use crate::engine::{
@@ -183,7 +182,7 @@ impl Drift {
         &self,
         requested: Option<&'a Desired>,
         snapshot: Option<&'a Snapshot>,
-        refusals: &'a Refusals,
+        refusals: &'a RefusalTracker,
     ) -> Last<'a> {
         let routes_changed = self.changed_at.contains_key(&ResourceKind::Routes);
         Last { requested, snapshot, refusals, routes_changed }

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::kernel::{
     conflict::survey::MarkChange,
     network::Unobserved,
-    refusal::{Refusal, Resource},
+    refusal::{KernelRefusal, Resource},
     resource::{Part, Process, ResourceKind},
 };
 
@@ -254,7 +254,7 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
         world.kernel.sysctls.insert(path(), "0".into());
         world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
         world.run_until(ms(at));
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::Sysctl { path: path(), value: "1".into() },
             errno: Some(30),
             message: "Read-only file system".into(),
@@ -371,7 +371,7 @@ fn a_text_of_the_nft_table_that_was_refused_is_written_again() {
     let now = world.now;
     assert!(has_mtu(&world.run_until(now).heard()));
     // The table in force is an older one, which nobody else touched.
-    let refusal = Refusal {
+    let refusal = KernelRefusal {
         resource: Resource::NftTable,
         errno: None,
         message: "nft has not answered".into(),

@@ -15,7 +15,7 @@ use netlink_packet_netfilter::conntrack::{
 
 use super::{CTA_MARK_MASK, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, exchange};
 use crate::{
-    engine::kernel::adopt::{Adoption, Attribution, Ends},
+    engine::kernel::attribution::{Adoption, Attribution, Ends},
     sys::datapath::{flows::FlowTable, in_words},
 };
 

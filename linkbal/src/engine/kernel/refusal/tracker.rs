@@ -7,21 +7,21 @@ use std::{
 
 use linkbal_common::uplink::Family;
 
-use super::{
-    network::{Change, Snapshot, Unobserved},
-    refusal::{Refusal, Resource},
-    resource::program_of,
-};
+use super::{KernelRefusal, Resource};
 use crate::engine::{
     context::{Context, Output},
+    kernel::{
+        network::{Change, Snapshot, Unobserved},
+        resource::program_of,
+    },
     report::Report,
 };
 
 /// Changes that the kernel refuses, and probes that this machine cannot send.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Refusals {
+pub(in crate::engine) struct RefusalTracker {
     /// The changes that the kernel refused.
-    refused: BTreeMap<Resource, Refusal>,
+    refused: BTreeMap<Resource, KernelRefusal>,
     /// Changes that were refused once since they were outdated: they count if they are again.
     outdated: BTreeSet<Resource>,
     /// Things that can no longer be observed, with the reason.
@@ -45,7 +45,7 @@ impl fmt::Display for ProbesOf {
     }
 }
 
-impl Refusals {
+impl RefusalTracker {
     /// Returns whether the kernel refused a resource.
     pub(in crate::engine) fn is_refused(&self, resource: &Resource) -> bool {
         self.refused.contains_key(resource) || self.outdated.contains(resource)
@@ -87,7 +87,11 @@ impl Refusals {
     /// Reports each refusal once, and one whose interface is gone only if it comes again: the end
     /// of the interface is news on its way. Returns whether such a change is to be asked for again,
     /// even if there are no news.
-    pub(in crate::engine) fn add(&mut self, refusals: Vec<Refusal>, output: &mut Output) -> bool {
+    pub(in crate::engine) fn add(
+        &mut self,
+        refusals: Vec<KernelRefusal>,
+        output: &mut Output,
+    ) -> bool {
         let mut again = false;
         for refusal in refusals {
             let (resource, problem) = (refusal.resource.clone(), refusal.explain());
@@ -168,13 +172,10 @@ fn unseen(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ENODEV, *};
     use crate::engine::{
         command::Command,
-        kernel::{
-            network::{Route, RouteKind},
-            refusal::ENODEV,
-        },
+        kernel::network::{Route, RouteKind},
     };
 
     fn route() -> Route {
@@ -191,9 +192,9 @@ mod tests {
         }
     }
 
-    fn refused(refusals: &mut Refusals) -> Vec<Command> {
+    fn refused(refusals: &mut RefusalTracker) -> Vec<Command> {
         let mut output = Output::default();
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::Route(route()),
             errno: Some(ENODEV),
             message: "no such device".into(),
@@ -204,13 +205,13 @@ mod tests {
 
     #[test]
     fn a_route_of_an_interface_that_goes_away_is_no_trouble_unless_it_stays_refused() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         assert_eq!(refused(&mut refusals), []);
         assert!(refusals.is_refused(&Resource::Route(route())) && refusals.explained().is_empty());
         let change = Change::ReplaceRoute(route());
         refusals.forget(&[change], &mut Output::default());
         assert_eq!(refused(&mut refusals).len(), 1, "it was asked for again");
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         refused(&mut refusals);
         refusals.forget(&[], &mut Output::default());
         assert_eq!(refused(&mut refusals), [], "it was not asked for in between");
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_interface_without_programs_is_told_once_and_when_it_has_them() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         let mut tell = |reasons: &[(&str, &str)]| {
             let mut output = Output::default();
             let reasons = reasons.iter().map(|(name, why)| ((*name).into(), (*why).into()));
@@ -235,12 +236,12 @@ mod tests {
 
     #[test]
     fn a_flowtable_is_asked_for_once_more_before_its_refusal_is_told() {
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::Flowtable,
             errno: None,
             message: "nft: Could not process rule: No such file or directory".into(),
         };
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         let mut output = Output::default();
         assert!(refusals.add(vec![refusal.clone()], &mut output), "an interface may be gone");
         assert!(output.pop().is_none() && refusals.explained().is_empty());
