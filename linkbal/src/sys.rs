@@ -218,13 +218,6 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes the connection tracking entries of a family whose mark is `fwmark` under `mask`.
-    ///
-    /// Blocks while the kernel walks its table.
-    pub fn forget_connections(&self, family: Family, fwmark: u32, mask: u32) -> Result<()> {
-        conntrack::delete(family, fwmark, mask)
-    }
-
     /// Removes linkbal's rules, routes and nft table, and restores the sysctls and the bonds; goes
     /// on after failures and returns them. What was there is in [`Self::removed`] then.
     pub async fn uninstall(&mut self) -> Vec<Error> {
