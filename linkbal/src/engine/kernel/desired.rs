@@ -141,7 +141,7 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
 
 /// Returns the sort key of an uplink; the least is the best one.
 fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
-    let Uplink { name, tier, weight, .. } = &indexed.config;
+    let Uplink { name, tier, weight, .. } = &*indexed.config;
     (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
 }
 
