@@ -12,6 +12,7 @@ mod difference;
 mod dscp;
 mod explain;
 mod file_only;
+pub mod kernel_numbers;
 mod key_table;
 mod keys;
 mod model;
@@ -54,9 +55,6 @@ use read::{
 
 /// Most different domains in all rules together.
 pub const MAX_DOMAINS: usize = 1024;
-
-/// Offset of the routing tables of tunnels, one for each uplink, from the configured first table.
-pub const TUNNEL_TABLES: u32 = 32;
 
 /// Default path of the configuration.
 pub const DEFAULT_PATH: &str = "/etc/linkbal/linkbal.toml";

@@ -17,8 +17,8 @@ mod live_flows;
 mod load;
 mod notify;
 pub mod record;
-mod refusal;
 mod reload;
+mod reload_refusal;
 mod requests;
 mod service_manager;
 mod shutdown;
@@ -60,7 +60,7 @@ use self::{
 };
 pub use self::{
     last_good::{Fallback, instead_of},
-    refusal::Refusal,
+    reload_refusal::ReloadRefusal,
     teardown::teardown_alone,
 };
 use crate::{

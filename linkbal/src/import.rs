@@ -55,7 +55,7 @@ pub struct Translation {
 /// A text that cannot be translated.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("it is no configuration of {expected}: {reason}")]
-pub struct Refusal {
+pub struct ImportRefusal {
     /// The tool whose configuration was expected.
     pub expected: &'static str,
     /// The missing part, and the appearance of the text.
@@ -72,7 +72,7 @@ pub fn translate(
     text: &str,
     name: &str,
     network: Option<&str>,
-) -> Result<Translation, Refusal> {
+) -> Result<Translation, ImportRefusal> {
     // Editors of some systems put a mark of Unicode in front.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let network = network.map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
@@ -82,7 +82,7 @@ pub fn translate(
         Tool::Edgeos => edgeos::read(text),
         Tool::Script => script::read(text),
     };
-    let mut draft = read.map_err(|missing| Refusal {
+    let mut draft = read.map_err(|missing| ImportRefusal {
         expected: kind.tool(),
         reason: kind.explain(text, &missing),
     })?;

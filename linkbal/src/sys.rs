@@ -50,9 +50,9 @@ use crate::engine::{
     balance::load::Octets,
     kernel::{
         bond::Bonding,
-        network::{ACCEPT_LOCAL, Change, PROTOCOL, Snapshot},
+        network::{ACCEPT_LOCAL, Change, PROTOCOL, Snapshot, Unobserved},
         nft_text::flowtable::FLOWTABLE,
-        refusal::Refusal,
+        refusal::KernelRefusal,
     },
 };
 
@@ -99,11 +99,11 @@ impl Flowtable {
 }
 
 /// Returns the refusal of a change, from its error.
-fn refusal(change: &Change, error: &Error) -> Refusal {
+fn refusal(change: &Change, error: &Error) -> KernelRefusal {
     let errno = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
     };
-    Refusal {
+    KernelRefusal {
         resource: change.into(),
         errno: error.chain().find_map(errno),
         message: format!("{error:#}"),
@@ -146,7 +146,7 @@ impl Kernel {
         let sysctls = values.collect();
         let mut unobserved = BTreeMap::new();
         let nft_current = nft_current.unwrap_or_else(|error| {
-            unobserved.insert("the program nft".to_owned(), format!("{error:#}"));
+            unobserved.insert(Unobserved::Nft, format!("{error:#}"));
             // The last known state.
             self.nft_seen
         });
@@ -185,7 +185,7 @@ impl Kernel {
     /// # Errors
     ///
     /// If the kernel, or the program that asks it, refuses.
-    pub async fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+    pub async fn apply(&mut self, change: &Change) -> Result<(), KernelRefusal> {
         self.try_apply(change).await.map_err(|error| refusal(change, &error))
     }
 
@@ -216,13 +216,6 @@ impl Kernel {
         self.nft.replace(text).await?;
         self.nft_seen = true;
         Ok(())
-    }
-
-    /// Deletes the connection tracking entries of a family whose mark is `fwmark` under `mask`.
-    ///
-    /// Blocks while the kernel walks its table.
-    pub fn forget_connections(&self, family: Family, fwmark: u32, mask: u32) -> Result<()> {
-        conntrack::delete(family, fwmark, mask)
     }
 
     /// Removes linkbal's rules, routes and nft table, and restores the sysctls and the bonds; goes

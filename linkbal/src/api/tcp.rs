@@ -17,7 +17,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle, time::sleep};
 
 pub(super) use self::guard::is_public;
-use self::guard::{Guard, Refusal, Token};
+use self::guard::{AccessDenied, Guard, Token};
 use super::{RETRY_DELAY, admission};
 use crate::{
     config::Api,
@@ -146,7 +146,7 @@ async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Nex
     }
     match guard.check(request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal @ Refusal::Token) => {
+        Err(refusal @ AccessDenied::Token) => {
             let ask = [(header::WWW_AUTHENTICATE, "Bearer realm=\"linkbal\"")];
             (ask, refusal.error()).into_response()
         }

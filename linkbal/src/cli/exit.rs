@@ -7,7 +7,7 @@ use anyhow::Error;
 use crate::{
     api::error::{ApiError, ErrorCode},
     config::ConfigError,
-    import::Refusal,
+    import::ImportRefusal,
 };
 
 /// The outcome of a verb, as its exit code says it.
@@ -77,7 +77,7 @@ pub(super) fn of_error(error: &Error) -> Exit {
     let api = error.downcast_ref::<ApiError>().map(|error| error.code);
     let refused =
         matches!(api, Some(ErrorCode::Invalid | ErrorCode::Unusable | ErrorCode::UnknownUplink));
-    let unusable = error.is::<ConfigError>() || error.is::<Misuse>() || error.is::<Refusal>();
+    let unusable = error.is::<ConfigError>() || error.is::<Misuse>() || error.is::<ImportRefusal>();
     if refused || unusable { Exit::Unusable } else { Exit::Failed }
 }
 
@@ -116,8 +116,8 @@ mod tests {
         let broken = crate::config::Config::parse("", "x").expect_err("no configuration");
         assert_eq!(of_error(&broken.into()), Exit::Unusable);
         assert_eq!(of_error(&misuse("write it so")), Exit::Unusable);
-        let refusal = Refusal { expected: "mwan3", reason: "it has nothing of it".into() };
-        let refusal: Result<(), Refusal> = Err(refusal);
+        let refusal = ImportRefusal { expected: "mwan3", reason: "it has nothing of it".into() };
+        let refusal: Result<(), ImportRefusal> = Err(refusal);
         assert_eq!(of_error(&refusal.context("failed to import").expect_err("it")), Exit::Unusable);
         assert_eq!(of_error(&Error::msg("the disk is full")), Exit::Failed);
     }

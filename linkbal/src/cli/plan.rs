@@ -20,7 +20,7 @@ use crate::{
             lan,
             network::Snapshot,
             nft_text::flowtable::{FLOWTABLE, devices, without_devices},
-            refusal::{Refusal, Resource},
+            refusal::{KernelRefusal, Resource},
         },
         mistakes::{self, MachineFacts},
         plan::{self, Decided, Difference, Sign},
@@ -162,7 +162,7 @@ fn flowtable(decided: &Decided) -> Result<Vec<Difference>> {
 fn try_flowtable(text: &str) -> Result<String, String> {
     nft::flowtable_text_of(&without_devices(text)).map_err(|error| {
         let message = format!("{error:#}");
-        Refusal { resource: Resource::Flowtable, errno: None, message }.explain()
+        KernelRefusal { resource: Resource::Flowtable, errno: None, message }.explain()
     })
 }
 

@@ -298,9 +298,9 @@ pub struct Hooks {
 pub struct Kernel {
     /// linkbal's bits of the fwmark.
     pub fwmark_mask: u32,
-    /// Routing table of the best uplink; uplink `i` has this plus one plus `i`.
+    /// First routing table.
     pub table_base: u32,
-    /// Priority of the first ip rule; the next 199 are linkbal's too.
+    /// Priority of the first ip rule.
     pub rule_priority: u32,
     /// Entries of the flow table; `None` if they depend on the memory of the machine.
     pub flow_table_size: Option<u32>,

@@ -23,7 +23,7 @@ use crate::{
         datapath::link_watcher::LinkWatcher,
         events::FileWatcher,
         host::{descriptors, instance::Instance},
-        obstacles,
+        ipsec,
     },
 };
 
@@ -146,7 +146,7 @@ impl Daemon {
         }
         let asked = match &self.monitor.ipsec {
             Ok(false) => Ok(None),
-            Ok(true) => obstacles::ipsec().map_err(|error| error.to_string()),
+            Ok(true) => ipsec::obstacle().map_err(|error| error.to_string()),
             Err(error) => Err(error.clone()),
         };
         asked.unwrap_or_else(|error| Some(format!("IPsec policies are unknown: {error}")))

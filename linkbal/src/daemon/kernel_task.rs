@@ -10,9 +10,9 @@ use crate::{
         Event,
         balance::load::{Counts, Octets},
         kernel::{
-            adopt::Adoption,
+            attribution::Adoption,
             network::{Change, Snapshot},
-            refusal::Refusal,
+            refusal::KernelRefusal,
         },
     },
     sys::{
@@ -111,7 +111,7 @@ async fn observe(
 }
 
 /// Makes the changes, and returns those that the kernel refused.
-async fn apply(kernel: &mut Kernel, changes: &[Change]) -> Vec<Refusal> {
+async fn apply(kernel: &mut Kernel, changes: &[Change]) -> Vec<KernelRefusal> {
     let mut refusals = Vec::new();
     for change in changes {
         match kernel.apply(change).await {

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Configured, Daemon, refusal::Refusal};
+use super::{Configured, Daemon, reload_refusal::ReloadRefusal};
 use crate::{
     config::{ConfigError, Parsed, Sources},
     engine::{ReloadOutcome, Report},
@@ -29,7 +29,7 @@ pub struct Fallback {
     /// Time at which the last good configuration was stored, RFC 3339, UTC.
     pub saved: String,
     /// Fault of the file, in one line.
-    pub reason: Refusal,
+    pub reason: ReloadRefusal,
 }
 
 /// Returns the last good configuration in place of the file at `path`, which cannot be used.
@@ -41,7 +41,7 @@ pub fn instead_of(path: PathBuf, error: ConfigError) -> Result<Configured, Confi
     let found = Instance::unprepared().ok().and_then(|instance| load(&instance));
     let Some((Parsed { config, .. }, sources, saved)) = found else { return Err(error) };
     tracing::error!("{error}");
-    let fallback = Some(Fallback { saved, reason: Refusal::from(&error) });
+    let fallback = Some(Fallback { saved, reason: ReloadRefusal::from(&error) });
     Ok(Configured { path, config, sources, fallback, strict: false })
 }
 
@@ -51,7 +51,7 @@ pub(super) fn instead_of_refused(
     instance: &Instance,
     path: PathBuf,
     refused: &Sources,
-    reason: Refusal,
+    reason: ReloadRefusal,
 ) -> Option<Configured> {
     let (Parsed { config, .. }, sources, saved) = load(instance)?;
     let fallback = Some(Fallback { saved, reason });

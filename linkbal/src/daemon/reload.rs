@@ -18,7 +18,7 @@ use super::{
     admin::{Stored, not_stored},
     drill::Drill,
     edit::{self, Edit},
-    refusal::{Refusal, Unusable},
+    reload_refusal::{ReloadRefusal, Unusable},
     service_manager,
     staged_config::{ExternalData, StagedConfig},
     trial::Trial,
@@ -340,12 +340,12 @@ impl Daemon {
         }
     }
 
-    fn set_refused(&mut self, refusal: Refusal) {
+    fn set_refused(&mut self, refusal: ReloadRefusal) {
         self.refused_configuration = Some(refusal.into_status());
     }
 
     fn refuse(&mut self, error: &Error) -> RequestError {
-        let refusal = Refusal::of(error);
+        let refusal = ReloadRefusal::of(error);
         if refusal.text != refusal.public {
             tracing::error!("{}", refusal.text);
         }

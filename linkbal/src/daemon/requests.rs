@@ -6,7 +6,9 @@ use anyhow::Result;
 use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
 use tokio::sync::oneshot;
 
-use super::{Daemon, Refusal, drill::Drill, last_good::Fallback, rfc3339, trial::Trial, warn_of};
+use super::{
+    Daemon, ReloadRefusal, drill::Drill, last_good::Fallback, rfc3339, trial::Trial, warn_of,
+};
 use crate::{
     api::{
         Request,
@@ -90,9 +92,10 @@ impl Daemon {
     /// Returns which configuration is in force.
     fn configuration(&self) -> ConfigurationStatus {
         let last_good = self.fallback.clone();
-        let last_good = last_good.map(|Fallback { saved, reason: Refusal { text, public } }| {
-            LastGoodStatus { saved, reason: text, public }
-        });
+        let last_good =
+            last_good.map(|Fallback { saved, reason: ReloadRefusal { text, public } }| {
+                LastGoodStatus { saved, reason: text, public }
+            });
         ConfigurationStatus {
             file: self.path.display().to_string(),
             since: rfc3339(self.configured),

@@ -22,7 +22,7 @@ use super::{
     live_flows::LiveFlows,
     notify::Notifications,
     record::Recorder,
-    refusal::Refusal,
+    reload_refusal::ReloadRefusal,
     service_manager::ServiceManager,
     staged_config::{ExternalData, StagedConfig},
     traffic::TrafficPoller,
@@ -74,7 +74,7 @@ fn stage(instance: &Instance, configured: Configured) -> Result<(StagedConfig, O
         Err(error) if strict || fallback.is_some() => return Err(error),
         Err(error) => error,
     };
-    let reason = Refusal::of(&refused);
+    let reason = ReloadRefusal::of(&refused);
     let other = last_good::instead_of_refused(instance, path, &sources, reason);
     let Some(Configured { config, sources, fallback, .. }) = other else { return Err(refused) };
     // Where that is refused, too, the reason is hardly the configuration.
@@ -105,7 +105,7 @@ impl Daemon {
         };
         let lost = trial.is_none() && configured.sources != in_file;
         let refused_configuration =
-            lost.then(|| Refusal::from(trial::LOST.to_owned()).into_status());
+            lost.then(|| ReloadRefusal::from(trial::LOST.to_owned()).into_status());
         drop(in_file);
         let (staged, fallback) = stage(instance, configured)?;
         let StagedConfig { config, sources, before, indexed, policy, datapath } = staged;

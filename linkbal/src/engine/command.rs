@@ -8,7 +8,7 @@ use linkbal_common::uplink::{Family, UpMask};
 use super::{
     event::Lifetime,
     kernel::{
-        adopt::Adoption,
+        attribution::Adoption,
         conflict::lookup::RouteQuestion,
         network::{Change, Link, Role},
         resource::Part,

@@ -12,7 +12,7 @@ use super::{
     kernel::{
         conflict::survey::Survey,
         network::{NetworkEvent, Snapshot, family},
-        refusal::Refusal,
+        refusal::KernelRefusal,
         resource::Part,
     },
     obstacles::Obstacles,
@@ -33,7 +33,7 @@ pub enum Event {
     NotObserved,
     /// The changes of one [`super::Command::Apply`] that could not be made. Sent before
     /// [`Event::Applied`].
-    NotApplied(Vec<Refusal>),
+    NotApplied(Vec<KernelRefusal>),
     /// The answer to [`super::Command::Survey`].
     Surveyed(Survey),
     /// Obstacles to shortcuts came or went.

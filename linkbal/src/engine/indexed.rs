@@ -1,6 +1,6 @@
 //! Uplinks with the index that their bits, fwmark and table come from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use linkbal_common::uplink::MAX_UPLINKS;
 
@@ -22,7 +22,7 @@ pub fn assign(uplinks: &[Uplink], before: &BTreeMap<String, u32>) -> Vec<Indexed
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let indexed = sorted.into_iter().filter_map(|uplink| {
         let index = kept(uplink).or_else(|| free.next())?;
-        Some(Indexed { index, config: uplink.clone() })
+        Some(Indexed { index, config: Arc::new(uplink.clone()) })
     });
     indexed.collect()
 }
@@ -53,8 +53,8 @@ pub fn on_down(uplinks: &[Indexed], before: u32) -> u32 {
 pub struct Indexed {
     /// The index.
     pub index: u32,
-    /// The configuration of the uplink.
-    pub config: Uplink,
+    /// The configuration of the uplink; a copy shares it.
+    pub config: Arc<Uplink>,
 }
 
 impl Indexed {

@@ -3,11 +3,10 @@
 //! `network` is the observed state. [`desired`] is what it should be, [`diff`] the changes that lead
 //! there, and `reconcile` asks for them.
 
-pub mod adopt;
-pub(in crate::engine) mod adoption;
+pub(in crate::engine) mod adoption_schedule;
+pub mod attribution;
 pub mod bond;
 pub mod conflict;
-pub(in crate::engine) mod conflicts;
 pub mod desired;
 pub mod diff;
 pub mod drift;
@@ -19,7 +18,6 @@ pub mod nexthop;
 pub mod nft_text;
 pub(in crate::engine) mod reconcile;
 pub mod refusal;
-pub(in crate::engine) mod refusals;
 pub mod resource;
 pub(in crate::engine) mod standby;
 pub mod unready;

@@ -5,7 +5,7 @@
 //! uplinks must prove themselves. The caller has made the datapath ready: it changes with the first
 //! [`Command::Attach`](super::Command::Attach).
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use linkbal_common::uplink::{Family, UpMask};
 
@@ -90,7 +90,7 @@ pub fn renames(before: &[Indexed], after: &[Uplink]) -> Vec<(String, String)> {
 
 impl UplinkState {
     /// Returns the same uplink under another configuration.
-    fn continued(mut self, config: Uplink, now: Duration) -> UplinkState {
+    fn continued(mut self, config: Arc<Uplink>, now: Duration) -> UplinkState {
         for family in Family::ALL {
             self.health[family].set_probe(&config.probe, family, now);
             let known = self.present[family] || configured_gateway(&config, family).is_some();

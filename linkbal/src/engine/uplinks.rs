@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     mem,
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,7 +29,7 @@ pub struct UplinkState {
     /// The index that its bits, fwmark and table come from.
     pub index: u32,
     /// Configuration of the uplink.
-    pub config: Uplink,
+    pub config: Arc<Uplink>,
     /// The state that the administrator wants.
     pub admin: AdminState,
     /// Health by family.
@@ -81,7 +82,7 @@ impl UplinkState {
 
     /// Returns the configuration, with the index.
     pub fn indexed(&self) -> Indexed {
-        Indexed { index: self.index, config: self.config.clone() }
+        Indexed { index: self.index, config: Arc::clone(&self.config) }
     }
 
     /// Returns the health in one family; `None` if the uplink only has the other one, or may only

@@ -100,8 +100,8 @@ impl Engine {
         snapshot.map_or_else(|| text.to_owned(), |snapshot| snapshot.with_device_names(text))
     }
 
-    /// Returns the probes that this machine cannot send, with the reason.
-    pub const fn unsent_probes(&self) -> &BTreeMap<String, String> {
+    /// Returns the probes that this machine cannot send, by name, with the reason.
+    pub fn unsent_probes(&self) -> BTreeMap<String, String> {
         self.refusals.unsent_probes()
     }
 

@@ -99,11 +99,6 @@ impl FlowOrder {
             FlowOrder::Uplink => entry.flow.uplink.into(),
         }
     }
-
-    /// Returns whether the order is by bytes, which are not always counted.
-    pub const fn is_by_bytes(self) -> bool {
-        matches!(self, FlowOrder::Bytes | FlowOrder::Up | FlowOrder::Down)
-    }
 }
 
 /// Returns the place of an address among others; IPv4 comes before IPv6.

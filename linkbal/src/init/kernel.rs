@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 use super::facts::Facts;
 use crate::{
     commented::with_comment,
-    config::Kernel,
+    config::{Kernel, kernel_numbers::PRIORITIES},
     engine::kernel::{
         conflict::survey::MarkRule,
         network::{IpRule, PROTOCOL},
     },
 };
 
-/// Number of tables, and of rules, that are kept free.
-const TABLES: u32 = 100;
-const RULES: u32 = 200;
+/// Distance between two first tables that are tried.
+const TABLE_STEP: u32 = 100;
 
 /// Returns the lines of `[kernel]`; none if linkbal's own numbers are free.
 pub(super) fn lines(facts: &Facts) -> Vec<String> {
@@ -26,12 +25,20 @@ pub(super) fn lines(facts: &Facts) -> Vec<String> {
     let mut lines = Vec::new();
     let kernel = Kernel::default();
     let default = kernel.table_base;
-    if let Some(free) = moved(&tables, default, TABLES) {
+    let are_free = |table_base: u32| {
+        let kernel = Kernel { table_base, ..Kernel::default() };
+        !tables.iter().any(|table| kernel.has_table(*table))
+    };
+    if let Some(free) = moved(are_free, default, TABLE_STEP) {
         let comment = format!("tables from {default} on are in use");
         lines.push(with_comment(&format!("table_base = {free}"), &comment));
     }
     let default = kernel.rule_priority;
-    if let Some(free) = moved(&priorities, default, RULES) {
+    let are_free = |rule_priority: u32| {
+        let kernel = Kernel { rule_priority, ..Kernel::default() };
+        !priorities.iter().any(|priority| kernel.has_priority(*priority))
+    };
+    if let Some(free) = moved(are_free, default, PRIORITIES) {
         let comment = format!("ip rules from {default} on are in use");
         lines.push(with_comment(&format!("rule_priority = {free}"), &comment));
     }
@@ -64,12 +71,11 @@ fn changed_bits(rule: &MarkRule) -> u32 {
     if rule.bits == u32::MAX { rule.value.unwrap_or_default() } else { rule.bits }
 }
 
-/// Returns another beginning of a range if the one from `first` on is in use, and one is free.
-fn moved(used: &BTreeSet<u32>, first: u32, count: u32) -> Option<u32> {
-    let is_free = |from: &u32| used.range(*from..from.saturating_add(count)).next().is_none();
-    if is_free(&first) {
+/// Returns another first number if those from `first` on are in use, and others are free.
+fn moved(are_free: impl Fn(u32) -> bool, first: u32, step: u32) -> Option<u32> {
+    if are_free(first) {
         return None;
     }
-    let others = (1..20).map(|step: u32| first.saturating_sub(step.saturating_mul(count)));
-    others.filter(|from| *from > 1000).find(is_free)
+    let others = (1..20).map(|count: u32| first.saturating_sub(count.saturating_mul(step)));
+    others.filter(|from| *from > 1000).find(|from| are_free(*from))
 }

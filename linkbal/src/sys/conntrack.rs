@@ -15,9 +15,9 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     conntrack::{ConntrackAttribute, ConntrackMessage},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::netlink::wire::HEADER;
+use super::netlink::exchange::Connection;
 
 /// Attributes of a connection (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const CTA_STATUS: u16 = 3;
@@ -51,7 +51,8 @@ pub fn delete(family: Family, fwmark: u32, mask: u32) -> Result<()> {
     let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
     let attributes = vec![ConntrackAttribute::CtaMark(fwmark), ConntrackAttribute::Other(mask)];
     let deletion = ConntrackMessage::Delete(attributes);
-    let outcome = exchange(family, deletion, NLM_F_REQUEST | NLM_F_ACK, |_| {});
+    let outcome = ConntrackSocket::open()
+        .and_then(|mut socket| socket.exchange(family, deletion, NLM_F_ACK, |_| {}));
     match outcome.as_ref().err().and_then(io::Error::raw_os_error) {
         Some(libc::ENOENT) => Ok(()),
         _ => outcome.with_context(|| {
@@ -71,19 +72,21 @@ pub fn offloaded() -> Result<u64> {
     let word = |kind, value: u32| {
         ConntrackAttribute::Other(DefaultNla::new(kind, value.to_be_bytes().to_vec()))
     };
+    let listed = "failed to list the connections in flowtables";
+    let mut socket = ConntrackSocket::open().context(listed)?;
     let mut count: u64 = 0;
     for family in Family::ALL {
         // Before Linux 5.18 the kernel lists all of them.
         let filter = vec![word(CTA_STATUS, IPS_OFFLOAD), word(CTA_STATUS_MASK, IPS_OFFLOAD)];
         let request = ConntrackMessage::Get(filter);
-        exchange(family, request, NLM_F_REQUEST | NLM_F_DUMP, |message| {
+        let outcome = socket.exchange(family, request, NLM_F_DUMP, |message| {
             if let ConntrackMessage::New(entry) = message
                 && is_offloaded(&entry)
             {
                 count = count.saturating_add(1);
             }
-        })
-        .context("failed to list the connections in flowtables")?;
+        });
+        outcome.context(listed)?;
     }
     Ok(count)
 }
@@ -95,47 +98,52 @@ fn is_offloaded(entry: &[ConntrackAttribute]) -> bool {
     })
 }
 
-/// Sends a request for a family and hands each answer of the kernel to `each`; returns once the
-/// kernel has acknowledged the request or sent everything.
-///
-/// # Errors
-///
-/// As the kernel answers.
-pub(super) fn exchange(
-    family: Family,
-    message: ConntrackMessage,
-    flags: u16,
-    mut each: impl FnMut(ConntrackMessage),
-) -> io::Result<()> {
-    let header = NetfilterHeader::new(protocol_family(family), HONOUR_FAMILY, 0);
-    let mut message = NetlinkMessage::from(NetfilterMessage::new(header, message));
-    message.header.flags = flags;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
+/// A socket for requests to connection tracking.
+pub(super) struct ConntrackSocket(Connection);
 
-    let socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = &answer[..];
-        while rest.len() >= HEADER {
-            let message = read(rest)?;
-            match message.payload {
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::Done(_) => return Ok(()),
+impl ConntrackSocket {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub(super) fn open() -> io::Result<ConntrackSocket> {
+        Connection::open(NETLINK_NETFILTER).map(ConntrackSocket)
+    }
+
+    /// Sends a request for a family and hands each answer of the kernel to `each`; returns once the
+    /// kernel has acknowledged the request or sent everything.
+    ///
+    /// # Errors
+    ///
+    /// As the kernel answers.
+    pub(super) fn exchange(
+        &mut self,
+        family: Family,
+        message: ConntrackMessage,
+        flags: u16,
+        mut each: impl FnMut(ConntrackMessage),
+    ) -> io::Result<()> {
+        self.0.exchange(request(family, message, flags), |answer| {
+            match read(answer.whole)?.payload {
                 NetlinkPayload::InnerMessage(NetfilterMessage {
                     inner: NetfilterMessageInner::Conntrack(message),
                     ..
-                }) => each(message),
-                _ => return Err(io::Error::other("the kernel answered something else")),
+                }) => {
+                    each(message);
+                    Ok(())
+                }
+                _ => Err(io::Error::other("the kernel answered something else")),
             }
-            let length = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(length..).unwrap_or_default();
-        }
+        })
     }
+}
+
+/// Returns a request for a family, with further flags, as bytes.
+fn request(family: Family, message: ConntrackMessage, flags: u16) -> Vec<u8> {
+    let header = NetfilterHeader::new(protocol_family(family), HONOUR_FAMILY, 0);
+    let mut message = NetlinkMessage::from(NetfilterMessage::new(header, message));
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 /// Reads the first message. Messages of other subsystems are refused without being parsed.

@@ -13,6 +13,7 @@ use super::{
     netlink::{
         self, generic, routes, rules,
         tunnels::{self, wireguard},
+        wire,
     },
     probe,
 };
@@ -80,7 +81,9 @@ pub fn connection(bytes: &[u8]) -> Option<()> {
 /// Reads WireGuard's messages about a device.
 pub fn wireguard(bytes: &[u8]) -> Tunnel {
     let mut tunnel = Tunnel::default();
-    let _ = generic::each_message(bytes, |body| wireguard::parse_into(&mut tunnel, body));
+    for message in wire::messages(bytes) {
+        wireguard::parse_into(&mut tunnel, generic::body(&message));
+    }
     tunnel
 }
 

@@ -12,8 +12,8 @@ use linkbal_common::uplink::Family;
 use super::{
     doctor::{jobs, processes, suspects},
     host::file,
+    ipsec,
     netlink::Netlink,
-    obstacles,
     survey::survey,
     sysctl,
 };
@@ -73,7 +73,7 @@ pub async fn observe() -> Result<Facts> {
         modems: names.iter().filter(|name| is_modem(name)).cloned().collect(),
         survey,
         found: found::configurations(&jobs),
-        ipsec: obstacles::ipsec().ok().flatten(),
+        ipsec: ipsec::obstacle().ok().flatten(),
         leftovers: suspects(&names.iter().map(String::as_str).collect(), &processes),
         jobs,
         snapshot,

@@ -4,16 +4,26 @@ use std::{io, net::IpAddr};
 
 use ipnet::IpNet;
 use netlink_packet_core::NLM_F_DUMP;
+use netlink_sys::protocols::NETLINK_XFRM;
 
-use super::{
-    netlink::wire::{Message, attribute, request},
-    obstacles::{self, XFRM_POLICY_BLOCK, ask_xfrm},
+use super::netlink::{
+    exchange::Connection,
+    wire::{Message, attribute, request},
 };
 
-/// Messages and attributes of policies (include/uapi/linux/xfrm.h).
+/// Messages and attributes of policies (include/uapi/linux/xfrm.h): of single ones, of their numbers, and
+/// of what happens without one.
 const XFRM_MSG_NEWPOLICY: u16 = 0x13;
 const XFRM_MSG_GETPOLICY: u16 = 0x15;
+const XFRM_MSG_NEWSPDINFO: u16 = 0x24;
+const XFRM_MSG_GETSPDINFO: u16 = 0x25;
+const XFRM_MSG_GETDEFAULT: u16 = 0x28;
+const XFRMA_SPD_INFO: u16 = 1;
 const XFRMA_TMPL: u16 = 5;
+/// Length of the flags before the attributes of the numbers.
+const SPD_FLAGS: usize = 4;
+/// Action of a policy: `XFRM_POLICY_BLOCK`, and `XFRM_USERPOLICY_BLOCK` without one.
+const XFRM_POLICY_BLOCK: u8 = 1;
 
 /// Length of `struct xfrm_userpolicy_info`, and offsets in it: what it selects comes first.
 const INFO: usize = 168;
@@ -63,6 +73,46 @@ struct Policy {
     transforms: bool,
 }
 
+/// Returns what IPsec does to packets, in words; `None` if nothing.
+///
+/// # Errors
+///
+/// If the kernel does not tell.
+pub fn obstacle() -> io::Result<Option<String>> {
+    let asked = request(XFRM_MSG_GETSPDINFO, 0, &[0; SPD_FLAGS]);
+    if ask(asked, has_policies)? == Some(true) {
+        return Ok(Some("IPsec policies exist".into()));
+    }
+    Ok(blocks_by_default()?.then(|| "IPsec blocks packets without a policy".into()))
+}
+
+/// Returns whether packets without a policy are blocked on any of their ways.
+fn blocks_by_default() -> io::Result<bool> {
+    Ok(ask(request(XFRM_MSG_GETDEFAULT, 0, &[0; SPD_FLAGS]), blocks)? == Some(true))
+}
+
+/// Asks the kernel in the network namespace of the calling thread.
+fn ask<T>(request: Vec<u8>, find: impl FnMut(&Message<'_>) -> Option<T>) -> io::Result<Option<T>> {
+    Connection::open(NETLINK_XFRM)?.find(request, find)
+}
+
+/// Returns whether packets without a policy are blocked, from the kernel's answer: a byte for each way.
+fn blocks(message: &Message<'_>) -> Option<bool> {
+    let answer = message.kind == XFRM_MSG_GETDEFAULT;
+    answer.then(|| message.payload.iter().take(3).any(|action| *action == XFRM_POLICY_BLOCK))
+}
+
+/// Returns whether there are policies, those of single sockets left out, from the kernel's answer.
+fn has_policies(message: &Message<'_>) -> Option<bool> {
+    if message.kind != XFRM_MSG_NEWSPDINFO {
+        return None;
+    }
+    // The numbers of those for input, output and forwarding; then come those of sockets.
+    let numbers =
+        attribute(message.payload.get(SPD_FLAGS..)?, XFRMA_SPD_INFO)?.first_chunk::<12>()?;
+    Some(numbers.iter().any(|byte| *byte != 0))
+}
+
 /// Returns what the policies of the calling thread's network namespace do to a packet, in words; `None`
 /// if they let it pass as it is.
 ///
@@ -72,7 +122,7 @@ struct Policy {
 pub fn policy_of(packet: &Leaving) -> io::Result<Option<String>> {
     let mut first: [Option<Policy>; 2] = [None, None];
     let asked = request(XFRM_MSG_GETPOLICY, NLM_F_DUMP, &[]);
-    ask_xfrm(&asked, |message| {
+    ask(asked, |message| {
         let policy = parse(message).filter(|policy| policy.takes(packet))?;
         // Of equal ones, the kernel takes the one that was added first, and lists it first.
         let first = &mut first[usize::from(policy.direction == OUT)];
@@ -87,7 +137,7 @@ pub fn policy_of(packet: &Leaving) -> io::Result<Option<String>> {
         return Ok(Some(words));
     }
     let blocked = "IPsec blocks packets without a policy: this one, too";
-    Ok((has_none && obstacles::blocks_by_default()?).then(|| blocked.into()))
+    Ok((has_none && blocks_by_default()?).then(|| blocked.into()))
 }
 
 impl Policy {
@@ -159,6 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::netlink::wire::{messages, nla};
 
     fn leaving(source: &str, destination: &str, port: Option<u16>) -> Leaving {
         let address = |text: &str| text.parse().expect("an address");
@@ -203,6 +254,17 @@ mod tests {
         assert!(Policy { blocks: true, ..policy }.words().expect("words").ends_with("drops it"));
     }
 
+    #[test]
+    fn policies_of_sockets_alone_do_not_count() {
+        let answer = |numbers: [u32; 6]| {
+            let numbers = nla(XFRMA_SPD_INFO, &numbers.map(u32::to_ne_bytes).concat());
+            let answer = request(XFRM_MSG_NEWSPDINFO, 0, &[vec![0; 4], numbers].concat());
+            messages(&answer).next().and_then(|message| has_policies(&message))
+        };
+        assert_eq!(answer([0, 0, 0, 1, 1, 0]), Some(false));
+        assert_eq!(answer([0, 0, 1, 0, 0, 0]), Some(true));
+    }
+
     proptest! {
         /// Checks that no message of the kernel makes it panic.
         #[test]
@@ -212,7 +274,7 @@ mod tests {
                 *direction = OUT;
             }
             let bytes = request(XFRM_MSG_NEWPOLICY, 0, &payload);
-            for message in super::super::netlink::wire::messages(&bytes) {
+            for message in messages(&bytes) {
                 let _ = parse(&message);
             }
         }

@@ -1,6 +1,7 @@
 //! rtnetlink: links, addresses, routes and ip rules.
 
 mod devices;
+pub(in crate::sys) mod exchange;
 pub(in crate::sys) mod generic;
 pub mod lookup;
 pub(super) mod routes;
@@ -8,7 +9,7 @@ pub(super) mod rules;
 pub(super) mod tunnels;
 pub(in crate::sys) mod wire;
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, net::IpAddr};
 
 use anyhow::{Context as _, Result, bail};
 use futures::{Stream, StreamExt as _};
@@ -265,6 +266,22 @@ pub(super) fn octets(message: &LinkMessage) -> Option<Octets> {
 
 /// Returns the address in an address message, if it may be used.
 pub(super) fn address(message: &AddressMessage) -> Option<Address> {
+    let (address, flags) = address_and_flags(message)?;
+    let usable = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
+    usable.then_some(Address {
+        ifindex: message.header.index,
+        address,
+        prefix_length: message.header.prefix_len,
+        deprecated: flags.contains(AddressFlags::Deprecated),
+        // The same bit says of IPv4 that the address is a secondary one.
+        temporary: message.header.family == AddressFamily::Inet6
+            && flags.contains(AddressFlags::Secondary),
+        held: false,
+    })
+}
+
+/// Returns the own address in an address message, and its flags.
+pub(super) fn address_and_flags(message: &AddressMessage) -> Option<(IpAddr, AddressFlags)> {
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     let (mut local, mut address) = (None, None);
     for attribute in &message.attributes {
@@ -275,18 +292,8 @@ pub(super) fn address(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
-    let usable = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
-    usable.then_some(Address {
-        ifindex: message.header.index,
-        // With a peer, IFA_ADDRESS is the peer's; otherwise IPv6 has no IFA_LOCAL.
-        address: local.or(address)?,
-        prefix_length: message.header.prefix_len,
-        deprecated: flags.contains(AddressFlags::Deprecated),
-        // The same bit says of IPv4 that the address is a secondary one.
-        temporary: message.header.family == AddressFamily::Inet6
-            && flags.contains(AddressFlags::Secondary),
-        held: false,
-    })
+    // With a peer, IFA_ADDRESS is the peer's; otherwise IPv6 has no IFA_LOCAL.
+    Some((local.or(address)?, flags))
 }
 
 /// Returns the family as netlink numbers it.

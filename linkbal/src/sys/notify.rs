@@ -4,52 +4,26 @@
 //! the addresses that its DNS servers know. A server that this machine reaches without an uplink, on
 //! this machine or in the LAN, is reached directly. What fails here counts against no uplink.
 
+mod attempt;
 mod mail;
 mod post;
+mod secrets;
 mod stream;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path as FilePath,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, path::Path as FilePath};
 
-use anyhow::{Context as _, Error, Result, anyhow};
-use linkbal_common::uplink::Family;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout, timeout_at},
-};
+use anyhow::{Context as _, Result};
+use tokio::time::timeout;
 
+use self::attempt::{Attempt, CONNECT_LIMIT, LIMIT};
 use super::{
-    host::{descriptors, file, thread},
-    netlink::Netlink,
-    probe::{Path, Resolvers, connect, look_up},
-    resolve::resolve,
+    host::{file, thread},
+    probe::{Path, Resolvers},
 };
 use crate::{
-    config::{Destination, Host, Server},
-    engine::Event,
+    config::{Destination, Host},
     notify::text::Message,
-    protocol,
 };
-
-/// Longest time for one uplink and family, and for all of them.
-const WAY_LIMIT: Duration = Duration::from_secs(20);
-const LIMIT: Duration = Duration::from_secs(45);
-
-/// Longest time for a connection to one address.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-
-/// Most ways that are tried, and most addresses of each.
-const MAX_WAYS: usize = 6;
-const MAX_ADDRESSES: usize = 3;
-
-/// Most characters of what a server says.
-const MAX_SAID: usize = 200;
 
 /// File with the name of this machine.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -184,235 +158,13 @@ async fn secret(to: &Destination) -> Result<Option<String>> {
     Ok(Some(secret.to_owned()))
 }
 
-/// A message to be sent.
-struct Attempt<'a> {
-    to: &'a Destination,
-    message: &'a Message,
-    secret: Option<&'a str>,
-    ways: &'a Ways,
-}
-
-impl Attempt<'_> {
-    async fn by_all(&self) -> Delivery {
-        let deadline = Instant::now().checked_add(LIMIT).unwrap_or_else(Instant::now);
-        let mut failures: Vec<Failure> = Vec::new();
-        let known = self.known_addresses();
-        if let Some(address) = self.direct(&known).await {
-            return match timeout(WAY_LIMIT, self.send(None, address)).await {
-                Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
-                Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
-            };
-        }
-        let mut refused_by: Option<&str> = None;
-        for way in self.ways.ways.iter().take(MAX_WAYS) {
-            if refused_by == Some(&way.uplink) {
-                // The other family will hear the same.
-                continue;
-            }
-            let limit = deadline.min(Instant::now().checked_add(WAY_LIMIT).unwrap_or(deadline));
-            let error = match timeout_at(limit, self.by(way, &known)).await {
-                Ok(Ok(Some((taken, direct)))) => {
-                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), taken };
-                }
-                Ok(Ok(None)) => continue,
-                Ok(Err(error)) => error,
-                Err(_) => anyhow!(no_answer(WAY_LIMIT)),
-            };
-            if error.is::<Refused>() {
-                refused_by = Some(&way.uplink);
-            }
-            let family = way.path.family.name();
-            let by = |reason| format!("by {} ({family}): {reason}", way.uplink);
-            let Failure { text, public } = self.words(&error);
-            failures.push(Failure { text: by(text), public: by(public) });
-        }
-        match (failures.is_empty(), self.ways.ways.is_empty()) {
-            (true, true) => self.without_uplinks().await,
-            (true, false) => {
-                Delivery::Failed("the server has no address of a family that works".into())
-            }
-            (false, _) => Delivery::Failed(Failure {
-                text: failures.iter().map(|one| &*one.text).collect::<Vec<_>>().join("; "),
-                public: failures.iter().map(|one| &*one.public).collect::<Vec<_>>().join("; "),
-            }),
-        }
-    }
-
-    /// Sends it although no uplink works, to a name in the LAN.
-    async fn without_uplinks(&self) -> Delivery {
-        let Host::Name(name) = &self.to.server().host else { return Delivery::NoWay };
-        let found = timeout(CONNECT_LIMIT, system_addresses(name)).await;
-        let found = found.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
-        let Some(address) = self.direct(&found).await else { return Delivery::NoWay };
-        match timeout(WAY_LIMIT, self.send(None, address)).await {
-            Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
-            Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
-        }
-    }
-
-    /// Sends it by an uplink; returns the server's answer, and whether it went past all uplinks, or
-    /// `None` if the server has no address of that family.
-    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(Taken, bool)>> {
-        let path = way.path;
-        let found = match &self.to.server().host {
-            Host::Name(name) if known.is_empty() => self.look_up(path, name).await?,
-            Host::Name(_) | Host::Address(_) => known.to_vec(),
-        };
-        if let Some(address) = self.direct(&found).await {
-            return self.send(None, address).await.map(|taken| Some((taken, true)));
-        }
-        let of_family = |address: &&IpAddr| address.is_ipv4() == (path.family == Family::Ipv4);
-        let mut failure = None;
-        for address in found.iter().filter(of_family).take(MAX_ADDRESSES) {
-            match self.send(Some(path), *address).await {
-                Ok(taken) => return Ok(Some((taken, false))),
-                Err(error) if error.is::<Refused>() => return Err(error),
-                Err(error) => failure = Some(error),
-            }
-        }
-        failure.map_or(Ok(None), Err)
-    }
-
-    async fn look_up(&self, path: Path, name: &str) -> Result<Vec<IpAddr>> {
-        let failed = || format!("failed to resolve {name}");
-        match look_up(&self.ways.resolvers, path, name, CONNECT_LIMIT).await {
-            Ok(Some(addresses)) => Ok(addresses),
-            // This machine has a server of its own.
-            Ok(None) => system_addresses(name).await.with_context(failed),
-            Err(error) => Err(error.context(failed())),
-        }
-    }
-
-    /// Sends it to an address.
-    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<Taken> {
-        let server = self.to.server();
-        let address = SocketAddr::new(address, server.port);
-        let connecting = async {
-            match by {
-                Some(path) => connect(path, address).await,
-                None => {
-                    descriptors::check()?;
-                    Ok(TcpStream::connect(address).await.context("failed to connect")?)
-                }
-            }
-        };
-        let stream = timeout(CONNECT_LIMIT, connecting).await;
-        let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_LIMIT)))?;
-        let stream = stream.with_context(|| address.to_string())?;
-        let Taken { said, refused } = match self.to {
-            Destination::Mail(mail) => mail::send(stream, mail, self.message, self.secret).await?,
-            Destination::Post(post) => post::send(stream, post, self.message, self.secret).await?,
-        };
-        let shown = |said: &String| without_secret(self.secret, said);
-        Ok(Taken { said: shown(&said), refused: refused.iter().map(shown).collect() })
-    }
-
-    /// Returns the addresses that need no DNS.
-    fn known_addresses(&self) -> Vec<IpAddr> {
-        match &self.to.server().host {
-            Host::Address(address) => vec![*address],
-            Host::Name(name) if name == "localhost" => {
-                vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-            }
-            Host::Name(_) => Vec::new(),
-        }
-    }
-
-    /// Returns the first address that this machine reaches without an uplink.
-    async fn direct(&self, addresses: &[IpAddr]) -> Option<IpAddr> {
-        for address in addresses {
-            if address.is_loopback() || self.is_direct(*address).await.unwrap_or(false) {
-                return Some(*address);
-            }
-        }
-        None
-    }
-
-    async fn is_direct(&self, destination: IpAddr) -> Result<bool> {
-        let Server { port, .. } = self.to.server();
-        let (tcp, uplinks) = (protocol::TCP, &self.ways.interfaces);
-        Ok(Netlink::connect()?.is_beside(destination, tcp, *port, uplinks).await?)
-    }
-
-    /// Returns an error in words.
-    fn words(&self, error: &Error) -> Failure {
-        let text = without_secret(self.secret, &format!("{error:#}"));
-        let public = match error.downcast_ref::<Refused>() {
-            Some(Refused { public, .. }) => public.clone(),
-            None => text.clone(),
-        };
-        Failure { text, public }
-    }
-}
-
-/// Returns what a server said in one line, without the secret that it may have repeated.
-fn without_secret(secret: Option<&str>, said: &str) -> String {
-    // Before it is cut: a part of a secret is one, too.
-    match secret {
-        Some(secret) => shown(
-            &spellings(secret)
-                .iter()
-                .fold(said.to_owned(), |said, spelling| said.replace(spelling, "{token}")),
-        ),
-        None => shown(said),
-    }
-}
-
-/// Returns a secret as a server may repeat it: as it is, and escaped for an address, JSON or HTML.
-fn spellings(secret: &str) -> Vec<String> {
-    let all = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
-    let some = post::in_address(secret);
-    let json = serde_json::to_string(secret).unwrap_or_default();
-    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let quoted = html.replace('"', "&quot;").replace('\'', "&#39;");
-    let lower = [&all, &some].map(|text| lower_escapes(text));
-    let mut found =
-        vec![secret.to_owned(), json.trim_matches('"').to_owned(), html, quoted, all, some];
-    found.extend(lower);
-    // The longest first: one may be a part of another.
-    found.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
-    found.retain(|spelling| !spelling.is_empty());
-    found
-}
-
-/// Returns a text with the hexadecimal digits of its escapes (`%2F`) in lower case.
-fn lower_escapes(text: &str) -> String {
-    let mut parts = text.split('%');
-    let mut lower = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
-        lower.extend(["%", &digits.to_ascii_lowercase(), rest]);
-    }
-    lower
-}
-
-fn no_answer(limit: Duration) -> String {
-    format!("no answer within {} s", limit.as_secs())
-}
-
-async fn system_addresses(name: &str) -> Result<Vec<IpAddr>> {
-    match resolve(name.to_owned(), Vec::new()).await {
-        Event::Resolved { addresses, .. } => {
-            Ok(addresses.into_iter().map(|(address, _)| address).collect())
-        }
-        Event::NotResolved { reason, .. } => Err(Error::msg(reason)),
-        _ => Ok(Vec::new()),
-    }
-}
-
-/// Returns what a server said in one line of bounded length.
-fn shown(said: &str) -> String {
-    let line = said.replace(char::is_control, " ");
-    let words: Vec<&str> = line.split_whitespace().collect();
-    words.join(" ").chars().take(MAX_SAID).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Post, notify::template::Template};
+    use crate::{
+        config::{Post, Server},
+        notify::template::Template,
+    };
 
     #[tokio::test]
     async fn a_text_on_trial_leads_no_secret_elsewhere() {
@@ -444,39 +196,5 @@ mod tests {
         let to = post("chat.example", false, Some("/no/such/token"));
         let delivery = deliver(to, Message::default(), ways).await;
         assert!(matches!(delivery, Delivery::Failed(why) if why.public.contains("on trial")));
-    }
-
-    #[test]
-    fn no_part_of_a_secret_that_a_server_repeats_is_shown() {
-        let long = format!("{}s3cret", "x".repeat(MAX_SAID - 3));
-        assert!(!without_secret(Some("s3cret"), &long).contains("s3c"));
-        assert_eq!(without_secret(Some("s3cret"), "no s3cret\r\n here"), "no {token} here");
-        assert_eq!(without_secret(None, "no"), "no");
-        let secret = "a+b/c:d\"<e>";
-        for said in [
-            "a+b/c:d\\\"<e>",
-            "a%2Bb%2Fc%3Ad%22%3Ce%3E",
-            "a%2bb%2fc%3ad%22%3ce%3e",
-            "a%2Bb/c:d%22%3Ce%3E",
-            "a+b/c:d\"&lt;e&gt;",
-            "a+b/c:d&quot;&lt;e&gt;",
-        ] {
-            assert_eq!(without_secret(Some(secret), &format!("no {said}!")), "no {token}!");
-        }
-    }
-
-    #[test]
-    fn what_a_server_says_is_not_for_everybody() {
-        let refused =
-            || Refused { public: "the server answers 404".into(), said: "/s3cret".into() };
-        let (to, message) = (Destination::Mail(mail::tests::mail()), Message::default());
-        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
-        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: false };
-        let attempt = Attempt { to: &to, message: &message, secret: None, ways: &ways };
-        for error in [Error::new(refused()), Error::new(refused()).context("failed to log in")] {
-            let Failure { text, public } = attempt.words(&error);
-            assert!(text.contains("/s3cret"), "{text}");
-            assert_eq!(public, "the server answers 404");
-        }
     }
 }

@@ -55,7 +55,7 @@ fn a_family_that_was_never_there_has_no_metrics() {
         Config::parse(&text, "test").expect("a configuration").uplinks.remove(0)
     };
     let families = |more: &str| -> Vec<&str> {
-        let indexed = Indexed { index: 0, config: config(more) };
+        let indexed = Indexed { index: 0, config: config(more).into() };
         let (up, now) = (UpMask::default(), Duration::ZERO);
         let uplink = UplinkState::new(indexed, up, &BTreeMap::new(), now);
         assert!(uplink.family(Family::Ipv6).is_some(), "the status has it");

@@ -120,13 +120,12 @@ impl Status {
 
 /// Returns what the kernel refuses, probes included.
 fn refused(engine: &Engine) -> BTreeMap<String, String> {
-    let unsent = engine.unsent_probes().iter().map(|(what, why)| (what.clone(), why.clone()));
-    engine.refused().into_iter().chain(unsent).collect()
+    engine.refused().into_iter().chain(engine.unsent_probes()).collect()
 }
 
 fn throttled(sources: &Sources<'_>) -> Vec<ThrottledStatus> {
     let each = sources.engine.drift().throttled().map(|(what, throttled)| ThrottledStatus {
-        what: sources.engine.named(what),
+        what: sources.engine.named(&what.to_string()),
         since: (sources.wall_clock)(throttled.since),
         by: throttled.by.as_ref().map(ToString::to_string),
         repairs: throttled.repairs,
@@ -213,7 +212,7 @@ impl Uplink {
             weight: uplink.weight,
             tier: uplink.tier,
             fwmark: MarkMask(kernel.fwmark_mask).encode(index),
-            table: kernel.table_base.saturating_add(1).saturating_add(index),
+            table: kernel.table(index),
             state: state.state(),
             admin: state.admin,
             share_wanted: share_wanted(sources, index, first),

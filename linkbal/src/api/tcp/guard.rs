@@ -67,7 +67,7 @@ pub(super) struct Guard {
 
 /// The reason for which a request is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum AccessDenied {
     #[error("the request does not say which host it is for")]
     NoHost,
     #[error("this machine is not known as {0}")]
@@ -80,20 +80,22 @@ pub(super) enum Refusal {
     Token,
 }
 
-impl Refusal {
+impl AccessDenied {
     /// Returns the refusal as an error of the API.
     pub(super) fn error(&self) -> ApiError {
         let (code, at, help) = match self {
-            Refusal::NoHost => (ErrorCode::Forbidden, "header host", "send the header Host"),
-            Refusal::Host(_) => {
+            AccessDenied::NoHost => (ErrorCode::Forbidden, "header host", "send the header Host"),
+            AccessDenied::Host(_) => {
                 let help = "use its address, or add the name to `hosts` in [api]";
                 (ErrorCode::Forbidden, "header host", help)
             }
-            Refusal::Origin(_) => (ErrorCode::Forbidden, "header origin", "only its own pages may"),
-            Refusal::NoToken => {
+            AccessDenied::Origin(_) => {
+                (ErrorCode::Forbidden, "header origin", "only its own pages may")
+            }
+            AccessDenied::NoToken => {
                 (ErrorCode::Forbidden, "path", "set `token_file` in [api], or use the socket")
             }
-            Refusal::Token => {
+            AccessDenied::Token => {
                 let help = "send the header Authorization: Bearer TOKEN";
                 (ErrorCode::Token, "header authorization", help)
             }
@@ -109,17 +111,17 @@ impl Guard {
         method: &Method,
         path: &str,
         headers: &HeaderMap,
-    ) -> Result<(), Refusal> {
-        let host = only(headers, &HOST).ok_or(Refusal::NoHost)?;
+    ) -> Result<(), AccessDenied> {
+        let host = only(headers, &HOST).ok_or(AccessDenied::NoHost)?;
         if !self.is_this_machine(host) {
-            return Err(Refusal::Host(host.to_owned()));
+            return Err(AccessDenied::Host(host.to_owned()));
         }
         if headers.contains_key(ORIGIN) {
             // Of the page that linkbal itself serves, RFC 6454 section 7, maybe behind a proxy with TLS.
             let origin = only(headers, &ORIGIN).unwrap_or("several origins");
             let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             if !own.is_some_and(|own| own.eq_ignore_ascii_case(host)) {
-                return Err(Refusal::Origin(origin.to_owned()));
+                return Err(AccessDenied::Origin(origin.to_owned()));
             }
         }
         if page::has(path) {
@@ -128,9 +130,9 @@ impl Guard {
         let reads = is_public(method, path);
         match &self.token {
             _ if reads && self.local => Ok(()),
-            None => Err(Refusal::NoToken),
+            None => Err(AccessDenied::NoToken),
             Some(_) if self.has_token(headers) => Ok(()),
-            Some(_) => Err(Refusal::Token),
+            Some(_) => Err(AccessDenied::Token),
         }
     }
 
@@ -194,7 +196,7 @@ mod tests {
             .collect()
     }
 
-    fn read(guard: &Guard, pairs: &[(HeaderName, &str)]) -> Result<(), Refusal> {
+    fn read(guard: &Guard, pairs: &[(HeaderName, &str)]) -> Result<(), AccessDenied> {
         guard.check(&Method::GET, "/v1/status", &headers(pairs))
     }
 
@@ -219,12 +221,16 @@ mod tests {
             "[::1",
             "127.0.0.1.nip.io",
         ] {
-            assert_eq!(read(&guard, &[(HOST, host)]), Err(Refusal::Host(host.into())), "{host}");
+            assert_eq!(
+                read(&guard, &[(HOST, host)]),
+                Err(AccessDenied::Host(host.into())),
+                "{host}"
+            );
         }
-        assert_eq!(read(&guard, &[]), Err(Refusal::NoHost));
+        assert_eq!(read(&guard, &[]), Err(AccessDenied::NoHost));
         let mut twice = headers(&[(HOST, "127.0.0.1")]);
         twice.append(HOST, HeaderValue::from_static("evil.example"));
-        assert_eq!(guard.check(&Method::GET, "/v1/status", &twice), Err(Refusal::NoHost));
+        assert_eq!(guard.check(&Method::GET, "/v1/status", &twice), Err(AccessDenied::NoHost));
     }
 
     #[test]
@@ -244,7 +250,7 @@ mod tests {
             "https://evil.example:9480",
             "https://http://localhost:9480",
         ] {
-            assert_eq!(from(origin), Err(Refusal::Origin(origin.into())));
+            assert_eq!(from(origin), Err(AccessDenied::Origin(origin.into())));
         }
     }
 
@@ -257,12 +263,15 @@ mod tests {
                 &headers(&[(HOST, "localhost"), (AUTHORIZATION, token)]),
             )
         };
-        assert_eq!(post(&guard(true, None), &format!("Bearer {TOKEN}")), Err(Refusal::NoToken));
+        assert_eq!(
+            post(&guard(true, None), &format!("Bearer {TOKEN}")),
+            Err(AccessDenied::NoToken)
+        );
         let guard = guard(true, Some(TOKEN));
         assert_eq!(post(&guard, &format!("bearer {TOKEN}")), Ok(()));
         for other in ["", "Bearer", "Bearer ", "Bearer 0123456789abcdeX", "Basic 0123456789abcdef"]
         {
-            assert_eq!(post(&guard, other), Err(Refusal::Token), "{other}");
+            assert_eq!(post(&guard, other), Err(AccessDenied::Token), "{other}");
         }
     }
 
@@ -279,15 +288,15 @@ mod tests {
             "/page/",
         ] {
             let asked = |guard: &Guard| guard.check(&Method::GET, path, &host);
-            assert_eq!(asked(&guard(true, None)), Err(Refusal::NoToken), "{path}");
-            assert_eq!(asked(&guard(true, Some(TOKEN))), Err(Refusal::Token), "{path}");
+            assert_eq!(asked(&guard(true, None)), Err(AccessDenied::NoToken), "{path}");
+            assert_eq!(asked(&guard(true, Some(TOKEN))), Err(AccessDenied::Token), "{path}");
         }
         // The page has to ask for the token first.
         for path in ["/", "/page/main.js"] {
             let asked = |headers| guard(false, Some(TOKEN)).check(&Method::GET, path, headers);
             assert_eq!(asked(&host), Ok(()), "{path}");
             let refused = asked(&headers(&[(HOST, "evil.example")]));
-            assert_eq!(refused, Err(Refusal::Host("evil.example".into())), "{path}");
+            assert_eq!(refused, Err(AccessDenied::Host("evil.example".into())), "{path}");
         }
         for path in PUBLIC {
             assert_eq!(guard(true, None).check(&Method::GET, path, &host), Ok(()), "{path}");
@@ -298,7 +307,7 @@ mod tests {
     fn other_machines_need_it_to_read() {
         let guard = guard(false, Some(TOKEN));
         let host = (HOST, "192.0.2.1:9480");
-        assert_eq!(read(&guard, std::slice::from_ref(&host)), Err(Refusal::Token));
+        assert_eq!(read(&guard, std::slice::from_ref(&host)), Err(AccessDenied::Token));
         let token = format!("Bearer {TOKEN}");
         assert_eq!(read(&guard, &[host, (AUTHORIZATION, &token)]), Ok(()));
     }

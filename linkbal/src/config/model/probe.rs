@@ -81,7 +81,8 @@ pub struct Loss(pub(in crate::config) u16);
 
 impl Loss {
     /// Returns a share of so many percent.
-    pub const fn percent_of(percent: u8) -> Loss {
+    #[cfg(test)]
+    pub(crate) const fn percent_of(percent: u8) -> Loss {
         Loss((percent as u16).saturating_mul(10))
     }
 

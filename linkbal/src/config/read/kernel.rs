@@ -1,11 +1,12 @@
 //! `[kernel]`: numbers that must not clash with those of other programs.
 
-use linkbal_common::{mark::MarkMask, uplink::MAX_UPLINKS};
+use linkbal_common::mark::MarkMask;
 use toml::{Spanned, de::DeValue};
 
 use crate::config::{
-    Kernel, TUNNEL_TABLES,
+    Kernel,
     diagnostics::problem::Fault,
+    kernel_numbers::TABLES,
     keys,
     parse::{reader::Section, value},
 };
@@ -67,10 +68,9 @@ fn fwmark_mask(value: &DeValue<'_>) -> Result<u32, Fault> {
     Ok(mask.0)
 }
 
-/// Parses the number of the first routing table. From it on, there is one for the best uplink, one
-/// for each uplink, and two for flows that rules drop or reject; after a gap, one for each tunnel.
+/// Parses the number of the first routing table.
 fn table_base(value: &DeValue<'_>) -> Result<u32, Fault> {
-    let tables = TUNNEL_TABLES.saturating_add(MAX_UPLINKS as u32).saturating_sub(1);
+    let tables = TABLES.saturating_sub(1);
     let base = value::integer(1..=u32::MAX.saturating_sub(tables))(value)?;
     let last = base.saturating_add(tables);
     if base <= 255 && last >= 253 {

@@ -8,7 +8,7 @@ use crate::{
     daemon::{
         Daemon,
         edit::Edit,
-        refusal::{Refusal, Unusable},
+        reload_refusal::{ReloadRefusal, Unusable},
         trial::{self, Trial},
     },
     engine::ReloadOutcome,
@@ -74,7 +74,7 @@ impl Daemon {
 
     /// Says that the time of a trial is over, and that the configuration before cannot be put in force.
     fn report_stuck(&mut self, error: &Error) {
-        let Refusal { text, public } = Refusal::of(error);
+        let ReloadRefusal { text, public } = ReloadRefusal::of(error);
         let [text, public] = [text, public].map(|reason| {
             format!(
                 "the configuration on trial was not confirmed, but the one before cannot \
@@ -85,7 +85,7 @@ impl Daemon {
         let known = self.refused_configuration.as_ref().map(|refused| &refused.error);
         if known != Some(&text) {
             tracing::error!("{text}");
-            self.set_refused(Refusal { text, public: public.clone() });
+            self.set_refused(ReloadRefusal { text, public: public.clone() });
             self.report_configuration(ReloadOutcome::Refused(public));
         }
     }

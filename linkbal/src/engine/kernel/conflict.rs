@@ -26,6 +26,7 @@ mod rules;
 mod snat;
 mod source_rule;
 pub mod survey;
+pub(in crate::engine) mod tracker;
 mod tunnels;
 mod vrf;
 

@@ -39,27 +39,18 @@ use super::{
     nft_text::{self, Nft, NftExempt, NftUplink, flowtable::NftFlowtable},
 };
 use crate::{
-    config::{Accelerate, Bond, Config, Exempt, Otherwise, Uplink},
+    config::{
+        Accelerate, Bond, Config, Exempt, Otherwise, Uplink,
+        kernel_numbers::{
+            PRIORITY_FORWARDED, PRIORITY_FWMARK, PRIORITY_MAIN, PRIORITY_MAIN_FIRST,
+            PRIORITY_UNMARKED,
+        },
+    },
     engine::indexed::Indexed,
 };
 
 /// Metric of an uplink's default route in its own table.
 const METRIC: u32 = 1;
-
-/// Priorities of ip rules, counted from the configured first one. The main table is asked before
-/// the marks only where the uplinks' tables do not repeat its routes.
-///
-/// The kernel gives a rule without a priority the one before the first: that should be none of
-/// ours.
-const PRIORITY_FORWARDED: u32 = 0;
-const PRIORITY_DEVICE: u32 = 1;
-const PRIORITY_MAIN_FIRST: u32 = 4;
-const PRIORITY_FWMARK: u32 = 10;
-const PRIORITY_BLOCKED: u32 = 26;
-const PRIORITY_MAIN: u32 = 100;
-const PRIORITY_SOURCE: u32 = 110;
-const PRIORITY_SHARED_DEVICE: u32 = 130;
-const PRIORITY_UNMARKED: u32 = 199;
 
 /// Maximum number of prefixes that the datapath leaves alone; more are left to the ip rules.
 const MAX_BYPASS: usize = 16_000;
@@ -98,13 +89,13 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
             desired.routes.extend(tables::repeated(config, uplinks, indexed, snapshot, &known));
             desired.routes.extend(tables::link_local(config, indexed, snapshot, family));
             desired.rules.extend(source_rules(config, uplinks, indexed, snapshot, family));
-            desired.rules.insert(fwmark_rule(config, indexed, family));
+            desired.rules.insert(fwmark_rule(config, indexed.index, family));
         }
         desired.rules.insert(forwarded_rule(config, family));
         desired.rules.extend(device_rules(config, uplinks, snapshot, up, family));
         for (number, kind) in blocked_kinds(config) {
             desired.routes.insert(blocked_route(config, number, kind, family));
-            desired.rules.insert(blocked_rule(config, number, family));
+            desired.rules.insert(fwmark_rule(config, number, family));
         }
         let (routes, rules) = tunnels::outer(config, uplinks, snapshot, up, family);
         desired.routes.extend(routes);
@@ -112,7 +103,7 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
         desired.routes.extend(tables::unmarked_route(config, uplinks, snapshot, up, family));
         desired.rules.extend(main_rules(config, known.is_some(), family));
         desired.rules.insert(IpRule {
-            table: config.kernel.table_base,
+            table: config.kernel.table_unmarked(),
             ..rule(config, family, PRIORITY_UNMARKED)
         });
     }
@@ -125,11 +116,6 @@ pub fn desired(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot, up: Up
     desired
 }
 
-/// Returns the routing table of an uplink.
-pub const fn table(config: &Config, indexed: &Indexed) -> u32 {
-    config.kernel.table_base + 1 + indexed.index
-}
-
 /// Returns whether the kernel has a family. One without IPv6 shows no IPv6 rules, not even the
 /// initial ones.
 fn kernel_has(snapshot: &Snapshot, family: Family) -> bool {
@@ -139,7 +125,7 @@ fn kernel_has(snapshot: &Snapshot, family: Family) -> bool {
 const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
     IpRule {
         family,
-        priority: config.kernel.rule_priority + priority,
+        priority: config.kernel.priority(priority),
         source: None,
         destination: None,
         from_here: false,
@@ -155,7 +141,7 @@ const fn rule(config: &Config, family: Family, priority: u32) -> IpRule {
 
 /// Returns the sort key of an uplink; the least is the best one.
 fn preference(indexed: &Indexed, up: UpMask, family: Family) -> (bool, u32, Reverse<u32>, &String) {
-    let Uplink { name, tier, weight, .. } = &indexed.config;
+    let Uplink { name, tier, weight, .. } = &*indexed.config;
     (!up.contains(indexed.index, family), *tier, Reverse(*weight), name)
 }
 
@@ -180,17 +166,18 @@ fn main_rules(config: &Config, repeated: bool, family: Family) -> Vec<IpRule> {
 /// uplinks. No sender of theirs has chosen a device.
 fn forwarded_rule(config: &Config, family: Family) -> IpRule {
     IpRule {
-        forwarded_goto: Some(config.kernel.rule_priority + PRIORITY_MAIN_FIRST),
+        forwarded_goto: Some(config.kernel.priority(PRIORITY_MAIN_FIRST)),
         ..rule(config, family, PRIORITY_FORWARDED)
     }
 }
 
-fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
+/// Returns the rule by which the number of an uplink, or of what is blocked, leads to its table.
+fn fwmark_rule(config: &Config, number: u32, family: Family) -> IpRule {
     let mask = MarkMask(config.kernel.fwmark_mask);
     IpRule {
-        fwmark: Some((mask.encode(indexed.index), mask.number())),
-        table: table(config, indexed),
-        ..rule(config, family, PRIORITY_FWMARK + indexed.index)
+        fwmark: Some((mask.encode(number), mask.number())),
+        table: config.kernel.table(number),
+        ..rule(config, family, PRIORITY_FWMARK + number)
     }
 }
 
@@ -207,7 +194,7 @@ fn blocked_kinds(config: &Config) -> Vec<(u32, RouteKind)> {
 
 fn blocked_route(config: &Config, number: u32, kind: RouteKind, family: Family) -> Route {
     Route {
-        table: config.kernel.table_base + 1 + number,
+        table: config.kernel.table(number),
         destination: everything(family),
         metric: METRIC,
         kind,
@@ -216,15 +203,6 @@ fn blocked_route(config: &Config, number: u32, kind: RouteKind, family: Family) 
         onlink: false,
         protocol: PROTOCOL,
         mtu: None,
-    }
-}
-
-fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
-    let mask = MarkMask(config.kernel.fwmark_mask);
-    IpRule {
-        fwmark: Some((mask.encode(number), mask.number())),
-        table: config.kernel.table_base + 1 + number,
-        ..rule(config, family, PRIORITY_BLOCKED + number - BLOCKED[0])
     }
 }
 

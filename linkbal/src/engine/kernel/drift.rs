@@ -7,21 +7,24 @@
 
 pub mod pace;
 mod probe_pause;
+mod repair_record;
+pub mod subject;
 mod undone;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use self::probe_pause::ProbePauses;
+pub use self::repair_record::Throttled;
 pub(in crate::engine) use self::undone::Last;
+use self::{
+    probe_pause::ProbePauses,
+    repair_record::{Decision, RepairRecord, SLOW},
+    subject::Subject,
+};
 use super::{
     bond,
     desired::Desired,
     network::{Change, NetworkEvent, Snapshot},
-    refusal::Resource,
-    refusals::Refusals,
+    refusal::{Resource, tracker::RefusalTracker},
     resource::{Part, Process, ResourceKind},
 };
 use crate::engine::{
@@ -30,34 +33,13 @@ use crate::engine::{
     report::Report,
 };
 
-/// Most repairs of a thing within `WINDOW`: after that it is throttled.
-const MOST: usize = 5;
-const WINDOW: Duration = Duration::from_secs(10);
-
-/// Time between two repairs of a throttled thing.
-const SLOW: Duration = Duration::from_secs(10);
-
-/// Time for which a throttled thing must be left alone until it is no longer throttled.
-const CALM: Duration = Duration::from_secs(60);
-
 /// Most things of a kind that a report names.
 const NAMED: usize = 3;
-
-/// A thing that is undone again and again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Throttled {
-    /// Time since which it is throttled.
-    pub since: Duration,
-    /// Number of repairs since then.
-    pub repairs: u32,
-    /// The process that undid it last, if known.
-    pub by: Option<Process>,
-}
 
 /// The repairs, and the processes that made them necessary.
 #[derive(Debug, Default)]
 pub struct Drift {
-    things: BTreeMap<String, Thing>,
+    repairs: BTreeMap<Subject, RepairRecord>,
     /// The process that last changed each kind of resource, and the time when that was reported.
     last_changed_by: BTreeMap<ResourceKind, (Process, Duration)>,
     /// Time when each kind of resource was last reported to be changed.
@@ -73,30 +55,10 @@ pub struct Drift {
     probe_pauses: ProbePauses,
 }
 
-#[derive(Debug, Default)]
-struct Thing {
-    times: VecDeque<Duration>,
-    throttled: Option<Throttled>,
-    next: Duration,
-}
-
-/// A decision on the repair of a thing.
-#[derive(Debug, PartialEq, Eq)]
-enum Decision {
-    /// A repair at once, with a report.
-    Repair,
-    /// A repair at the slow pace, without a report.
-    Again,
-    /// No repair yet.
-    Wait,
-    /// No repair yet, with a report that the thing is throttled.
-    Throttle,
-}
-
 impl Drift {
-    /// Returns the throttled things, by name.
-    pub fn throttled(&self) -> impl Iterator<Item = (&str, &Throttled)> {
-        self.things.iter().filter_map(|(what, thing)| Some((&**what, thing.throttled.as_ref()?)))
+    /// Returns the throttled things.
+    pub fn throttled(&self) -> impl Iterator<Item = (&Subject, &Throttled)> {
+        self.repairs.iter().filter_map(|(what, record)| Some((what, record.throttled()?)))
     }
 
     /// Handles a message of the kernel.
@@ -181,67 +143,37 @@ impl Drift {
         self.last_changed_by.get(&of).map(|(by, _)| by.clone())
     }
 
-    fn is_throttled(&self, what: &str) -> bool {
-        self.things.get(what).is_some_and(|thing| thing.throttled.is_some())
+    fn is_throttled(&self, what: &Subject) -> bool {
+        self.repairs.get(what).is_some_and(|record| record.throttled().is_some())
     }
 
     /// Returns whether a throttled thing has to wait, and notes until when.
-    fn waits(&mut self, what: &str, now: Duration) -> bool {
-        let throttled = self.things.get(what).filter(|thing| thing.throttled.is_some());
-        let next = throttled.map(|thing| thing.next).filter(|next| now < *next);
+    fn waits(&mut self, what: &Subject, now: Duration) -> bool {
+        let next = self.repairs.get(what).and_then(RepairRecord::next);
+        let next = next.filter(|next| now < *next);
         self.due = self.due.into_iter().chain(next).min();
         next.is_some()
     }
 
-    fn judge(&mut self, what: &str, by: Option<&Process>, now: Duration) -> Decision {
-        let thing = self.things.entry(what.to_owned()).or_default();
-        let verdict = thing.judge(by, now);
+    fn judge(&mut self, what: &Subject, by: Option<&Process>, now: Duration) -> Decision {
+        let record = self.repairs.entry(what.clone()).or_default();
+        let verdict = record.judge(by, now);
         if matches!(verdict, Decision::Wait | Decision::Throttle) {
-            self.due = self.due.into_iter().chain([thing.next]).min();
+            self.due = self.due.into_iter().chain(record.next()).min();
         }
         verdict
     }
 
     /// Forgets what is long past; returns the things that are no longer throttled.
-    fn settle(&mut self, now: Duration) -> Vec<String> {
-        let mut calm = Vec::new();
-        self.things.retain(|what, thing| {
-            let quiet = if thing.throttled.is_some() { CALM } else { WINDOW };
-            let alive = thing.times.back().is_some_and(|last| now < *last + quiet);
-            if !alive && thing.throttled.is_some() {
-                calm.push(what.clone());
-            }
-            alive
-        });
-        calm
-    }
-}
-
-impl Thing {
-    fn judge(&mut self, by: Option<&Process>, now: Duration) -> Decision {
-        if let Some(throttled) = &mut self.throttled {
-            throttled.by = by.cloned().or(throttled.by.take());
-            if now < self.next {
-                return Decision::Wait;
-            }
-            throttled.repairs += 1;
-            self.next = now + SLOW;
-            self.times = [now].into();
-            return Decision::Again;
-        }
-        self.times.retain(|time| now < *time + WINDOW);
-        if self.times.len() < MOST {
-            self.times.push_back(now);
-            return Decision::Repair;
-        }
-        self.throttled = Some(Throttled { since: now, repairs: 0, by: by.cloned() });
-        self.next = now + SLOW;
-        Decision::Throttle
+    fn settle(&mut self, now: Duration) -> Vec<Subject> {
+        let past = self.repairs.extract_if(.., |_, record| !record.is_recent(now));
+        let throttled = past.filter(|(_, record)| record.throttled().is_some());
+        throttled.map(|(what, _)| what).collect()
     }
 }
 
 /// Things to report as repaired, by kind.
-type Repaired = BTreeMap<ResourceKind, Vec<String>>;
+type Repaired = BTreeMap<ResourceKind, Vec<Subject>>;
 
 impl Drift {
     /// Returns the state to compare with: what was last asked of the kernel, and the observation
@@ -250,7 +182,7 @@ impl Drift {
         &self,
         requested: Option<&'a Desired>,
         snapshot: Option<&'a Snapshot>,
-        refusals: &'a Refusals,
+        refusals: &'a RefusalTracker,
     ) -> Last<'a> {
         let routes_changed = self.changed_at.contains_key(&ResourceKind::Routes);
         Last { requested, snapshot, refusals, routes_changed }
@@ -280,10 +212,9 @@ impl Drift {
             permitted = of_bonds;
         }
         for (is_repair, change) in judged {
-            let resource = Resource::from(&change);
-            let (what, kind) = (resource.to_string(), resource.kind());
+            let what = Subject::from(Resource::from(&change));
             let goes = if is_repair {
-                self.permits_repair(kind, what, now, &mut repaired, output)
+                self.permits_repair(what, now, &mut repaired, output)
             } else {
                 !self.waits(&what, now)
             };
@@ -298,32 +229,33 @@ impl Drift {
     fn permits_bonds(
         &mut self,
         changes: &[Change],
-        undone: Vec<String>,
+        undone: Vec<Subject>,
         now: Duration,
         repaired: &mut Repaired,
         output: &mut Output,
     ) -> bool {
-        let mut names = changes.iter().map(|change| Resource::from(change).to_string());
-        let throttled = || names.find(|what| self.is_throttled(what));
+        let mut each = changes.iter().map(|change| Subject::from(Resource::from(change)));
+        let throttled = || each.find(|what| self.is_throttled(what));
         let Some(first) = undone.first().cloned().or_else(throttled) else { return true };
-        let goes = self.permits_repair(ResourceKind::Bonds, first, now, repaired, output);
+        let goes = self.permits_repair(first, now, repaired, output);
         repaired.entry(ResourceKind::Bonds).and_modify(|what| *what = undone);
         goes
     }
 
     fn permits_repair(
         &mut self,
-        kind: ResourceKind,
-        what: String,
+        what: Subject,
         now: Duration,
         repaired: &mut Repaired,
         output: &mut Output,
     ) -> bool {
+        let kind = what.kind();
         let by = self.last_changed_by(kind);
         let verdict = self.judge(&what, by.as_ref(), now);
         match verdict {
             Decision::Repair => repaired.entry(kind).or_default().push(what),
             Decision::Throttle => {
+                let what = what.to_string();
                 output.report(Report::Throttled { what, by, pace: Some(SLOW) });
             }
             Decision::Again | Decision::Wait => {}
@@ -340,6 +272,7 @@ impl Drift {
             let by = self.last_changed_by(kind);
             let more = what.len().saturating_sub(NAMED);
             what.truncate(NAMED);
+            let what = what.iter().map(Subject::to_string).collect();
             output.report(Report::Repair { kind, what, more, by });
         }
     }
@@ -352,6 +285,7 @@ impl Drift {
         self.recently_down.retain(|_, at| *at >= from);
         self.changed_at.retain(|_, at| *at >= from);
         for what in self.settle(now) {
+            let what = what.to_string();
             output.report(Report::Throttled { what, by: None, pace: None });
         }
     }
@@ -366,8 +300,7 @@ impl Drift {
         let mut repaired = Repaired::new();
         let mut restored = Vec::new();
         for part in parts {
-            let what = part.to_string();
-            if self.permits_repair(ResourceKind::Datapath, what, now, &mut repaired, output) {
+            if self.permits_repair(part.clone().into(), now, &mut repaired, output) {
                 restored.push(part);
             }
         }
@@ -380,7 +313,10 @@ impl Drift {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{repair_record::MOST, *};
+
+    const TABLE: Subject = Subject::Resource(Resource::NftTable);
+    const OTHER: Subject = Subject::Datapath(Part::Local);
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -390,29 +326,29 @@ mod tests {
     fn what_is_undone_again_and_again_is_repaired_slowly_until_it_is_left_alone() {
         let mut drift = Drift::default();
         for _ in 0..MOST {
-            assert_eq!(drift.judge("rule", None, s(1)), Decision::Repair);
+            assert_eq!(drift.judge(&TABLE, None, s(1)), Decision::Repair);
         }
         let by = Process { pid: 7, name: None };
-        assert_eq!(drift.judge("rule", Some(&by), s(2)), Decision::Throttle);
-        assert_eq!(drift.judge("rule", None, s(3)), Decision::Wait);
-        assert!(drift.waits("rule", s(3)) && !drift.waits("route", s(3)));
+        assert_eq!(drift.judge(&TABLE, Some(&by), s(2)), Decision::Throttle);
+        assert_eq!(drift.judge(&TABLE, None, s(3)), Decision::Wait);
+        assert!(drift.waits(&TABLE, s(3)) && !drift.waits(&OTHER, s(3)));
         assert_eq!(drift.due(), Some(s(12)));
-        assert_eq!(drift.judge("rule", None, s(12)), Decision::Again);
-        assert_eq!(drift.judge("rule", None, s(13)), Decision::Wait);
+        assert_eq!(drift.judge(&TABLE, None, s(12)), Decision::Again);
+        assert_eq!(drift.judge(&TABLE, None, s(13)), Decision::Wait);
         let throttled: Vec<_> = drift.throttled().collect();
-        assert_eq!(throttled, [("rule", &Throttled { since: s(2), repairs: 1, by: Some(by) })]);
-        assert_eq!(drift.settle(s(71)), [""; 0]);
-        assert_eq!(drift.settle(s(73)), ["rule"]);
-        assert_eq!(drift.judge("rule", None, s(74)), Decision::Repair);
+        assert_eq!(throttled, [(&TABLE, &Throttled { since: s(2), repairs: 1, by: Some(by) })]);
+        assert_eq!(drift.settle(s(71)), []);
+        assert_eq!(drift.settle(s(73)), [TABLE]);
+        assert_eq!(drift.judge(&TABLE, None, s(74)), Decision::Repair);
     }
 
     #[test]
     fn what_is_undone_now_and_then_is_repaired_at_once_for_ever() {
         let mut drift = Drift::default();
         for round in 0..1000 {
-            assert_eq!(drift.judge("rule", None, s(2 * round)), Decision::Repair);
+            assert_eq!(drift.judge(&TABLE, None, s(2 * round)), Decision::Repair);
         }
         drift.settle(s(5000));
-        assert!(drift.things.is_empty(), "what is past takes no memory");
+        assert!(drift.repairs.is_empty(), "what is past takes no memory");
     }
 }

@@ -135,7 +135,7 @@ impl Leases {
     ) -> &mut UplinkLease {
         let key = (indexed.config.name.clone(), family);
         self.leases.entry(key).or_insert_with(|| {
-            let table = desired::table(config, indexed);
+            let table = config.kernel.table(indexed.index);
             let route = link.and_then(|link| remembered(snapshot, table, link, family));
             UplinkLease { route: route.map(Kept::new), ..UplinkLease::default() }
         })

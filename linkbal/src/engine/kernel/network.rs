@@ -311,7 +311,23 @@ pub struct Snapshot {
     /// The parts that could not be observed, with the reason: for these, this has what was known
     /// before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub unobserved: BTreeMap<String, String>,
+    pub unobserved: BTreeMap<Unobserved, String>,
+}
+
+/// A part of the state that may not be observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub enum Unobserved {
+    /// The nft table: nft failed.
+    #[serde(rename = "the program nft")]
+    Nft,
+}
+
+impl fmt::Display for Unobserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unobserved::Nft => f.write_str("the program nft"),
+        }
+    }
 }
 
 impl Snapshot {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    adoption,
+    adoption_schedule::{self, AdoptionSchedule},
     desired::{self, Desired},
     diff,
     drift::{Drift, pace::Pace},
     network::{Change, NetworkEvent, Snapshot},
-    refusal::{Refusal, Resource},
-    refusals::Refusals,
+    refusal::{KernelRefusal, Resource, tracker::RefusalTracker},
 };
 use crate::engine::{
     command::Command,
@@ -37,7 +36,7 @@ pub(in crate::engine) struct Reconciler {
     /// The state that was last asked of the kernel.
     requested: Option<Desired>,
     pace: Pace,
-    adoptions: adoption::Schedule,
+    adoptions: AdoptionSchedule,
 }
 
 impl Reconciler {
@@ -134,7 +133,7 @@ impl Reconciler {
     /// Requests a look at connections without a mark, if it is due.
     pub(in crate::engine) fn adopt(&mut self, context: &Context, output: &mut Output) {
         if self.adoptions.is_due(context.now) {
-            adoption::request(context, output);
+            adoption_schedule::request(context, output);
         }
     }
 
@@ -144,7 +143,7 @@ impl Reconciler {
         &mut self,
         context: &mut Context,
         drift: &mut Drift,
-        refusals: &mut Refusals,
+        refusals: &mut RefusalTracker,
         before: Option<&Snapshot>,
         output: &mut Output,
     ) {
@@ -172,7 +171,7 @@ impl Reconciler {
         if changes.iter().any(|change| matches!(change, Change::ReplaceNft(_))) {
             self.adoptions.writing();
             // Before anything leads packets elsewhere: connections that have an uplink keep it.
-            adoption::request(context, output);
+            adoption_schedule::request(context, output);
         }
         self.pending += 1;
         drift.changes_requested();
@@ -180,7 +179,7 @@ impl Reconciler {
     }
 
     /// Notes that the kernel refused changes: the text of a table that it refused is not in force.
-    pub(in crate::engine) fn not_applied(&mut self, refused: &[Refusal]) {
+    pub(in crate::engine) fn not_applied(&mut self, refused: &[KernelRefusal]) {
         let is = |resource| refused.iter().any(|refusal| refusal.resource == resource);
         let Some(requested) = &mut self.requested else { return };
         if is(Resource::NftTable) {
@@ -196,7 +195,7 @@ impl Reconciler {
         &mut self,
         context: &mut Context,
         drift: &mut Drift,
-        refusals: &mut Refusals,
+        refusals: &mut RefusalTracker,
         output: &mut Output,
     ) {
         let before = self.pending;

@@ -1,5 +1,7 @@
 //! Refusals: what the kernel did not put in force, why, and what to do.
 
+pub(in crate::engine) mod tracker;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +15,7 @@ use super::{
 /// Error numbers (include/uapi/asm-generic/errno-base.h, Linux 6.1).
 const EPERM: i32 = 1;
 const EACCES: i32 = 13;
-pub(super) const ENODEV: i32 = 19;
+const ENODEV: i32 = 19;
 const EROFS: i32 = 30;
 
 /// A piece of the kernel's state that linkbal sets.
@@ -96,7 +98,7 @@ impl fmt::Display for Resource {
 /// A refusal of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Deserialize, Serialize)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct KernelRefusal {
     /// The resource that is not in force.
     pub resource: Resource,
     /// The error number of the system call; `None` if a program failed, such as nft.
@@ -105,7 +107,7 @@ pub struct Refusal {
     pub message: String,
 }
 
-impl Refusal {
+impl KernelRefusal {
     /// Explains it: what it means, the reason, and what to do.
     pub fn explain(&self) -> String {
         format!("{}: {}{}", self.meaning(), self.message, self.advice())
@@ -203,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_it_means_and_what_to_do() {
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::Sysctl { path: "net/ipv4/ip_forward".into(), value: "1".into() },
             errno: Some(EROFS),
             message: "failed to set sysctl net/ipv4/ip_forward to 1: Read-only file system".into(),
@@ -212,7 +214,7 @@ mod tests {
         for part in ["does not forward", "read-only here", "--sysctl net.ipv4.ip_forward=1"] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::NftTable,
             errno: None,
             message: "failed to replace nft table inet linkbal: nft: /dev/stdin:9:5-20: Error: \

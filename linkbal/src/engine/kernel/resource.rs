@@ -60,8 +60,13 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Part::Pin(name) => write!(f, "pin {name}"),
-            Part::Attachment { interface, .. } => write!(f, "eBPF program of {interface}"),
+            Part::Attachment { interface, .. } => f.write_str(&program_of(interface)),
             Part::Local => f.write_str("eBPF programs for local traffic"),
         }
     }
+}
+
+/// Returns the name of the programs of an interface.
+pub(in crate::engine) fn program_of(interface: &str) -> String {
+    format!("eBPF program of {interface}")
 }

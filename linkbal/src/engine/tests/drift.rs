@@ -3,7 +3,8 @@
 use super::*;
 use crate::engine::kernel::{
     conflict::survey::MarkChange,
-    refusal::{Refusal, Resource},
+    network::Unobserved,
+    refusal::{KernelRefusal, Resource},
     resource::{Part, Process, ResourceKind},
 };
 
@@ -253,7 +254,7 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
         world.kernel.sysctls.insert(path(), "0".into());
         world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
         world.run_until(ms(at));
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::Sysctl { path: path(), value: "1".into() },
             errno: Some(30),
             message: "Read-only file system".into(),
@@ -280,7 +281,7 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
 fn what_cannot_be_observed_is_told_once_and_so_is_its_end() {
     let mut world = both_up();
     let what = "the program nft".to_owned();
-    let silent = (what.clone(), "nft did not answer within 10 s and was killed".to_owned());
+    let silent = (Unobserved::Nft, "nft did not answer within 10 s and was killed".to_owned());
     world.kernel.unobserved = [silent].into();
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
     let commands = world.run_until(ms(100_000)).decisions();
@@ -370,7 +371,7 @@ fn a_text_of_the_nft_table_that_was_refused_is_written_again() {
     let now = world.now;
     assert!(has_mtu(&world.run_until(now).heard()));
     // The table in force is an older one, which nobody else touched.
-    let refusal = Refusal {
+    let refusal = KernelRefusal {
         resource: Resource::NftTable,
         errno: None,
         message: "nft has not answered".into(),

@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage},
+    address::{AddressFlags, AddressMessage},
     link::{
         BondPortState, InfoBond, InfoBondPort, InfoData, InfoPortData, LinkAttribute, LinkFlags,
         LinkInfo, LinkLayerType, LinkMessage, MiiStatus,
     },
 };
 
-use super::super::netlink::Netlink;
+use super::super::netlink::{Netlink, address_and_flags};
 use crate::engine::kernel::bond::{Membership, Options, Port};
 
 /// Names of interfaces by index.
@@ -130,17 +130,8 @@ fn read_option(options: &mut Options, option: &InfoBond, names: &LinkNames) {
 /// Returns the address in a message, with its interface, if it is permanent and not IPv6
 /// link-local.
 pub(in crate::sys) fn lasting_address(message: &AddressMessage) -> Option<(u32, IpNet)> {
-    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
-    let (mut local, mut address) = (None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            AddressAttribute::Flags(all) => flags = *all,
-            AddressAttribute::Local(value) => local = Some(*value),
-            AddressAttribute::Address(value) => address = Some(*value),
-            _ => {}
-        }
-    }
-    let address = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+    let (address, flags) = address_and_flags(message)?;
+    let address = IpNet::new(address, message.header.prefix_len).ok()?;
     let link_local = matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
     let lasting = flags.contains(AddressFlags::Permanent) && !link_local;
     lasting.then_some((message.header.index, address))

@@ -8,14 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use linkbal_common::{flow::FlowKey, mark::MarkMask, uplink::Family};
-use netlink_packet_core::{
-    NLA_HEADER_SIZE, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage,
-    NlasIterator,
-};
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, conntrack::ConntrackMessage};
+use netlink_packet_core::{NLA_HEADER_SIZE, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, NlasIterator};
+use netlink_packet_netfilter::conntrack::ConntrackMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
-use super::{CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, HONOUR_FAMILY, protocol_family};
+use super::{CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, request};
 use crate::{
     flows::record::Bytes,
     sys::{
@@ -98,16 +95,9 @@ fn dump(
     mut each: impl FnMut(&[u8]),
     goes_on: &mut impl FnMut() -> ControlFlow<()>,
 ) -> io::Result<()> {
-    let header = NetfilterHeader::new(protocol_family(family), HONOUR_FAMILY, 0);
-    let request = NetfilterMessage::new(header, ConntrackMessage::Get(Vec::new()));
-    let mut request = NetlinkMessage::from(request);
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
+    socket.send(&request(family, ConntrackMessage::Get(Vec::new()), NLM_F_DUMP), 0)?;
     let mut buffer = Vec::with_capacity(BUFFER);
     loop {
         buffer.clear();

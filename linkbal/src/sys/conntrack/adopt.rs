@@ -8,14 +8,14 @@ use linkbal_common::{
     flow::FlowKey,
     uplink::{Family, MAX_UPLINKS},
 };
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Nla as _};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_DUMP, Nla as _};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple,
 };
 
-use super::{CTA_MARK_MASK, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, exchange};
+use super::{CTA_MARK_MASK, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, ConntrackSocket};
 use crate::{
-    engine::kernel::adopt::{Adoption, Attribution, Ends},
+    engine::kernel::attribution::{Adoption, Attribution, Ends},
     sys::datapath::{flows::FlowTable, in_words},
 };
 
@@ -40,16 +40,17 @@ pub struct Adopted {
 /// is refused is left as it is: it has ended meanwhile.
 pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Adopted> {
     let flows = FlowTable::open(maps)?.into_entries()?;
+    let mut pass = Pass::open()?;
     let mut outcome = Adopted::default();
     for family in Family::ALL {
-        let entries = unmarked(adoption, family).context("failed to list connections")?;
+        let entries = pass.unmarked(adoption, family).context("failed to list connections")?;
         for entry in &entries {
             let Some(ends) = ends(entry) else { continue };
             match adoption.judge(&ends) {
                 Attribution::Keep => {}
                 Attribution::Mark(mark) => {
                     let mask = adoption.mask.connection();
-                    count(&mut outcome.marked, &set_mark(entry, family, mark, mask));
+                    count(&mut outcome.marked, &pass.set_mark(entry, family, mark, mask));
                 }
                 Attribution::AsItLeft { translating } => {
                     let flow = key(entry).and_then(|key| flows.get(&key));
@@ -57,11 +58,11 @@ pub fn adopt(adoption: &Adoption, maps: &Path) -> Result<Adopted> {
                         continue;
                     };
                     if translating & 1 << flow.uplink != 0 {
-                        count(&mut outcome.forgotten, &delete(entry, family));
+                        count(&mut outcome.forgotten, &pass.delete(entry, family));
                     } else {
                         let (mark, mask) =
                             (adoption.mask.encode(flow.uplink), adoption.mask.connection());
-                        count(&mut outcome.marked, &set_mark(entry, family, mark, mask));
+                        count(&mut outcome.marked, &pass.set_mark(entry, family, mark, mask));
                     }
                 }
             }
@@ -82,13 +83,14 @@ fn count(number: &mut usize, done: &io::Result<()>) {
 ///
 /// If the connections cannot be listed.
 pub fn release(mask: u32) -> Result<()> {
+    let mut pass = Pass::open()?;
     for family in Family::ALL {
-        let entries = list(family, Vec::new()).context("failed to list connections")?;
+        let entries = pass.list(family, Vec::new()).context("failed to list connections")?;
         let marked =
             |entry: &&ConntrackEntry| ends(entry).is_some_and(|ends| ends.mark & mask != 0);
         for entry in entries.iter().filter(marked) {
             // A connection whose change is refused has ended meanwhile.
-            let _ = set_mark(entry, family, 0, mask);
+            let _ = pass.set_mark(entry, family, 0, mask);
         }
     }
     Ok(())
@@ -96,40 +98,58 @@ pub fn release(mask: u32) -> Result<()> {
 
 type ConntrackEntry = Vec<ConntrackAttribute>;
 
-/// Lists the entries whose mark has none of linkbal's bits.
-fn unmarked(adoption: &Adoption, family: Family) -> io::Result<Vec<ConntrackEntry>> {
-    let mask = adoption.mask.connection().to_be_bytes().to_vec();
-    let filter = vec![
-        ConntrackAttribute::CtaMark(0),
-        ConntrackAttribute::Other(DefaultNla::new(CTA_MARK_MASK, mask)),
-    ];
-    list(family, filter)
-}
+/// A pass over all connections.
+struct Pass(ConntrackSocket);
 
-/// Lists the entries of a family that match a filter of the kernel.
-fn list(family: Family, filter: Vec<ConntrackAttribute>) -> io::Result<Vec<ConntrackEntry>> {
-    let mut entries = Vec::new();
-    let request = ConntrackMessage::Get(filter);
-    exchange(family, request, NLM_F_REQUEST | NLM_F_DUMP, |message| {
-        if let ConntrackMessage::New(attributes) = message {
-            entries.push(attributes);
-        }
-    })?;
-    Ok(entries)
-}
+impl Pass {
+    fn open() -> Result<Pass> {
+        ConntrackSocket::open().map(Pass).context("failed to open a socket for connections")
+    }
 
-fn set_mark(entry: &ConntrackEntry, family: Family, mark: u32, mask: u32) -> io::Result<()> {
-    let mut attributes = identity(entry);
-    attributes.push(ConntrackAttribute::CtaMark(mark));
-    let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
-    attributes.push(ConntrackAttribute::Other(mask));
-    let change = ConntrackMessage::New(attributes);
-    exchange(family, change, NLM_F_REQUEST | NLM_F_ACK, |_| {})
-}
+    /// Lists the entries whose mark has none of linkbal's bits.
+    fn unmarked(&mut self, adoption: &Adoption, family: Family) -> io::Result<Vec<ConntrackEntry>> {
+        let mask = adoption.mask.connection().to_be_bytes().to_vec();
+        let filter = vec![
+            ConntrackAttribute::CtaMark(0),
+            ConntrackAttribute::Other(DefaultNla::new(CTA_MARK_MASK, mask)),
+        ];
+        self.list(family, filter)
+    }
 
-fn delete(entry: &ConntrackEntry, family: Family) -> io::Result<()> {
-    let deletion = ConntrackMessage::Delete(identity(entry));
-    exchange(family, deletion, NLM_F_REQUEST | NLM_F_ACK, |_| {})
+    /// Lists the entries of a family that match a filter of the kernel.
+    fn list(
+        &mut self,
+        family: Family,
+        filter: Vec<ConntrackAttribute>,
+    ) -> io::Result<Vec<ConntrackEntry>> {
+        let mut entries = Vec::new();
+        let request = ConntrackMessage::Get(filter);
+        self.0.exchange(family, request, NLM_F_DUMP, |message| {
+            if let ConntrackMessage::New(attributes) = message {
+                entries.push(attributes);
+            }
+        })?;
+        Ok(entries)
+    }
+
+    fn set_mark(
+        &mut self,
+        entry: &ConntrackEntry,
+        family: Family,
+        mark: u32,
+        mask: u32,
+    ) -> io::Result<()> {
+        let mut attributes = identity(entry);
+        attributes.push(ConntrackAttribute::CtaMark(mark));
+        let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
+        attributes.push(ConntrackAttribute::Other(mask));
+        self.0.exchange(family, ConntrackMessage::New(attributes), NLM_F_ACK, |_| {})
+    }
+
+    fn delete(&mut self, entry: &ConntrackEntry, family: Family) -> io::Result<()> {
+        let deletion = ConntrackMessage::Delete(identity(entry));
+        self.0.exchange(family, deletion, NLM_F_ACK, |_| {})
+    }
 }
 
 /// Returns the attributes that identify an entry, even among others with the same ends.

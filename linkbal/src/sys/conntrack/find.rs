@@ -4,14 +4,14 @@ use std::{io, net::IpAddr};
 
 use etherparse::{icmpv4::TYPE_ECHO_REQUEST, icmpv6::TYPE_ECHO_REQUEST as V6_ECHO_REQUEST};
 use linkbal_common::{flow::FlowKey, uplink::Family};
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_REQUEST};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple,
 };
 
 use super::{
     CTA_PROTO_ICMP_CODE, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMPV6_CODE,
-    CTA_PROTO_ICMPV6_ID, CTA_PROTO_ICMPV6_TYPE, adopt::ends, exchange, is_offloaded,
+    CTA_PROTO_ICMPV6_ID, CTA_PROTO_ICMPV6_TYPE, ConntrackSocket, adopt::ends, is_offloaded,
 };
 use crate::protocol;
 
@@ -58,7 +58,7 @@ pub fn find(key: &FlowKey, source: IpAddr, destination: IpAddr) -> io::Result<Op
     let request = ConntrackMessage::Get(vec![ConntrackAttribute::CtaTupleOrig(tuple)]);
     let family = if source.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
     let mut found = None;
-    let outcome = exchange(family, request, NLM_F_REQUEST | NLM_F_ACK, |message| {
+    let outcome = ConntrackSocket::open()?.exchange(family, request, NLM_F_ACK, |message| {
         if let ConntrackMessage::New(entry) = message {
             found = tracked(&entry, source);
         }

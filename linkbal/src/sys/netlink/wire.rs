@@ -2,10 +2,15 @@
 //!
 //! Bytes that do not look like a message of the kernel are skipped.
 
+use std::ops::Range;
+
 use netlink_packet_core::{NLA_HEADER_SIZE, NLA_TYPE_MASK, NLM_F_REQUEST};
 
 /// Length of `struct nlmsghdr`.
 pub(in crate::sys) const HEADER: usize = 16;
+
+/// Offsets of the sequence number in it.
+pub(in crate::sys) const SEQUENCE: Range<usize> = 8..12;
 
 /// Length of `struct nfgenmsg`, which follows it in messages of netfilter
 /// (include/uapi/linux/netfilter/nfnetlink.h).
@@ -18,7 +23,10 @@ pub(in crate::sys) const TRAFFIC_CONTROL_HEADER: usize = 20;
 /// A netlink message.
 pub(in crate::sys) struct Message<'a> {
     pub(in crate::sys) kind: u16,
+    pub(in crate::sys) sequence: u32,
     pub(in crate::sys) payload: &'a [u8],
+    /// Header and payload.
+    pub(in crate::sys) whole: &'a [u8],
 }
 
 /// Returns a request of a kind, with further flags.
@@ -38,9 +46,11 @@ pub(in crate::sys) fn messages(mut buffer: &[u8]) -> impl Iterator<Item = Messag
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*buffer.first_chunk()?) as usize;
         let kind = u16::from_ne_bytes(*buffer.get(4..)?.first_chunk()?);
-        let payload = buffer.get(HEADER..length)?;
+        let whole = buffer.get(..length)?;
+        let payload = whole.get(HEADER..)?;
+        let sequence = u32::from_ne_bytes(*whole.get(SEQUENCE)?.first_chunk()?);
         buffer = buffer.get(aligned(length)..).unwrap_or_default();
-        Some(Message { kind, payload })
+        Some(Message { kind, sequence, payload, whole })
     })
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use linkbal_common::{
     pick::pick,
     uplink::{Family, UpMask},
@@ -240,7 +242,8 @@ fn with_all_full_or_drained_none_is_avoided_for_its_load() {
 fn uplinks_on_one_interface_are_told_apart_by_the_datapath() {
     let sharing = |gateway: u8| format!("gateway = \"192.0.2.{gateway}\"\n{LIMITED}");
     let mut world = World::new(&[&sharing(1), &sharing(2)], "");
-    world.engine.context.uplinks.iter_mut().for_each(|each| each.config.interface = "wan".into());
+    let uplinks = world.engine.context.uplinks.iter_mut();
+    uplinks.for_each(|each| Arc::make_mut(&mut each.config).interface = "wan".into());
     for second in 0..10 {
         let all = Octets { down: second * 12_500_000, up: 0 };
         let counts = Counts {

@@ -2,19 +2,19 @@
 
 use super::{
     super::{
-        drift::Last,
+        drift::{Last, subject::Subject},
         network::{Change, Snapshot},
         refusal::Resource,
     },
     Bonding, plan,
 };
 
-/// Returns the names of the changes that restore what was in force at the last observation.
+/// Returns the resources whose changes restore what was in force at the last observation.
 pub(in crate::engine) fn undone(
     changes: &[Change],
     last: &Last<'_>,
     now: &Snapshot,
-) -> Vec<String> {
+) -> Vec<Subject> {
     let old = last.snapshot.and_then(|snapshot| snapshot.bonding.as_ref());
     let (Some(requested), Some(old), Some(now)) = (last.requested, old, now.bonding.as_ref())
     else {
@@ -35,5 +35,5 @@ pub(in crate::engine) fn undone(
         _ => false,
     });
     let undone = undone.map(Resource::from).filter(|of| !last.refusals.is_refused(of));
-    undone.map(|resource| resource.to_string()).collect()
+    undone.map(Subject::from).collect()
 }

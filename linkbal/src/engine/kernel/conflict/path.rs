@@ -8,7 +8,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 use super::{
     Conflict,
     lookup::{Path, RouteAnswer, RouteQuestion},
-    reach, rules,
+    reach,
 };
 use crate::{
     config::{Config, Target},
@@ -32,12 +32,11 @@ const MOST_RULES: usize = 4;
 /// packet of the LAN then (`ip_route_input_slow` in net/ipv4/route.c), whatever the routes.
 pub fn questions(config: &Config, uplinks: &[Indexed], snapshot: &Snapshot) -> Vec<RouteQuestion> {
     let mask = MarkMask(config.kernel.fwmark_mask);
-    let base = config.kernel.table_base;
     let each = uplinks.iter().map(|indexed| {
         let name = Some(indexed.config.name.clone());
-        (name, mask.encode(indexed.index), base.saturating_add(1).saturating_add(indexed.index))
+        (name, mask.encode(indexed.index), config.kernel.table(indexed.index))
     });
-    let each: Vec<_> = each.chain([(None, 0, base)]).collect();
+    let each: Vec<_> = each.chain([(None, 0, config.kernel.table_unmarked())]).collect();
     let mut questions = Vec::new();
     for family in Family::ALL.into_iter().filter(|family| snapshot.forwards(*family)) {
         let destination = destination(config, snapshot, family);
@@ -142,7 +141,7 @@ pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflic
         let now = default_of(snapshot, *family, *fwmark, *table);
         let current = now.is_some_and(|now| now.ifindex == Some(*oif) && now.nexthop == *gateway);
         let other = match &path.answer {
-            RouteAnswer::Route { table, .. } => !rules::is_our_table(config, *table),
+            RouteAnswer::Route { table, .. } => !config.kernel.has_table(*table),
             RouteAnswer::Refused(_) => true,
         };
         path.astray() && current && other && snapshot.forwards(*family)
@@ -199,7 +198,7 @@ fn between<'a>(
     family: Family,
     table: Option<u32>,
 ) -> Vec<&'a IpRule> {
-    let last = config.kernel.rule_priority.saturating_add(rules::PRIORITIES - 1);
+    let last = config.kernel.last_priority();
     let foreign = snapshot.rules.iter().filter(|rule| {
         let before = rule.priority > 0 && rule.priority <= last;
         before && rule.protocol != PROTOCOL && rule.family == family

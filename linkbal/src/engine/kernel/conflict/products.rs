@@ -176,7 +176,7 @@ fn wg_quick(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> Conflict {
                 "its rules come after linkbal's: what {} to {} lead to an uplink does not use the \
                  tunnel, though it was to take everything",
                 kernel.rule_priority,
-                kernel.rule_priority.saturating_add(199)
+                kernel.last_priority()
             ),
             "if the tunnel is to carry the LAN's traffic, name it as an uplink; if not, set \
              AllowedIPs to its own networks"
@@ -198,7 +198,7 @@ fn is_pbr(rule: &IpRule) -> bool {
 }
 
 fn pbr(config: &Config, rule: &IpRule) -> Conflict {
-    let last = config.kernel.rule_priority.saturating_add(199);
+    let last = config.kernel.last_priority();
     Conflict {
         what: format!("ip rule {rule}"),
         who: "pbr".into(),

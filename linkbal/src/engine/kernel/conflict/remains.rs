@@ -10,7 +10,6 @@ use linkbal_common::uplink::Family;
 use super::{
     products::{is_known, is_mwan3, owner},
     reach,
-    rules::is_our_table,
     survey::{Masquerade, Survey},
 };
 use crate::{
@@ -83,7 +82,7 @@ fn tables(config: &Config, snapshot: &Snapshot) -> BTreeSet<(u32, Family)> {
         let by_uplink = route.ifindex.and_then(|ifindex| snapshot.links.get(&ifindex));
         route.is_default()
             && !own
-            && !is_our_table(config, route.table)
+            && !config.kernel.has_table(route.table)
             && BY_HAND.contains(&route.protocol)
             && by_uplink.is_some_and(|link| is_uplink(config, &link.name))
     });
@@ -103,7 +102,7 @@ fn is_old(
 ) -> bool {
     let by_hand = BY_HAND.contains(&rule.protocol) && !is_known(rule);
     let own = [0, TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL].contains(&rule.table);
-    if !by_hand || own || is_our_table(config, rule.table) {
+    if !by_hand || own || config.kernel.has_table(rule.table) {
         return false;
     }
     let of_table = |route: &Route| (route.table, route.family()) == (rule.table, rule.family);

@@ -23,7 +23,7 @@ pub(super) fn find(
     let foreign = snapshot
         .routes
         .iter()
-        .filter(|route| rules::is_our_table(config, route.table) && route.protocol != PROTOCOL);
+        .filter(|route| config.kernel.has_table(route.table) && route.protocol != PROTOCOL);
     let each = foreign.map(|route| Conflict {
         what: snapshot.with_device_names(&format!("route {route}")),
         who: rules::installer(route.protocol),

@@ -1,7 +1,5 @@
 //! ip rules of others.
 
-use linkbal_common::{mark::BLOCKED, uplink::MAX_UPLINKS};
-
 use super::{
     Conflict,
     possible_marks::Marks,
@@ -10,21 +8,9 @@ use super::{
     survey::Survey,
 };
 use crate::{
-    config::{Config, TUNNEL_TABLES},
+    config::Config,
     engine::kernel::network::{IpRule, PROTOCOL, Snapshot, table_name},
 };
-
-/// Number of priorities, from the configured one on, that are linkbal's.
-pub(super) const PRIORITIES: u32 = 200;
-
-/// Returns whether a table is linkbal's.
-pub(super) fn is_our_table(config: &Config, table: u32) -> bool {
-    let base = config.kernel.table_base;
-    let tunnels = base.saturating_add(TUNNEL_TABLES);
-    (base..=base.saturating_add((MAX_UPLINKS as u32).saturating_add(BLOCKED.len() as u32)))
-        .contains(&table)
-        || (tunnels..tunnels.saturating_add(MAX_UPLINKS as u32)).contains(&table)
-}
 
 /// Returns the user of a routing protocol number (include/uapi/linux/rtnetlink.h).
 pub(super) fn installer(protocol: u8) -> String {
@@ -68,7 +54,7 @@ fn clash(
         let (what, who) = (format!("ip rule {rule}"), installer(rule.protocol));
         Some(Conflict { what, who, meaning, advice, compatible: false })
     };
-    if is_our_table(config, rule.table) {
+    if config.kernel.has_table(rule.table) {
         return conflict(
             format!("it sends packets to table {}, which is linkbal's", rule.table),
             format!("delete it (`{}`), or set kernel.table_base to unused numbers", delete(rule)),
@@ -79,11 +65,11 @@ fn clash(
     {
         return Some(taking(config, rule, taken, effect));
     }
-    if (first..first.saturating_add(PRIORITIES)).contains(&rule.priority) {
+    if config.kernel.has_priority(rule.priority) {
         return conflict(
             format!(
                 "its priority is among linkbal's, {first} to {}",
-                first.saturating_add(PRIORITIES - 1)
+                config.kernel.last_priority()
             ),
             format!(
                 "delete it (`{}`), give it another priority, or set kernel.rule_priority",
@@ -103,7 +89,7 @@ fn clash(
 /// Reports a rule that takes packets of the LAN before linkbal's rules do.
 fn taking(config: &Config, rule: &IpRule, taken: Taken, effect: RuleEffect<'_>) -> Conflict {
     let first = config.kernel.rule_priority;
-    let last = first.saturating_add(PRIORITIES - 1);
+    let last = config.kernel.last_priority();
     let what = format!("ip rule {rule}");
     let who = installer(rule.protocol);
     if effect == RuleEffect::Here {
@@ -135,7 +121,7 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, effect: RuleEffect<'_>) 
     let advice = format!(
         "delete it (`{}`), give it a priority from {} on, or set kernel.rule_priority below {}",
         delete(rule),
-        first.saturating_add(PRIORITIES),
+        last.saturating_add(1),
         rule.priority
     );
     Conflict { what, who, meaning, advice, compatible: false }

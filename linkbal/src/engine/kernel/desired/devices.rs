@@ -7,12 +7,12 @@ use linkbal_common::{
     uplink::{Family, UpMask},
 };
 
-use super::{
-    Indexed, PRIORITY_DEVICE, PRIORITY_SHARED_DEVICE, has_held_address_only, preference, rule,
-    shares_interface, table,
-};
+use super::{Indexed, has_held_address_only, preference, rule, shares_interface};
 use crate::{
-    config::Config,
+    config::{
+        Config,
+        kernel_numbers::{PRIORITY_DEVICE, PRIORITY_SHARED_DEVICE},
+    },
     engine::kernel::{
         network::{IpRule, Snapshot},
         nexthop::nexthop,
@@ -52,7 +52,7 @@ pub(super) fn device_rules(
             IpRule {
                 device: Some(interface.to_owned()),
                 fwmark,
-                table: table(config, indexed),
+                table: config.kernel.table(indexed.index),
                 ..rule(config, family, priority)
             }
         })

@@ -8,9 +8,9 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::Family;
 
-use super::{Indexed, PRIORITY_SOURCE, rule, shares_interface, table};
+use super::{Indexed, rule, shares_interface};
 use crate::{
-    config::Config,
+    config::{Config, kernel_numbers::PRIORITY_SOURCE},
     engine::{
         command::{UplinkAddresses, UplinkMtu},
         kernel::{
@@ -40,7 +40,7 @@ pub(super) fn source_rules(
     own.chain(indexed.config.prefixes().filter(of_family))
         .map(|source| IpRule {
             source: Some(source),
-            table: table(config, indexed),
+            table: config.kernel.table(indexed.index),
             ..rule(config, family, PRIORITY_SOURCE + indexed.index)
         })
         .collect()
@@ -123,15 +123,30 @@ pub fn preferred(addresses: &[Address], gateway: Option<IpAddr>) -> Option<Addre
     addresses.iter().copied().min_by_key(|address| rank(address, gateway))
 }
 
-/// Ranks an address; lower is better: one in the IPv4 network of the gateway, for new connections, known
-/// to the internet, and lasting.
-///
-/// The kernel translates to the former, and sends from it (`inet_select_addr` in net/ipv4/devinet.c);
-/// another one is for a modem's page or the like. In IPv6 the gateway does not matter.
-pub fn rank(address: &Address, gateway: Option<IpAddr>) -> (bool, bool, bool, bool) {
+/// The faults of an address, the worst first: the address with the least rank is the best one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddressRank {
+    /// Set if it is not in the IPv4 network of the gateway. The kernel translates to one that is, and
+    /// sends from it (`inet_select_addr` in net/ipv4/devinet.c); another one is for a modem's page or the
+    /// like. In IPv6 the gateway does not matter.
+    pub far: bool,
+    /// Set if it is not for new connections.
+    deprecated: bool,
+    /// Set if it is unknown to the internet.
+    unique_local: bool,
+    /// Set if it does not last.
+    temporary: bool,
+}
+
+/// Ranks an address.
+pub fn rank(address: &Address, gateway: Option<IpAddr>) -> AddressRank {
     let gateway = gateway.filter(IpAddr::is_ipv4);
-    let far = gateway.is_some_and(|gateway| !in_prefix(address, gateway));
-    (far, address.deprecated, is_unique_local(&address.address), address.temporary)
+    AddressRank {
+        far: gateway.is_some_and(|gateway| !in_prefix(address, gateway)),
+        deprecated: address.deprecated,
+        unique_local: is_unique_local(&address.address),
+        temporary: address.temporary,
+    }
 }
 
 /// Returns whether an address is of an IPv6 network without routes on the internet (RFC 4193).

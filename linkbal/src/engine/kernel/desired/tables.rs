@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use linkbal_common::uplink::{Family, UpMask};
 
-use super::{Indexed, METRIC, own, preference, table};
+use super::{Indexed, METRIC, own, preference};
 use crate::{
     config::{Config, Uplink},
     engine::kernel::{
@@ -69,7 +69,7 @@ pub(super) fn default_routes(
     snapshot: &Snapshot,
     family: Family,
 ) -> Vec<Route> {
-    let table = table(config, indexed);
+    let table = config.kernel.table(indexed.index);
     let refusal = refusal(table, family);
     let nexthop = nexthop(snapshot, &indexed.config, family).ok();
     let nexthop = nexthop.or_else(|| standby::nexthop(snapshot, &indexed.config, family));
@@ -111,7 +111,7 @@ pub(super) fn unmarked_route(
         Some((preference(indexed, up, family), nexthop, mtu))
     });
     let (_, nexthop, mtu) = candidates.min_by_key(|(preference, ..)| *preference)?;
-    Some(Route { mtu, ..default_route(config.kernel.table_base, nexthop, family) })
+    Some(Route { mtu, ..default_route(config.kernel.table_unmarked(), nexthop, family) })
 }
 
 /// Returns the MTU of an uplink if it is smaller than that of its interface, which the kernel knows.
@@ -165,7 +165,7 @@ pub(super) fn repeated(
         .filter(|other| *other != interface)
         .filter_map(|other| Some(snapshot.link(other)?.ifindex))
         .collect();
-    let table = table(config, indexed);
+    let table = config.kernel.table(indexed.index);
     let kept = known.iter().filter(|route| !route.ifindex.is_some_and(|on| others.contains(&on)));
     let mut first = BTreeMap::new();
     for route in kept {
@@ -193,7 +193,7 @@ pub(super) fn link_local(
         let direct = route.kind == RouteKind::Unicast && route.nexthop.is_none();
         of_link && direct && route.family() == family && is_own_link_local(&route.destination)
     })?;
-    Some(repeat(table(config, indexed), route))
+    Some(repeat(config.kernel.table(indexed.index), route))
 }
 
 /// Returns whether a destination is another network on each interface.

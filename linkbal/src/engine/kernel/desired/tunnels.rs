@@ -26,16 +26,15 @@ use super::{
     tables::{default_route, has_held_address_only, refusal},
 };
 use crate::{
-    config::{Config, TUNNEL_TABLES},
+    config::{
+        Config,
+        kernel_numbers::{PRIORITY_DIRECT, PRIORITY_OUTER},
+    },
     engine::kernel::{
         network::{IpRule, Route, Snapshot, TABLE_MAIN, Tunnel},
         nexthop::{Nexthop, nexthop},
     },
 };
-
-/// Priorities of ip rules, counted from the configured first one: before the rules for marks.
-const PRIORITY_DIRECT: u32 = 2;
-const PRIORITY_OUTER: u32 = 3;
 
 /// Longest prefix length of routes that do not count as routes to an endpoint: a default route, or
 /// one of the two halves by which VPN clients replace it.
@@ -63,7 +62,7 @@ pub(super) fn outer(
     let mut known: BTreeMap<IpAddr, u32> = BTreeMap::new();
     for way in ways(config, uplinks, snapshot) {
         let own = |endpoint: &&IpAddr| family_of(endpoint) == family;
-        let mut table = config.kernel.table_base + TUNNEL_TABLES + way.indexed.index;
+        let mut table = config.kernel.tunnel_table(way.indexed.index);
         if way.over.is_empty() {
             table = TABLE_MAIN;
         }
@@ -80,7 +79,7 @@ pub(super) fn outer(
                 ..rule(config, family, PRIORITY_OUTER)
             };
             rules.push(IpRule {
-                priority: config.kernel.rule_priority + PRIORITY_DIRECT,
+                priority: config.kernel.priority(PRIORITY_DIRECT),
                 table: TABLE_MAIN,
                 suppress_prefix_length: Some(SHORT),
                 ..to.clone()

@@ -8,7 +8,7 @@ use std::{
 use super::super::{
     desired::Desired,
     network::{Change, Route, Snapshot},
-    refusals::Refusals,
+    refusal::tracker::RefusalTracker,
 };
 
 /// The last state: what was last asked of the kernel, and the observation of that time.
@@ -16,7 +16,7 @@ pub(in crate::engine) struct Last<'a> {
     pub(in crate::engine) requested: Option<&'a Desired>,
     pub(in crate::engine) snapshot: Option<&'a Snapshot>,
     /// The changes that the kernel refused.
-    pub(in crate::engine) refusals: &'a Refusals,
+    pub(in crate::engine) refusals: &'a RefusalTracker,
     /// Set if linkbal's routes were reported to be deleted: the kernel itself may do that, too.
     pub(in crate::engine) routes_changed: bool,
 }

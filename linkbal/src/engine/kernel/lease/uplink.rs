@@ -106,7 +106,7 @@ impl UplinkLease {
 
     /// Notes the addresses beside that of the uplink. Without a gateway, nothing tells them apart.
     fn note_beside(&mut self, own: &[Address], gateway: Option<IpAddr>) {
-        let far = |address: &Address| desired::rank(address, gateway).0;
+        let far = |address: &Address| desired::rank(address, gateway).far;
         let near = self.address.as_ref().is_some_and(|kept| gateway.is_some() && !far(&kept.value));
         let beside = own.iter().filter(|address| near && far(address));
         self.beside = beside.map(|address| address.address).collect();

@@ -247,7 +247,7 @@ fn by_destination(uplinks: &[&NftUplink]) -> String {
 /// A connection that is tracked already and has no translation gets none any more, though nat
 /// chains see its packets until it is answered (`nf_nat_setup_info` in
 /// net/netfilter/nf_nat_core.c): without a mark it is found and forgotten (see
-/// [`crate::engine::kernel::adopt`]).
+/// [`crate::engine::kernel::attribution`]).
 fn departures(uplinks: &[&NftUplink], mask: MarkMask, first_rules: &str) -> String {
     let mut chains = String::new();
     let mut targets = Vec::new();

@@ -74,7 +74,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sys::netlink::generic::{each_message, message};
+    use crate::sys::netlink::{
+        generic::{body, message},
+        wire::messages,
+    };
+
+    fn read(bytes: &[u8]) -> Tunnel {
+        let mut tunnel = Tunnel::default();
+        messages(bytes).for_each(|message| parse_into(&mut tunnel, body(&message)));
+        tunnel
+    }
 
     fn peer(endpoint: &[u8]) -> Vec<u8> {
         nla(0, &[nla(1, &[7; 32]), nla(WGPEER_A_ENDPOINT, endpoint)].concat())
@@ -96,14 +105,9 @@ mod tests {
 
     #[test]
     fn the_endpoints_of_all_peers_are_read() {
-        let mut bytes = message(30, 2, 0, &device());
-        bytes.extend([20, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let mut tunnel = Tunnel::default();
-        let ended = each_message(&bytes, |body| parse_into(&mut tunnel, body)).expect("an answer");
-        assert!(ended);
         let endpoints = ["198.51.100.9", "2001:db8::9"].map(|text| text.parse().expect("one"));
         let expected = Tunnel { endpoints: endpoints.into(), fwmark: 0x1000, ..Tunnel::default() };
-        assert_eq!(tunnel, expected);
+        assert_eq!(read(&message(30, 2, 0, &device())), expected);
     }
 
     proptest! {
@@ -113,8 +117,7 @@ mod tests {
             let at = at.min(bytes.len() - 1);
             bytes[at] = byte;
             bytes.truncate(length);
-            let mut tunnel = Tunnel::default();
-            let _ = each_message(&bytes, |body| parse_into(&mut tunnel, body));
+            let _ = read(&bytes);
         }
     }
 }

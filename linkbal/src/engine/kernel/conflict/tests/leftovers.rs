@@ -279,7 +279,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     );
     let config = config();
     let uplink = config.uplinks[0].clone();
-    let asked = questions(&config, &[Indexed { index: 0, config: uplink }], &snapshot);
+    let asked = questions(&config, &[Indexed { index: 0, config: uplink.into() }], &snapshot);
     assert_eq!(asked.len(), 2, "{asked:#?}");
     assert_eq!((asked[0].fwmark, asked[0].oif, asked[0].table), (0x0100_0000, WAN, 2601));
     assert_eq!(asked[0].source.to_string(), "10.0.0.3", "neither its own nor the network's");
@@ -305,7 +305,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     let off = BTreeMap::from([("net/ipv4/ip_forward".to_owned(), "0".to_owned())]);
     let off = Snapshot { sysctls: off, ..snapshot.clone() };
     let uplink = config.uplinks[0].clone();
-    assert_eq!(questions(&config, &[Indexed { index: 0, config: uplink }], &off), []);
+    assert_eq!(questions(&config, &[Indexed { index: 0, config: uplink.into() }], &off), []);
     let refused = RouteAnswer::Refused("No route to host".into());
     let path = Path { question: asked[0].clone(), answer: refused };
     assert_eq!(path::find(&config, &off, &[path]), []);

@@ -7,9 +7,9 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcHandle, TcMessage},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::sys::netlink::wire::HEADER;
+use crate::sys::netlink::exchange::Connection;
 
 /// The kind of the qdisc.
 pub(super) const KIND: &str = "clsact";
@@ -64,24 +64,11 @@ fn exchange(
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
-    loop {
-        let (answer, _) = socket.recv_from_full()?;
-        let mut rest = &answer[..];
-        while rest.len() >= HEADER {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest);
-            let message = message.map_err(io::Error::other)?;
-            match message.payload {
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::InnerMessage(message) => each(message),
-                _ => {}
-            }
-            let length = (message.header.length as usize).max(HEADER).next_multiple_of(4);
-            rest = rest.get(length..).unwrap_or_default();
+    Connection::open(NETLINK_ROUTE)?.exchange(bytes, |answer| {
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(answer.whole);
+        if let NetlinkPayload::InnerMessage(message) = message.map_err(io::Error::other)?.payload {
+            each(message);
         }
-    }
+        Ok(())
+    })
 }

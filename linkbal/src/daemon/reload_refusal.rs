@@ -10,7 +10,7 @@ use crate::{api::status::RefusedConfiguration, config::ConfigError};
 
 /// A reason for which a configuration is not in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ReloadRefusal {
     /// The reason for those who may read the file.
     pub text: String,
     /// The reason for everybody.
@@ -22,15 +22,15 @@ pub struct Refusal {
 #[error("\n{0}")]
 pub(super) struct Unusable(pub(super) ConfigError);
 
-impl Refusal {
+impl ReloadRefusal {
     /// Returns the reason that an error is.
-    pub(super) fn of(error: &Error) -> Refusal {
+    pub(super) fn of(error: &Error) -> ReloadRefusal {
         let text = format!("{error:#}");
         let public = match error.downcast_ref::<Unusable>() {
             Some(Unusable(error)) => error.public_summary(),
             None => text.clone(),
         };
-        Refusal { text, public }
+        ReloadRefusal { text, public }
     }
 
     /// Returns it as part of the status.
@@ -40,17 +40,17 @@ impl Refusal {
     }
 }
 
-impl From<&ConfigError> for Refusal {
+impl From<&ConfigError> for ReloadRefusal {
     /// Returns the first problem of a file, in one line.
-    fn from(error: &ConfigError) -> Refusal {
-        Refusal { text: error.summary(), public: error.public_summary() }
+    fn from(error: &ConfigError) -> ReloadRefusal {
+        ReloadRefusal { text: error.summary(), public: error.public_summary() }
     }
 }
 
-impl From<String> for Refusal {
+impl From<String> for ReloadRefusal {
     /// Returns a reason that quotes nothing of the file.
-    fn from(reason: String) -> Refusal {
-        Refusal { public: reason.clone(), text: reason }
+    fn from(reason: String) -> ReloadRefusal {
+        ReloadRefusal { public: reason.clone(), text: reason }
     }
 }
 
@@ -76,11 +76,11 @@ mod tests {
                 "[lan]\ninterfaces = [\"lan0\"]\n[uplink.a]\ninterface = \"wan0\"\n[notify.team]\n{secret}\n"
             );
             let error = Config::parse(&text, "linkbal.toml").expect_err("it has a fault");
-            let at_boot = Refusal::from(&error);
+            let at_boot = ReloadRefusal::from(&error);
             assert!(at_boot.public.starts_with("linkbal.toml:"), "{at_boot:?}");
             let error = Err::<(), Error>(Unusable(error).into());
-            let at_reload = Refusal::of(&error.context("reload").expect_err("it is one"));
-            for Refusal { public, .. } in [at_boot, at_reload] {
+            let at_reload = ReloadRefusal::of(&error.context("reload").expect_err("it is one"));
+            for ReloadRefusal { public, .. } in [at_boot, at_reload] {
                 assert!(public.contains("`linkbal check` says why"), "{public}");
                 assert!(!public.contains("hunter2") && !public.contains('\n'), "{public}");
             }
@@ -90,9 +90,12 @@ mod tests {
     #[test]
     fn what_is_no_fault_of_the_text_is_for_everybody() {
         let error = Error::msg("no memory").context("the maps");
-        assert_eq!(Refusal::of(&error), Refusal::from("the maps: no memory".to_owned()));
+        assert_eq!(
+            ReloadRefusal::of(&error),
+            ReloadRefusal::from("the maps: no memory".to_owned())
+        );
         let missing = crate::config::Sources::load(std::path::Path::new("/no/such/file.toml"));
-        let public = Refusal::from(&missing.expect_err("it is missing")).public;
+        let public = ReloadRefusal::from(&missing.expect_err("it is missing")).public;
         assert!(public.starts_with("failed to read configuration /no/such/file.toml"), "{public}");
     }
 }

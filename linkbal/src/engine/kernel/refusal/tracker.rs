@@ -1,32 +1,51 @@
 //! The refusals that are in force, and their reports.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use super::{
-    network::{Change, Snapshot},
-    refusal::{Refusal, Resource},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
 };
+
+use linkbal_common::uplink::Family;
+
+use super::{KernelRefusal, Resource};
 use crate::engine::{
     context::{Context, Output},
+    kernel::{
+        network::{Change, Snapshot, Unobserved},
+        resource::program_of,
+    },
     report::Report,
 };
 
 /// Changes that the kernel refuses, and probes that this machine cannot send.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Refusals {
+pub(in crate::engine) struct RefusalTracker {
     /// The changes that the kernel refused.
-    refused: BTreeMap<Resource, Refusal>,
+    refused: BTreeMap<Resource, KernelRefusal>,
     /// Changes that were refused once since they were outdated: they count if they are again.
     outdated: BTreeSet<Resource>,
-    /// Things that can no longer be observed, by name, with the reason.
-    unobserved: BTreeMap<String, String>,
-    /// Programs of interfaces that cannot be attached, by name, with the reason.
+    /// Things that can no longer be observed, with the reason.
+    unobserved: BTreeMap<Unobserved, String>,
+    /// Interfaces that no program can be attached to, by name, with the reason.
     unattached: BTreeMap<String, String>,
     /// Probes that this machine cannot send, with the reason, as reported.
-    unsent_probes: BTreeMap<String, String>,
+    unsent_probes: BTreeMap<ProbesOf, String>,
 }
 
-impl Refusals {
+/// The probes of an uplink.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ProbesOf {
+    family: Family,
+    uplink: String,
+}
+
+impl fmt::Display for ProbesOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} probes of {}", self.family.name(), self.uplink)
+    }
+}
+
+impl RefusalTracker {
     /// Returns whether the kernel refused a resource.
     pub(in crate::engine) fn is_refused(&self, resource: &Resource) -> bool {
         self.refused.contains_key(resource) || self.outdated.contains(resource)
@@ -37,14 +56,14 @@ impl Refusals {
     pub(in crate::engine) fn explained(&self) -> BTreeMap<String, String> {
         let refused = self.refused.iter();
         let refused = refused.map(|(resource, refusal)| (resource.to_string(), refusal.explain()));
-        let unobserved = self.unobserved.iter().map(|(what, why)| (what.clone(), unseen(why)));
-        let unattached = self.unattached.iter().map(|(what, why)| (what.clone(), idle(why)));
+        let unobserved = self.unobserved.iter().map(|(what, why)| (what.to_string(), unseen(why)));
+        let unattached = self.unattached.iter().map(|(name, why)| (program_of(name), idle(why)));
         refused.chain(unobserved).chain(unattached).collect()
     }
 
-    /// Returns the probes that this machine cannot send, with the reason.
-    pub(in crate::engine) const fn unsent_probes(&self) -> &BTreeMap<String, String> {
-        &self.unsent_probes
+    /// Returns the probes that this machine cannot send, by name, with the reason.
+    pub(in crate::engine) fn unsent_probes(&self) -> BTreeMap<String, String> {
+        self.unsent_probes.iter().map(|(what, why)| (what.to_string(), why.clone())).collect()
     }
 
     /// Reports once which probes this machine cannot send, and when it can again.
@@ -57,23 +76,22 @@ impl Refusals {
         for uplink in context.uplinks.iter() {
             for (family, health) in uplink.health.iter() {
                 let Some(found) = health.unsent_probes(context.now) else { continue };
-                let name = &uplink.config.name;
-                unsent.insert(format!("{} probes of {name}", family.name()), found.explain());
+                let uplink = uplink.config.name.clone();
+                unsent.insert(ProbesOf { family, uplink }, found.explain());
             }
         }
         let before = std::mem::replace(&mut self.unsent_probes, unsent);
-        let news = self.unsent_probes.iter().filter(|(what, _)| !before.contains_key(*what));
-        let news = news.map(|(what, problem)| (what.clone(), Some(problem.clone())));
-        let over = before.keys().filter(|what| !self.unsent_probes.contains_key(*what));
-        for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
-            output.report(Report::Trouble { what, problem });
-        }
+        report_news(&before, &self.unsent_probes, ProbesOf::to_string, str::to_owned, output);
     }
 
     /// Reports each refusal once, and one whose interface is gone only if it comes again: the end
     /// of the interface is news on its way. Returns whether such a change is to be asked for again,
     /// even if there are no news.
-    pub(in crate::engine) fn add(&mut self, refusals: Vec<Refusal>, output: &mut Output) -> bool {
+    pub(in crate::engine) fn add(
+        &mut self,
+        refusals: Vec<KernelRefusal>,
+        output: &mut Output,
+    ) -> bool {
         let mut again = false;
         for refusal in refusals {
             let (resource, problem) = (refusal.resource.clone(), refusal.explain());
@@ -96,7 +114,7 @@ impl Refusals {
         output: &mut Output,
     ) {
         let before = std::mem::replace(&mut self.unobserved, snapshot.unobserved.clone());
-        report_news(&before, &self.unobserved, unseen, output);
+        report_news(&before, &self.unobserved, Unobserved::to_string, unseen, output);
     }
 
     /// Reports once each interface that the programs cannot be attached to, and when they can again.
@@ -105,10 +123,8 @@ impl Refusals {
         reasons: BTreeMap<String, String>,
         output: &mut Output,
     ) {
-        let named = |(interface, reason)| (format!("eBPF program of {interface}"), reason);
-        let now = reasons.into_iter().map(named).collect();
-        let before = std::mem::replace(&mut self.unattached, now);
-        report_news(&before, &self.unattached, idle, output);
+        let before = std::mem::replace(&mut self.unattached, reasons);
+        report_news(&before, &self.unattached, |name| program_of(name), idle, output);
     }
 
     /// Forgets and reports the refusals that are over: what is not asked for again is in force.
@@ -128,17 +144,18 @@ impl Refusals {
     }
 }
 
-/// Reports what is new, in the words that `explain` has for its reason, and what is over.
-fn report_news(
-    before: &BTreeMap<String, String>,
-    now: &BTreeMap<String, String>,
+/// Reports what is new, in the words that `explain` has for its reason, and what is over, by `name`.
+fn report_news<T: Ord>(
+    before: &BTreeMap<T, String>,
+    now: &BTreeMap<T, String>,
+    name: fn(&T) -> String,
     explain: fn(&str) -> String,
     output: &mut Output,
 ) {
     let news = now.iter().filter(|(what, _)| !before.contains_key(*what));
-    let news = news.map(|(what, reason)| (what.clone(), Some(explain(reason))));
+    let news = news.map(|(what, reason)| (name(what), Some(explain(reason))));
     let over = before.keys().filter(|what| !now.contains_key(*what));
-    for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
+    for (what, problem) in news.chain(over.map(|what| (name(what), None))) {
         output.report(Report::Trouble { what, problem });
     }
 }
@@ -155,13 +172,10 @@ fn unseen(reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ENODEV, *};
     use crate::engine::{
         command::Command,
-        kernel::{
-            network::{Route, RouteKind},
-            refusal::ENODEV,
-        },
+        kernel::network::{Route, RouteKind},
     };
 
     fn route() -> Route {
@@ -178,9 +192,9 @@ mod tests {
         }
     }
 
-    fn refused(refusals: &mut Refusals) -> Vec<Command> {
+    fn refused(refusals: &mut RefusalTracker) -> Vec<Command> {
         let mut output = Output::default();
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::Route(route()),
             errno: Some(ENODEV),
             message: "no such device".into(),
@@ -191,13 +205,13 @@ mod tests {
 
     #[test]
     fn a_route_of_an_interface_that_goes_away_is_no_trouble_unless_it_stays_refused() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         assert_eq!(refused(&mut refusals), []);
         assert!(refusals.is_refused(&Resource::Route(route())) && refusals.explained().is_empty());
         let change = Change::ReplaceRoute(route());
         refusals.forget(&[change], &mut Output::default());
         assert_eq!(refused(&mut refusals).len(), 1, "it was asked for again");
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         refused(&mut refusals);
         refusals.forget(&[], &mut Output::default());
         assert_eq!(refused(&mut refusals), [], "it was not asked for in between");
@@ -205,7 +219,7 @@ mod tests {
 
     #[test]
     fn an_interface_without_programs_is_told_once_and_when_it_has_them() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         let mut tell = |reasons: &[(&str, &str)]| {
             let mut output = Output::default();
             let reasons = reasons.iter().map(|(name, why)| ((*name).into(), (*why).into()));
@@ -222,12 +236,12 @@ mod tests {
 
     #[test]
     fn a_flowtable_is_asked_for_once_more_before_its_refusal_is_told() {
-        let refusal = Refusal {
+        let refusal = KernelRefusal {
             resource: Resource::Flowtable,
             errno: None,
             message: "nft: Could not process rule: No such file or directory".into(),
         };
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusalTracker::default();
         let mut output = Output::default();
         assert!(refusals.add(vec![refusal.clone()], &mut output), "an interface may be gone");
         assert!(output.pop().is_none() && refusals.explained().is_empty());

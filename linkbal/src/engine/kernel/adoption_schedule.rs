@@ -5,7 +5,7 @@ use std::time::Duration;
 use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{
-    adopt::{Adoption, Owner},
+    attribution::{Adoption, Owner},
     desired,
     network::Snapshot,
 };
@@ -20,14 +20,14 @@ use crate::{
 
 /// The schedule of looks at connections.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Schedule {
+pub(in crate::engine) struct AdoptionSchedule {
     /// Set while the nft table is being written.
     written: bool,
     due: Option<Duration>,
     quick: u8,
 }
 
-impl Schedule {
+impl AdoptionSchedule {
     /// Notes that the nft table is written anew.
     pub(in crate::engine) const fn writing(&mut self) {
         self.written = true;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn connections_are_looked_at_often_at_first_and_then_seldom() {
-        let mut schedule = Schedule::default();
+        let mut schedule = AdoptionSchedule::default();
         assert!(!schedule.is_due(Duration::ZERO));
         schedule.in_place(Duration::ZERO);
         assert_eq!(schedule.due(), None, "nothing was written");

@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use linkbal_common::uplink::Family;
 
-use super::{
-    conflict::{Conflict, closed, find, lookup::Path, path, survey::Survey},
-    network::{NetworkEvent, PROTOCOL, Route, Snapshot},
-    resource::Process,
-};
+use super::{Conflict, closed, find, lookup::Path, path, survey::Survey};
 use crate::engine::{
     command::Command,
     context::{Context, Output},
+    kernel::{
+        network::{NetworkEvent, PROTOCOL, Route, Snapshot},
+        resource::Process,
+    },
     report::Report,
 };
 
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The known conflicts.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Conflicts {
+pub(in crate::engine) struct ConflictTracker {
     found: BTreeSet<Conflict>,
     survey: Option<Survey>,
     /// Time of the next look at the nft tables of others.
@@ -37,10 +37,10 @@ pub(in crate::engine) struct Conflicts {
     astray: Vec<Path>,
 }
 
-impl Conflicts {
+impl ConflictTracker {
     /// Creates an empty state; the first look is due.
-    pub(in crate::engine) fn new(now: Duration) -> Conflicts {
-        Conflicts { due: Some(now), ..Conflicts::default() }
+    pub(in crate::engine) fn new(now: Duration) -> ConflictTracker {
+        ConflictTracker { due: Some(now), ..ConflictTracker::default() }
     }
 
     /// Returns the present conflicts.
