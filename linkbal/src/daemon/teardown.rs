@@ -29,6 +29,8 @@ pub(super) async fn teardown(instance: &Instance) -> Result<Removed> {
     let mask = fwmark_mask(&instance.bpf_dir);
     let mut failures = attach::detach_clsact(&instance.run_dir);
     failures.extend(remove_files(&instance.bpf_dir).err());
+    // Before the sysctls are as they were, and marks are gone.
+    failures.extend(mask.and_then(|mask| adopt::keep_liberal(mask).err()));
     match Kernel::connect(&instance.run_dir) {
         Ok((mut kernel, _)) => {
             failures.extend(kernel.uninstall().await);

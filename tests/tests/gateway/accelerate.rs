@@ -5,6 +5,7 @@ mod changes;
 mod kinds;
 mod obstacles;
 mod streams;
+mod teardown;
 
 use linkbal_lab::namespace::Namespace;
 use linkbal_lab::topology::plan::{self, Family};

@@ -29,7 +29,7 @@ use self::{
 pub use self::{
     firewall::established,
     sources::{own, preferred, rank, shared_addresses, uplink_addresses, uplinks_mtu},
-    sysctls::{is_strict, watched as watched_sysctls},
+    sysctls::{LIBERAL, is_strict, watched as watched_sysctls},
 };
 use super::{
     lan,

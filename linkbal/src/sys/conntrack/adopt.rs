@@ -15,13 +15,32 @@ use netlink_packet_netfilter::conntrack::{
 
 use super::{CTA_MARK_MASK, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMPV6_ID, ConntrackSocket};
 use crate::{
-    engine::kernel::attribution::{Adoption, Attribution, Ends},
-    sys::datapath::{flows::FlowTable, in_words},
+    engine::kernel::{
+        attribution::{Adoption, Attribution, Ends},
+        desired::LIBERAL,
+    },
+    protocol::TCP,
+    sys::{
+        datapath::{flows::FlowTable, in_words},
+        sysctl,
+    },
 };
 
 /// Attributes that identify an entry (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+
+/// Attributes of the state of TCP, of the same, and a flag (nf_conntrack_tcp.h beside it).
+const CTA_PROTOINFO: u16 = 4;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
+const CTA_PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
+const IP_CT_TCP_FLAG_BE_LIBERAL: u8 = 0x08;
+
+/// Flag of an attribute that holds others, and length of an attribute's header
+/// (include/uapi/linux/netlink.h).
+const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
+const NLA_HEADER: usize = 4;
 
 /// The number of connections that were changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +115,49 @@ pub fn release(mask: u32) -> Result<()> {
     Ok(())
 }
 
+/// Has connection tracking take the packets of all TCP connections with bits of `mask` in their marks,
+/// whatever their numbers, as it does for all connections while a sysctl says so. It does not know the
+/// numbers of packets that took shortcuts: without the sysctl, what follows would be invalid, and neither
+/// be translated nor answered by a reset. In the network namespace of the calling thread.
+///
+/// # Errors
+///
+/// If the connections cannot be listed.
+pub fn keep_liberal(mask: u32) -> Result<()> {
+    if sysctl::read(LIBERAL).as_deref() != Some("1") {
+        return Ok(());
+    }
+    let mut pass = Pass::open()?;
+    for family in Family::ALL {
+        let entries = pass.list(family, Vec::new()).context("failed to list connections")?;
+        let is_tcp = |entry: &ConntrackEntry| key(entry).is_some_and(|key| key.protocol == TCP);
+        let marked = |entry: &&ConntrackEntry| {
+            is_tcp(entry) && ends(entry).is_some_and(|ends| ends.mark & mask != 0)
+        };
+        for entry in entries.iter().filter(marked) {
+            // A connection whose change is refused has ended meanwhile.
+            let _ = pass.set_liberal(entry, family);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the state of TCP that has both directions taken whatever their numbers: nested attributes, with
+/// flags and their mask (`nlattr_to_tcp` in net/netfilter/nf_conntrack_proto_tcp.c).
+fn liberal() -> DefaultNla {
+    let flags = |kind: u16| {
+        let length = (NLA_HEADER + 2) as u16;
+        let [a, b] = length.to_ne_bytes();
+        let [c, d] = kind.to_ne_bytes();
+        [a, b, c, d, IP_CT_TCP_FLAG_BE_LIBERAL, IP_CT_TCP_FLAG_BE_LIBERAL, 0, 0]
+    };
+    let both =
+        [CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, CTA_PROTOINFO_TCP_FLAGS_REPLY].map(flags).concat();
+    let length = (NLA_HEADER + both.len()) as u16;
+    let header = [length, CTA_PROTOINFO_TCP | NLA_F_NESTED].map(u16::to_ne_bytes).concat();
+    DefaultNla::new(CTA_PROTOINFO | NLA_F_NESTED, [header, both].concat())
+}
+
 type ConntrackEntry = Vec<ConntrackAttribute>;
 
 /// A pass over all connections.
@@ -143,6 +205,12 @@ impl Pass {
         attributes.push(ConntrackAttribute::CtaMark(mark));
         let mask = DefaultNla::new(CTA_MARK_MASK, mask.to_be_bytes().to_vec());
         attributes.push(ConntrackAttribute::Other(mask));
+        self.0.exchange(family, ConntrackMessage::New(attributes), NLM_F_ACK, |_| {})
+    }
+
+    fn set_liberal(&mut self, entry: &ConntrackEntry, family: Family) -> io::Result<()> {
+        let mut attributes = identity(entry);
+        attributes.push(ConntrackAttribute::Other(liberal()));
         self.0.exchange(family, ConntrackMessage::New(attributes), NLM_F_ACK, |_| {})
     }
 

@@ -17,7 +17,7 @@ const RP_FILTER: &str = "net/ipv4/conf/all/rp_filter";
 /// The sysctl that has connection tracking take TCP packets whose numbers it does not expect
 /// (Documentation/networking/nf_conntrack-sysctl.rst): it sees few of the packets of flows with
 /// shortcuts.
-const LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
+pub const LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
 /// The same for a reset, which would be invalid, and so dropped, after 2 GiB that it has not seen
 /// (`nf_conntrack_tcp_packet` in net/netfilter/nf_conntrack_proto_tcp.c, since Linux 5.14).
 const RESETS: &str = "net/netfilter/nf_conntrack_tcp_ignore_invalid_rst";
