@@ -1,6 +1,8 @@
 //! Numbers of routing tables and ip rules: those of linkbal, counted from the configured first ones.
 //!
-//! docs/kernel-objects.md lists them with what is in them.
+//! docs/kernel-objects.md lists them with what is in them. Priorities (`PRIORITY_...`) are offsets from
+//! the first one. The kernel gives a rule without a priority the one before the first: that should be
+//! none of ours.
 
 use linkbal_common::{
     mark::{BLOCKED, RESET},
@@ -20,11 +22,7 @@ const TABLE_TUNNEL: u32 = 32;
 /// Numbers of tables, from the first one to the last one.
 pub const TABLES: u32 = TABLE_TUNNEL + UPLINKS;
 
-/// Priorities of ip rules, from the first one on.
-///
-/// The kernel gives a rule without a priority the one before the first: that should be none of
-/// ours. The main table is asked before the marks only where the uplinks' tables do not repeat its
-/// routes.
+/// The leap of forwarded packets over the rules for local traffic.
 pub const PRIORITY_FORWARDED: u32 = 0;
 /// An interface of one uplink.
 pub const PRIORITY_DEVICE: u32 = 1;
@@ -32,7 +30,8 @@ pub const PRIORITY_DEVICE: u32 = 1;
 pub const PRIORITY_DIRECT: u32 = 2;
 /// Outer packets of tunnels.
 pub const PRIORITY_OUTER: u32 = 3;
-/// The main table for packets without a number, or for all.
+/// The main table for packets without a number; for all, where the uplinks' tables do not repeat its
+/// routes.
 pub const PRIORITY_MAIN_FIRST: u32 = 4;
 /// Numbers in the fwmark: of uplinks, then of what is blocked.
 pub const PRIORITY_FWMARK: u32 = 10;
