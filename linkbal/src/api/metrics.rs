@@ -124,7 +124,7 @@ impl Metrics {
         samples.gauges(
             "uplink_target_share_ratio",
             "Share of the new flows without a rule that the uplink should get, from 0 to 1",
-            each(&|uplink| uplink.share_wanted),
+            each(&|uplink| uplink.target_share),
         )?;
         let flows = self.status.uplinks.iter();
         let flows = flows.map(|uplink| (vec![("uplink", &*uplink.name)], uplink.flows));

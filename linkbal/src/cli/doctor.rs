@@ -226,12 +226,12 @@ fn of_machine(clashes: Clashes) -> Vec<Complaint> {
         Complaint::new(*severity, what, &problem.help, command_in(&problem.help))
     });
     let conflicts = conflicts.iter().map(|conflict| {
-        let Conflict { what, who, meaning, advice, compatible } = conflict;
+        let Conflict { what, owner, meaning, advice, compatible } = conflict;
         let severity = if *compatible { Severity::Hint } else { Severity::Error };
         let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
         let advice = format!("{meaning}{advice}");
         let command = command_in(&conflict.advice);
-        Complaint::new(severity, format!("{what} ({who})"), advice, command)
+        Complaint::new(severity, format!("{what} ({owner})"), advice, command)
     });
     let found: Vec<Complaint> = mistakes.chain(conflicts).collect();
     let known = |step: &Step| found.iter().any(|other| other.command == step.command);

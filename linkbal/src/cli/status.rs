@@ -195,8 +195,8 @@ fn row(
         whole(uplink.live_flows.map_or_else(unknown, |flows| flows.to_string())),
         whole(uplink.packets.to_string()),
         whole(bytes(uplink.bytes)),
-        percent(health.share_wanted),
-        whole(uplink.recent_share.map_or_else(unknown, percent)),
+        percent(health.target_share),
+        whole(uplink.actual_share.map_or_else(unknown, percent)),
     ]
 }
 
@@ -222,7 +222,7 @@ pub(super) fn reason(name: &str, family: &str, health: &FamilyStatus, zone: &Zon
 /// Says how far an uplink is drained, and what to do then.
 pub(super) fn draining(uplink: &Uplink) -> String {
     let name = &uplink.name;
-    if uplink.share_wanted > 0.0 {
+    if uplink.target_share > 0.0 {
         return format!("{name} is draining, but new flows use it: no other uplink is usable\n");
     }
     let left = match uplink.live_flows {
@@ -366,7 +366,7 @@ pub(super) mod tests {
     fn family(state: &str) -> Value {
         json!({
             "state": state, "since": "2026-11-22T02:08:43Z", "reason": "targets answer",
-            "gateway": "192.0.2.1", "share_wanted": 1.0, "loss": 1.0, "latency_ms": 123.45, "degraded": false,
+            "gateway": "192.0.2.1", "target_share": 1.0, "loss": 1.0, "latency_ms": 123.45, "degraded": false,
             "jitter_ms": 0.1,
         })
     }
@@ -374,9 +374,9 @@ pub(super) mod tests {
     fn uplink(name: &str, tier: u32, admin: &str) -> Value {
         json!({
             "name": name, "interface": "enp0s31f6.2001", "index": 0, "weight": 1, "tier": tier,
-            "fwmark": 1, "table": 2601, "state": "up", "admin": admin, "share_wanted": 1.0,
-            "share_had": 0.0, "flows": 4_000_000, "flows_moved_in": 0, "packets": 1, "bytes": 2,
-            "live_flows": 1_048_576, "recent_share": 1.0,
+            "fwmark": 1, "table": 2601, "state": "up", "admin": admin, "target_share": 1.0,
+            "lifetime_share": 0.0, "flows": 4_000_000, "flows_moved_in": 0, "packets": 1, "bytes": 2,
+            "live_flows": 1_048_576, "actual_share": 1.0,
             "load": {"down": 0, "up": 0, "capacity": null, "full": false},
             "ipv4": family("up"), "ipv6": family("down"), "ipv6_mode": "masquerade",
         })
@@ -420,7 +420,7 @@ pub(super) mod tests {
         let left = |count: Option<u64>| {
             let status = status(|status| {
                 status["uplinks"][1]["live_flows"] = json!(count);
-                status["uplinks"][1]["share_wanted"] = json!(0.0);
+                status["uplinks"][1]["target_share"] = json!(0.0);
             });
             render(&status, false, &utc())
         };

@@ -111,10 +111,10 @@ fn conflicts_are_reported_in_log_status_and_events_and_not_changed() {
         }
     }";
     namespace.load_nft(table).unwrap();
-    let named = |status: &Value, who: &str, words: &str| {
+    let named = |status: &Value, owner: &str, words: &str| {
         let mut all = status["conflicts"].as_array().unwrap().iter();
         all.any(|conflict| {
-            conflict["who"].as_str().unwrap().starts_with(who)
+            conflict["owner"].as_str().unwrap().starts_with(owner)
                 && conflict.to_string().contains(words)
         })
     };

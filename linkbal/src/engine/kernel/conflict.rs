@@ -47,7 +47,7 @@ pub struct Conflict {
     /// The setting that was found.
     pub what: String,
     /// The probable owner.
-    pub who: String,
+    pub owner: String,
     /// The meaning for linkbal.
     pub meaning: String,
     /// Advice; empty if nothing need be done.
@@ -59,7 +59,7 @@ pub struct Conflict {
 /// The conflict in one sentence.
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.what, self.who, self.meaning)?;
+        write!(f, "{} ({}): {}", self.what, self.owner, self.meaning)?;
         if self.advice.is_empty() { Ok(()) } else { write!(f, "; {}", self.advice) }
     }
 }
@@ -95,7 +95,7 @@ pub fn find(
 /// other words says nothing new.
 pub fn add_paths(found: &mut BTreeSet<Conflict>, astray: Vec<Conflict>) {
     let is_known = |rule: &str| found.iter().any(|known| !known.compatible && known.what == rule);
-    let new = |path: &Conflict| !path.who.split(", ").all(is_known);
+    let new = |path: &Conflict| !path.owner.split(", ").all(is_known);
     let new: Vec<Conflict> = astray.into_iter().filter(new).take(MOST).collect();
     found.extend(new);
 }

@@ -305,7 +305,7 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
     let [Report::Conflict { conflict, there: true }] = told(&commands)[..] else {
         panic!("{commands:?}");
     };
-    assert!(conflict.who == "keepalived" && !conflict.compatible);
+    assert!(conflict.owner == "keepalived" && !conflict.compatible);
     assert!(world.engine.conflicts().contains(conflict));
     world.kernel.rules.pop();
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
@@ -324,7 +324,7 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
     let [Report::Conflict { conflict, there: true }] = told(&commands)[..] else {
         panic!("{commands:?}");
     };
-    assert_eq!(conflict.who, "firewalld (process 812)");
+    assert_eq!(conflict.owner, "firewalld (process 812)");
     // A process that changes things all the time is not looked at all the time.
     world.engine.handle_event(changed(), world.now);
     assert_eq!(world.engine.conflicts.survey_at(&world.engine.context), Some(ms(6050)));

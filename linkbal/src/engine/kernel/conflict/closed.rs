@@ -101,9 +101,9 @@ fn judge(
         of_family(&ways) > 0 && of_family(&dropped) == of_family(&ways)
     });
     let conflict = |meaning: String, advice: String, compatible| {
-        let who = owner(&base.chain).unwrap_or(UNKNOWN).into();
+        let owner = owner(&base.chain).unwrap_or(UNKNOWN).into();
         let what = format!("firewall chain {}", base.chain);
-        Some(Conflict { what, who, meaning, advice, compatible })
+        Some(Conflict { what, owner, meaning, advice, compatible })
     };
     if let Some(family) = whole {
         let only = ways.iter().any(|way| !dropped.contains(way));

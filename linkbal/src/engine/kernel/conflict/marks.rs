@@ -29,7 +29,7 @@ fn conflict(mask: u32, snapshot: &Snapshot, change: &MarkChange) -> Conflict {
     if proxy {
         return Conflict {
             what,
-            who: who(change),
+            owner: changer(change),
             meaning: "compatible: what it marks is delivered on this machine, to a transparent \
                       proxy, and needs no uplink"
                 .into(),
@@ -40,7 +40,7 @@ fn conflict(mask: u32, snapshot: &Snapshot, change: &MarkChange) -> Conflict {
     let bits = change.bits & mask;
     Conflict {
         what,
-        who: who(change),
+        owner: changer(change),
         meaning: format!(
             "it sets bits {bits:#x} of the {} that are linkbal's ({mask:#x}): flows leave by \
              another uplink than they were given",
@@ -97,7 +97,7 @@ fn feeds_a_proxy(snapshot: &Snapshot, set: &MarkRule) -> bool {
     })
 }
 
-fn who(change: &MarkChange) -> String {
+fn changer(change: &MarkChange) -> String {
     let by = change.by.as_ref().map(ToString::to_string);
     let known = owner(&change.chain).map(str::to_owned).or(by);
     known.unwrap_or_else(|| UNKNOWN.into())

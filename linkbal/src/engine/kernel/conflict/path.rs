@@ -182,7 +182,7 @@ fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
             device(iif),
             if *fwmark == 0 { String::new() } else { format!(" mark {fwmark:#x}") }
         ),
-        who: if named.is_empty() { "asked of the kernel".into() } else { named.join(", ") },
+        owner: if named.is_empty() { "asked of the kernel".into() } else { named.join(", ") },
         meaning: format!(
             "a packet of the LAN that {wanted} should carry does not go there: {goes}"
         ),

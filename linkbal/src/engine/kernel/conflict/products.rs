@@ -74,7 +74,7 @@ fn mwan3(config: &Config, rule: &IpRule) -> Conflict {
     let clash = if config.kernel.fwmark_mask & MWAN3_MASK == 0 { "differ" } else { "clash" };
     Conflict {
         what: format!("ip rule {rule}"),
-        who: "mwan3".into(),
+        owner: "mwan3".into(),
         meaning: format!(
             "not compatible: mwan3 spreads flows, too; its marks ({MWAN3_MASK:#x}) and linkbal's \
              {clash}, but its rules come first, so that it decides, and not linkbal"
@@ -113,7 +113,7 @@ fn tailscale(config: &Config, snapshot: &Snapshot, foreign: &[&IpRule]) -> Confl
     };
     Conflict {
         what: format!("ip rules 5210 to 5270 and table {TAILSCALE_TABLE}"),
-        who: "Tailscale".into(),
+        owner: "Tailscale".into(),
         compatible: String::is_empty(&advice),
         meaning,
         advice,
@@ -130,7 +130,7 @@ fn calico(config: &Config, survey: &Survey) -> Option<Conflict> {
     let compatible = used & mask == 0;
     Some(Conflict {
         what: format!("nft chain {chain}"),
-        who: CALICO.into(),
+        owner: CALICO.into(),
         meaning: if compatible {
             "compatible: it uses other bits of the fwmark".into()
         } else {
@@ -185,7 +185,7 @@ fn wg_quick(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> Conflict {
     };
     Conflict {
         what: format!("ip rule {rule}"),
-        who: "wg-quick".into(),
+        owner: "wg-quick".into(),
         meaning,
         advice,
         compatible: false,
@@ -201,7 +201,7 @@ fn pbr(config: &Config, rule: &IpRule) -> Conflict {
     let last = config.kernel.rule_priority.saturating_add(199);
     Conflict {
         what: format!("ip rule {rule}"),
-        who: "pbr".into(),
+        owner: "pbr".into(),
         meaning: format!(
             "not compatible: its marks differ, but its rules come after linkbal's last one ({last}) \
              that takes everything, so that its policies do nothing"

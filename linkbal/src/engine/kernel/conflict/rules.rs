@@ -65,8 +65,8 @@ fn clash(
     let first = config.kernel.rule_priority;
     let mask = config.kernel.fwmark_mask;
     let conflict = |meaning, advice| {
-        let (what, who) = (format!("ip rule {rule}"), installer(rule.protocol));
-        Some(Conflict { what, who, meaning, advice, compatible: false })
+        let (what, owner) = (format!("ip rule {rule}"), installer(rule.protocol));
+        Some(Conflict { what, owner, meaning, advice, compatible: false })
     };
     if is_our_table(config, rule.table) {
         return conflict(
@@ -105,12 +105,12 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, effect: RuleEffect<'_>) 
     let first = config.kernel.rule_priority;
     let last = first.saturating_add(PRIORITIES - 1);
     let what = format!("ip rule {rule}");
-    let who = installer(rule.protocol);
+    let owner = installer(rule.protocol);
     if effect == RuleEffect::Here {
         let meaning = "compatible: what it takes is delivered on this machine, to a transparent \
                        proxy, and needs no uplink";
         let (meaning, advice) = (meaning.into(), String::new());
-        return Conflict { what, who, meaning, advice, compatible: true };
+        return Conflict { what, owner, meaning, advice, compatible: true };
     }
     let before = format!("it comes before linkbal's rules ({first} to {last})");
     let target = match effect {
@@ -138,7 +138,7 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, effect: RuleEffect<'_>) 
         first.saturating_add(PRIORITIES),
         rule.priority
     );
-    Conflict { what, who, meaning, advice, compatible: false }
+    Conflict { what, owner, meaning, advice, compatible: false }
 }
 
 /// Returns whether a mask has bits of linkbal's, and is not the whole mark. A whole mark (all 32
@@ -154,7 +154,7 @@ fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
     let misnumbered = rules.filter(|rule| rule.protocol == PROTOCOL && !rule.more.is_empty());
     misnumbered.map(|rule| Conflict {
         what: format!("ip rule {rule}"),
-        who: installer(PROTOCOL),
+        owner: installer(PROTOCOL),
         meaning: format!("it carries protocol {PROTOCOL}, but linkbal makes no such rules"),
         advice: "delete it, or give it another protocol".into(),
         compatible: false,
