@@ -62,7 +62,7 @@ pub enum EventKind {
     Trouble,
     /// Shortcuts of flows: `on`, or `off` for something that packets would pass by.
     Shortcuts,
-    /// A host that begins very many flows: `limited` or `within` its share.
+    /// A host that begins very many flows: `limited`, or `within` its quota.
     Host,
     /// Messages to a receiver: `working` or `failing`.
     Notify,

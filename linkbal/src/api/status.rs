@@ -99,7 +99,7 @@ pub struct Status {
     /// Connections in flowtables, those of others included; null if the mode is another one.
     #[serde(default)]
     pub flowtable_connections: Option<u64>,
-    /// Hosts that begin more than their share, at most eight.
+    /// Hosts that begin more than their quota, at most eight.
     #[serde(default)]
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory of the maps.
@@ -246,7 +246,7 @@ pub struct UplinkShortcuts {
     pub none_because: Option<String>,
 }
 
-/// A host that begins more than its share of flows and sessions.
+/// A host that begins more than its quota of flows and sessions.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LimitedHost {
     /// Address of the host, or its /64 network for IPv6.

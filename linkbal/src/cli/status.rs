@@ -327,7 +327,7 @@ pub(super) fn clashes(status: &Status, zone: &Zone) -> String {
     let limited = status.limited_hosts.iter().map(|limited| {
         let LimitedHost { host, flows, sessions, not_stored } = limited;
         format!(
-            "limited: host {host} begins more than its share: {flows} flows and {sessions} sticky \
+            "limited: host {host} begins more than its quota: {flows} flows and {sessions} sticky \
              sessions are stored, {not_stored} more are not\n"
         )
     });

@@ -22,7 +22,7 @@ use crate::{
         reconfigure::renamed,
     },
     sys::{
-        datapath::{Datapath, PinnedDatapath, Sizes, attach::Method, memory, set_shares},
+        datapath::{Datapath, PinnedDatapath, Sizes, attach::Method, memory, set_quotas},
         host::{
             instance::{Instance, netns_cookie},
             seed,
@@ -190,7 +190,7 @@ fn fill(
         dimensions: policy.dimensions,
         ..Settings::default()
     };
-    set_shares(&mut settings, flow_table_size);
+    set_quotas(&mut settings, flow_table_size);
     datapath.set_settings(settings)?;
     if config.local_balance {
         // A failure is logged when the programs are attached.

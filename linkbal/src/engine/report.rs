@@ -166,11 +166,11 @@ pub enum Report {
         /// Reason, and what to do; `None` if it is in force now.
         problem: Option<String>,
     },
-    /// A host begins more than its share, or no longer does.
+    /// A host begins more than its quota, or no longer does.
     Host {
         /// Address of the host, or its network in IPv6.
         host: String,
-        /// The part that was stored; `None` if the host is within its share again.
+        /// The part that was stored; `None` if the host is within its quota again.
         limited: Option<Host>,
     },
     /// Messages to a receiver fail, or arrive again.

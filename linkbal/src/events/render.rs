@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use linkbal_common::{share::WINDOW_S, uplink::Family};
+use linkbal_common::{quota::WINDOW_S, uplink::Family};
 
 use super::{
     EventKind,
@@ -71,7 +71,7 @@ pub(super) fn render(report: &Report) -> (EventKind, EventBody) {
             (EventKind::Trouble, trouble(what, problem.as_deref()))
         }
         Report::Host { host, limited } => {
-            (EventKind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
+            (EventKind::Host, EventBody { object: Some(host.clone()), ..quota(limited.as_ref()) })
         }
         Report::Receiver { name, failure } => {
             let body = receiver(failure.as_deref());
@@ -153,18 +153,18 @@ fn shortcuts(obstacle: &Obstacle, there: bool) -> EventBody {
     EventBody { interface: interface.cloned(), ..body }
 }
 
-fn share(limited: Option<&Host>) -> EventBody {
+fn quota(limited: Option<&Host>) -> EventBody {
     let window = WINDOW_S / 60;
     match limited {
         Some(Host { flows, sessions }) => warning(
             "within",
             "limited",
             &format!(
-                "begins more than its share: {flows} flows and {sessions} sticky sessions within \
+                "begins more than its quota: {flows} flows and {sessions} sticky sessions within \
                  {window} min are stored; those beyond do not stick, and are not reset at a failover"
             ),
         ),
-        None => change("limited", "within", "within its share again"),
+        None => change("limited", "within", "within its quota again"),
     }
 }
 

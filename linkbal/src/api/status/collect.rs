@@ -55,7 +55,7 @@ pub struct Sources<'a> {
     pub shortcuts: Option<[Shortcuts; MAX_UPLINKS]>,
     /// Interfaces at whose drivers there are no shortcuts, with the reason.
     pub without_xdp: BTreeMap<String, String>,
-    /// Hosts that begin more than their share.
+    /// Hosts that begin more than their quota.
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory by map.
     pub memory: MapMemory,
