@@ -55,7 +55,7 @@ pub enum EventKind {
     Domain,
     /// A part of linkbal's state in the kernel that another program undid: `repaired`.
     Repair,
-    /// A part that is undone again and again, or clashes with what others have set up: `conflict`
+    /// A part that is undone again and again, or conflicts with what others have set up: `conflict`
     /// or `settled`.
     Conflict,
     /// A request that the kernel refuses: `refused` or `granted`.

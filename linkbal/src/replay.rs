@@ -8,7 +8,7 @@
 //!
 //! ```json
 //! {"version":1,"sources":{"name":"linkbal.toml","text":"[lan]\n...","files":{}},
-//!  "indexes":{"cable":0,"fiber":1},"up":196611,"wishes":{"cable":"drained"}}
+//!  "indexes":{"cable":0,"fiber":1},"up":196611,"admin_states":{"cable":"drained"}}
 //! ```
 //!
 //! Each other line is an input: the time in nanoseconds since the engine's epoch, never less than
@@ -67,7 +67,7 @@ pub struct Start {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
     /// The administrative states of uplinks, by name.
-    #[serde(rename = "wishes")]
+    #[serde(alias = "wishes")]
     pub admin_states: BTreeMap<String, AdminState>,
 }
 
@@ -94,7 +94,7 @@ pub struct Configuration {
     /// The index of each uplink, by name.
     pub indexes: BTreeMap<String, u32>,
     /// The administrative states of uplinks, by name.
-    #[serde(rename = "wishes")]
+    #[serde(alias = "wishes")]
     pub admin_states: BTreeMap<String, AdminState>,
 }
 

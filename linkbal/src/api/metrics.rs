@@ -237,13 +237,13 @@ impl Metrics {
 
     fn encode_problems(&self, samples: &mut Samples<'_>) -> fmt::Result {
         let status = &self.status;
-        let clashes = status.conflicts.iter().filter(|conflict| !conflict.compatible).count();
+        let conflicts = status.conflicts.iter().filter(|conflict| !conflict.compatible).count();
         let one = |value: f64| [(Vec::new(), value)];
         let installed = f64::from(u8::from(status.installed));
         let help = "1 once programs, routes, rules and the nft table are in place";
         samples.gauges("installed", help, one(installed))?;
-        let help = "Settings of others that clash with linkbal";
-        samples.gauges("conflicts", help, one(clashes as f64))?;
+        let help = "Settings of others that conflict with linkbal";
+        samples.gauges("conflicts", help, one(conflicts as f64))?;
         let help = "Settings that the kernel refuses";
         samples.gauges("refused_settings", help, one(status.refused.len() as f64))?;
         let help = "Settings that others undo again and again";

@@ -80,7 +80,7 @@ pub struct Status {
     /// Number of times that the kernel's state was compared with the desired one.
     #[serde(default)]
     pub observations: u64,
-    /// Settings of others that clash with linkbal, or work beside it.
+    /// Settings of others that conflict with linkbal, or work beside it.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
     /// Settings that others undo again and again, and that are repaired slowly.

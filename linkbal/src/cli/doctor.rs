@@ -9,7 +9,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 use serde::Serialize;
 
 use super::{
-    plan::{self, Clashes},
+    plan::{self, MachineProblems},
     stderr,
 };
 use crate::{
@@ -81,14 +81,14 @@ impl Diagnosis {
         let trials = try_all(config, &indexed, &snapshot).await;
         let holder = instance.holder();
         let pid = status.as_ref().map(|status| status.pid).or(holder);
-        let clashes = plan::clashes(config, sources, path).await?;
+        let problems = plan::machine_problems(config, sources, path).await?;
         let machine = observe(config, &doctor::watched(config), pid);
-        let machine = Machine { closed: clashes.closed.clone(), ..machine };
+        let machine = Machine { closed: problems.closed.clone(), ..machine };
         let known: Vec<Known> = status.iter().flat_map(known).collect();
         let mut findings = doctor::find(config, &snapshot, &machine, &trials, &known);
         findings.extend(doctor::missing(config, &snapshot, status.as_ref().map(states).as_ref()));
         findings.extend(fault);
-        findings.extend(of_machine(clashes));
+        findings.extend(of_machine(problems));
         findings.retain(|finding| !uplinks::has_said(&known, finding));
         findings.extend(holder.filter(|_| status.is_none()).map(hanging));
         findings.extend(status.iter().flat_map(of_status));
@@ -217,8 +217,8 @@ async fn try_all(config: &Config, indexed: &[Indexed], snapshot: &Snapshot) -> V
 }
 
 /// Returns what does not fit the machine as complaints.
-fn of_machine(clashes: Clashes) -> Vec<Complaint> {
-    let Clashes { conflicts, findings, remains, .. } = clashes;
+fn of_machine(problems: MachineProblems) -> Vec<Complaint> {
+    let MachineProblems { conflicts, findings, remains, .. } = problems;
     let mistakes = findings.found().iter().map(|(severity, problem)| {
         let at =
             problem.location.as_ref().map_or(String::new(), |at| format!("line {}: ", at.line));

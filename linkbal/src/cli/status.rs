@@ -70,11 +70,11 @@ pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
     let offloaded: String =
         offloaded.map(|count| format!("flowtable: {count} connections\n")).collect();
     let memory = bytes(status.memory.bytes);
-    let (alarms, clashes) = (alarms(status, zone), clashes(status, zone));
+    let (alarms, problems) = (alarms(status, zone), problems(status, zone));
     let configuration = configuration(&status.configuration, zone);
     let (rows, window) = (table(status, wide, zone), window(status));
     format!(
-        "{rows}{window}\n{alarms}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}\
+        "{rows}{window}\n{alarms}{bonds}{reasons}{domains}{problems}{left_out}{shortcuts}\
          {without_xdp}{offloaded}{configuration}map memory: {memory}\n"
     )
 }
@@ -306,7 +306,7 @@ fn bond(bond: &Bond) -> String {
 }
 
 /// Formats conflicts with others, refusals of the kernel, and limited hosts.
-pub(super) fn clashes(status: &Status, zone: &Zone) -> String {
+pub(super) fn problems(status: &Status, zone: &Zone) -> String {
     let conflicts = status.conflicts.iter().map(|conflict| match conflict {
         // What works together is told at length where it is asked for.
         Conflict { what, meaning, compatible: true, .. } => {

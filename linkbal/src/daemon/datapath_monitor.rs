@@ -165,7 +165,7 @@ impl Daemon {
         }
         self.monitor.reported.clone_from(&missing);
         self.monitor.reported_at = now;
-        self.feed(Some(Event::Damaged(missing)), now);
+        self.feed(Some(Event::DatapathPartsMissing(missing)), now);
     }
 
     /// Handles changes of the datapath, and passes all other events to the engine.

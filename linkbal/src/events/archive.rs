@@ -203,7 +203,7 @@ mod tests {
         let path = folder.path().join("events.jsonl");
         let mut archive = Archive::new(&path, [].into_iter(), 1000);
         for number in 1..200 {
-            let report = Report::Trouble { what: "x".repeat(20_000), problem: None };
+            let report = Report::Refused { what: "x".repeat(20_000), problem: None };
             archive.add(&Event::new(number, SystemTime::UNIX_EPOCH, &report).json());
             let size = fs::metadata(&path).expect("it is there").len();
             assert!(size <= LONGEST as u64, "{size}");

@@ -7,7 +7,7 @@ use linkbal_common::{quota::WINDOW_S, uplink::Family};
 use super::{
     EventKind,
     body::{EventBody, change, change_of, warning},
-    trouble::{clash, repair, throttled, trouble},
+    trouble::{conflict_of, repair, throttled, trouble},
 };
 use crate::engine::{
     Host, ReloadOutcome, Report,
@@ -55,19 +55,21 @@ pub(super) fn render(report: &Report) -> (EventKind, EventBody) {
         Report::Lan { interface, exists } => {
             (EventKind::Lan, of_interface(interface, lan(*exists)))
         }
-        Report::Name { name, failure } => {
+        Report::Domain { domain, failure } => {
             let body = lookup(failure.as_deref());
-            (EventKind::Domain, EventBody { domain: Some(name.clone()), ..body })
+            (EventKind::Domain, EventBody { domain: Some(domain.clone()), ..body })
         }
         Report::Repair { kind, what, more, by } => {
             (EventKind::Repair, repair(*kind, what, *more, by))
         }
         Report::Throttled { what, by, pace } => (EventKind::Conflict, throttled(what, by, *pace)),
-        Report::Conflict { conflict, there } => (EventKind::Conflict, clash(conflict, *there)),
+        Report::Conflict { conflict, there } => {
+            (EventKind::Conflict, conflict_of(conflict, *there))
+        }
         Report::Shortcuts { obstacle, there } => {
             (EventKind::Shortcuts, shortcuts(obstacle, *there))
         }
-        Report::Trouble { what, problem } => {
+        Report::Refused { what, problem } => {
             (EventKind::Trouble, trouble(what, problem.as_deref()))
         }
         Report::Host { host, limited } => {

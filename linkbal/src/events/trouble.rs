@@ -65,7 +65,7 @@ pub(super) fn throttled(what: &str, by: &Option<Process>, pace: Option<Duration>
     EventBody { object: Some(what.into()), by, ..change_of(pace.is_some(), from, to, &reason) }
 }
 
-pub(super) fn clash(conflict: &Conflict, there: bool) -> EventBody {
+pub(super) fn conflict_of(conflict: &Conflict, there: bool) -> EventBody {
     let Conflict { what, owner, meaning, advice, compatible } = conflict;
     let bad = if *compatible { "compatible" } else { "conflict" };
     let (from, to) = if there { ("none", bad) } else { (bad, "settled") };

@@ -137,8 +137,8 @@ fn conflicts_are_reported_in_log_status_and_events_and_not_changed() {
     ip("rule delete lookup 51820");
     ip("rule delete pref 26055");
     namespace.run("nft", &["delete", "table", "ip", "mangle"]).unwrap();
-    let clashes = |conflict: &Value| conflict["compatible"] == false;
-    let none = |status: &Value| !status["conflicts"].as_array().unwrap().iter().any(clashes);
+    let conflicts = |conflict: &Value| conflict["compatible"] == false;
+    let none = |status: &Value| !status["conflicts"].as_array().unwrap().iter().any(conflicts);
     gateway.daemon.wait_for("no conflicts", LIMIT, none).unwrap();
     wait::until("events of their end", LIMIT, || {
         let events = gateway.daemon.run(&["events", "--json"])?;

@@ -48,7 +48,7 @@ function notices(status) {
   for (const { tier } of status.fallbacks) add(tier == null ? words("fallback_none") : words("fallback", tier));
   for (const host of status.limited_hosts) add(words("limited", host.host, number(host.not_stored)));
   for (const { what, owner, meaning, advice, compatible } of status.conflicts) {
-    add(words(compatible ? "note" : "clash", [`${what} (${owner}): ${meaning}`, advice].filter(Boolean).join("; ")));
+    add(words(compatible ? "note" : "conflict", [`${what} (${owner}): ${meaning}`, advice].filter(Boolean).join("; ")));
   }
   for (const { what, by, repairs } of status.throttled) add(words("undone", what, by ?? "?", repairs));
   for (const [what, why] of Object.entries(status.refused)) add(words("kernel_refuses", what, why));

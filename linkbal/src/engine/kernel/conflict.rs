@@ -1,4 +1,4 @@
-//! Settings of others in the kernel that clash with linkbal, or might be thought to.
+//! Settings of others in the kernel that conflict with linkbal, or might be thought to.
 //!
 //! Nothing here is ever changed: each setting is reported, with its probable owner, its meaning,
 //! and advice.

@@ -66,7 +66,7 @@ impl Refusals {
         let news = news.map(|(what, problem)| (what.clone(), Some(problem.clone())));
         let over = before.keys().filter(|what| !self.unsent_probes.contains_key(*what));
         for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
-            output.report(Report::Trouble { what, problem });
+            output.report(Report::Refused { what, problem });
         }
     }
 
@@ -83,7 +83,7 @@ impl Refusals {
             }
             let what = resource.to_string();
             if self.refused.insert(resource, refusal).is_none() {
-                output.report(Report::Trouble { what, problem: Some(problem) });
+                output.report(Report::Refused { what, problem: Some(problem) });
             }
         }
         again
@@ -121,7 +121,7 @@ impl Refusals {
         self.refused.retain(|resource, _| {
             let stays = asked.contains(resource);
             if !stays {
-                output.report(Report::Trouble { what: resource.to_string(), problem: None });
+                output.report(Report::Refused { what: resource.to_string(), problem: None });
             }
             stays
         });
@@ -139,7 +139,7 @@ fn report_news(
     let news = news.map(|(what, reason)| (what.clone(), Some(explain(reason))));
     let over = before.keys().filter(|what| !now.contains_key(*what));
     for (what, problem) in news.chain(over.map(|what| (what.clone(), None))) {
-        output.report(Report::Trouble { what, problem });
+        output.report(Report::Refused { what, problem });
     }
 }
 

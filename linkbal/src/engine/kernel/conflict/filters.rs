@@ -7,7 +7,7 @@ use super::{
 };
 use crate::config::{Accelerate, Config};
 
-/// Returns the rules that clash, and those that look like it.
+/// Returns the rules that conflict, and those that look like it.
 pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
     let concerned = survey.filters.iter().filter(|filter| concerns(config, filter));
     concerned.map(|filter| conflict(config, filter)).chain(unread(survey)).collect()

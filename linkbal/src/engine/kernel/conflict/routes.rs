@@ -14,7 +14,7 @@ use crate::{
 /// Protocol numbers of routes by hand or by a script: `ip` without a protocol, and protocol static.
 const BY_HAND: [u8; 2] = [3, 4];
 
-/// Returns the routes that clash.
+/// Returns the routes that conflict.
 pub(super) fn find(
     config: &Config,
     snapshot: &Snapshot,

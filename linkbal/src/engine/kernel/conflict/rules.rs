@@ -47,16 +47,16 @@ pub(super) fn installer(protocol: u8) -> String {
     name.into()
 }
 
-/// Returns the rules that clash, except those of known products.
+/// Returns the rules that conflict, except those of known products.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let marks = Marks::of(config, survey);
     let foreign = snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL);
     let unknown = foreign.filter(|rule| !is_known(rule));
-    let clashes = unknown.filter_map(|rule| clash(config, snapshot, &marks, rule));
-    clashes.chain(misnumbered(snapshot)).collect()
+    let conflicts = unknown.filter_map(|rule| conflict_of(config, snapshot, &marks, rule));
+    conflicts.chain(misnumbered(snapshot)).collect()
 }
 
-fn clash(
+fn conflict_of(
     config: &Config,
     snapshot: &Snapshot,
     marks: &Marks<'_>,
