@@ -60,7 +60,7 @@ use self::{
         standby,
     },
     shortcuts::Shortcuts,
-    uplinks::{UplinkState, Verdict},
+    uplinks::{UplinkState, VerdictChange},
 };
 pub use self::{
     command::Command,
@@ -361,7 +361,7 @@ impl Engine {
     }
 
     /// Turns verdicts into commands: what the datapath uses comes first, the reports last.
-    fn apply_verdicts(&mut self, mut verdicts: Vec<Verdict>) {
+    fn apply_verdicts(&mut self, mut verdicts: Vec<VerdictChange>) {
         verdicts.extend(verdicts::other_families(&mut self.context));
         if verdicts.is_empty() {
             return;

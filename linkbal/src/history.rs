@@ -37,8 +37,8 @@ use std::{
 use linkbal_common::uplink::{Family, MAX_UPLINKS};
 
 use self::{
-    bucket::{Bucket, Line, Mean, Traffic},
-    clock::{Clock, Reading},
+    bucket::{Bucket, FamilyMeasures, Mean, Traffic},
+    clock::{Clock, ClockReading},
     outages::{Down, Outages},
     series::{DAY, DAYS, Series},
 };
@@ -134,14 +134,14 @@ pub struct UplinkHistory {
     series: Series,
     outages: Outages,
     /// The counters of the last sample; `None` if it is not among those that are sampled.
-    last: Option<Last>,
+    last: Option<LastSample>,
     /// The latest time that something is recorded for.
     newest: u64,
 }
 
 /// The counters of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Last {
+struct LastSample {
     index: u32,
     counters: Counters,
     probes: PerFamily<Probes>,
@@ -167,10 +167,10 @@ impl History {
     /// since 1970, and `now` a monotonic time.
     pub fn record(&mut self, wall: u64, now: Duration, samples: &[Sample]) {
         let (before, set_back) = match self.clock.read(wall, now, self.newest) {
-            Reading::Doubted => return,
+            ClockReading::Doubted => return,
             // Two samples within a second: the next one has it all.
-            Reading::Believed { before: Some(before), .. } if before == wall => return,
-            Reading::Believed { before, set_back } => (before, set_back),
+            ClockReading::Believed { before: Some(before), .. } if before == wall => return,
+            ClockReading::Believed { before, set_back } => (before, set_back),
         };
         if set_back {
             self.set_back(wall);
@@ -271,7 +271,7 @@ impl UplinkHistory {
             }
             self.series.add(end, &second);
         }
-        self.last = Some(Last::of(sample));
+        self.last = Some(LastSample::of(sample));
     }
 
     /// Begins and ends outages.
@@ -309,10 +309,10 @@ impl UplinkHistory {
     }
 }
 
-impl Last {
-    fn of(sample: &Sample) -> Last {
+impl LastSample {
+    fn of(sample: &Sample) -> LastSample {
         let probes = |family| sample.families[family].as_ref().map(|sample| sample.probes);
-        Last {
+        LastSample {
             index: sample.index,
             counters: sample.counters,
             probes: PerFamily::from_fn(|family| probes(family).unwrap_or_default()),
@@ -339,7 +339,7 @@ impl Last {
 }
 
 impl FamilySample {
-    fn count(&self, before: &Probes, line: &mut Line) {
+    fn count(&self, before: &Probes, line: &mut FamilyMeasures) {
         let after = &self.probes;
         line.answered = small(grown(before.answered, after.answered));
         line.lost = small(grown(before.lost, after.lost));

@@ -66,7 +66,7 @@ pub(super) async fn run(socket: &Path, args: &ClientsArgs) -> Result<()> {
 
 /// The last line of an answer.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-struct Last {
+struct LastLine {
     others: OthersRecord,
 }
 
@@ -121,7 +121,7 @@ impl ClientAnswer {
             let FlowEnding { summary } = read(line)?;
             self.summary = Some(summary);
         } else if line.starts_with("{\"others\"") {
-            let Last { others } = read(line)?;
+            let LastLine { others } = read(line)?;
             self.others = Some(others);
         } else {
             let client: ClientRecord<'_> = read(line)?;
@@ -133,7 +133,7 @@ impl ClientAnswer {
 
     fn json(&self) -> Result<String> {
         let clients = self.clients.iter().map(serde_json::to_string);
-        let others = self.others.map(|others| serde_json::to_string(&Last { others }));
+        let others = self.others.map(|others| serde_json::to_string(&LastLine { others }));
         let lines: Vec<String> = clients.chain(others).collect::<Result<_, _>>()?;
         Ok(lines.iter().map(|line| line.to_owned() + "\n").collect())
     }

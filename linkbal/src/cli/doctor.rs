@@ -38,7 +38,7 @@ use crate::{
         Kernel,
         doctor::observe,
         host::{instance::Instance, privilege},
-        probe::{Path as ProbePath, Resolvers, try_uplink},
+        probe::{ProbePath, Resolvers, try_uplink},
     },
 };
 

@@ -349,14 +349,14 @@ fn full_rings_fit_the_file() {
         let traffic =
             Traffic { bytes_up: 1 << 40, bytes_down: 1 << 40, flows: 99_999, seconds: 10 };
         let mut bucket = Bucket { traffic, ..Bucket::default() };
-        bucket.families.ipv4.add(&Line {
+        bucket.families.ipv4.add(&FamilyMeasures {
             answered: 54_000,
             latency: Mean { sum_us: 1 << 38, number: 54_000 },
             latency_min_us: 10_000,
             latency_max_us: 1_000_000,
             jitter: Mean { sum_us: 1 << 32, number: 3600 },
             up_s: 10,
-            ..Line::default()
+            ..FamilyMeasures::default()
         });
         bucket.families.ipv6 = bucket.families.ipv4;
         for (step_s, length) in RESOLUTIONS {

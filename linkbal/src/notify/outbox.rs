@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, mem, time::Duration};
 
 use super::{
-    digest::{Digest, Line},
-    outage::News,
+    digest::{Digest, EventLine},
+    outage::OutageNews,
 };
 
 /// Time in which messages are counted for the limit.
@@ -109,14 +109,14 @@ impl Outbox {
     }
 
     /// Takes news of an outage.
-    pub fn add_outage(&mut self, now: Duration, news: &News) {
+    pub fn add_outage(&mut self, now: Duration, news: &OutageNews) {
         if self.settings.wants("uplink", true) {
             self.digest.add_outage(now, news);
         }
     }
 
     /// Takes another event.
-    pub fn add_line(&mut self, kind: &str, line: Line) {
+    pub fn add_line(&mut self, kind: &str, line: EventLine) {
         if self.settings.wants(kind, line.is_warning) {
             self.digest.add_line(line);
         }

@@ -12,7 +12,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path as FilePath,
+    path::Path,
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use tokio::{
 use super::{
     host::{descriptors, file, thread},
     netlink::Netlink,
-    probe::{Path, Resolvers, connect, look_up},
+    probe::{ProbePath, Resolvers, connect, look_up},
     resolve::resolve,
 };
 use crate::{
@@ -44,8 +44,8 @@ const LIMIT: Duration = Duration::from_secs(45);
 /// Longest time for a connection to one address.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Most ways that are tried, and most addresses of each.
-const MAX_WAYS: usize = 6;
+/// Most routes that are tried, and most addresses of each.
+const MAX_ROUTES: usize = 6;
 const MAX_ADDRESSES: usize = 3;
 
 /// Most characters of what a server says.
@@ -54,20 +54,20 @@ const MAX_SAID: usize = 200;
 /// File with the name of this machine.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// A way to send by an uplink.
+/// A route to send by an uplink.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct Route {
     /// Name of the uplink.
     pub uplink: String,
     /// The uplink and family.
-    pub path: Path,
+    pub path: ProbePath,
 }
 
-/// The ways out of this machine.
+/// The routes out of this machine.
 #[derive(Clone, Debug)]
-pub struct Ways {
+pub struct Routes {
     /// Uplinks and families that are up, the best first.
-    pub ways: Vec<Way>,
+    pub routes: Vec<Route>,
     /// Indexes of the interfaces of all uplinks.
     pub interfaces: BTreeSet<u32>,
     /// DNS servers.
@@ -134,10 +134,10 @@ pub fn gateway_name() -> String {
     if name.is_empty() { "gateway".into() } else { name.to_owned() }
 }
 
-/// Sends a message by the first way that works; takes less than a minute.
-pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery {
+/// Sends a message by the first route that works; takes less than a minute.
+pub async fn deliver(to: Destination, message: Message, routes: Routes) -> Delivery {
     let tried = async {
-        if ways.doubtful && is_open(&to) {
+        if routes.doubtful && is_open(&to) {
             let reason = "while a text is on trial, no secret is sent without TLS: it could lead that \
                           elsewhere";
             return Delivery::Failed(reason.into());
@@ -147,7 +147,7 @@ pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery 
             Err(error) => return Delivery::Failed(format!("{error:#}").into()),
         };
         let delivery =
-            Attempt { to: &to, message: &message, secret: secret.as_deref(), ways: &ways };
+            Attempt { to: &to, message: &message, secret: secret.as_deref(), routes: &routes };
         delivery.by_all().await
     };
     let limit = LIMIT.saturating_add(CONNECT_LIMIT);
@@ -176,7 +176,7 @@ async fn secret(to: &Destination) -> Result<Option<String>> {
     };
     let Some(path) = path else { return Ok(None) };
     let shown = path.display().to_string();
-    let read = move || file::read_text(FilePath::new(&path), file::SMALL);
+    let read = move || file::read_text(Path::new(&path), file::SMALL);
     let text = thread::run("secret", read).await?;
     let text = text.with_context(|| format!("failed to read the secret in {shown}"))?;
     let secret = text.trim();
@@ -189,7 +189,7 @@ struct Attempt<'a> {
     to: &'a Destination,
     message: &'a Message,
     secret: Option<&'a str>,
-    ways: &'a Ways,
+    routes: &'a Routes,
 }
 
 impl Attempt<'_> {
@@ -205,29 +205,29 @@ impl Attempt<'_> {
             };
         }
         let mut refused_by: Option<&str> = None;
-        for way in self.ways.ways.iter().take(MAX_WAYS) {
-            if refused_by == Some(&way.uplink) {
+        for route in self.routes.routes.iter().take(MAX_ROUTES) {
+            if refused_by == Some(&route.uplink) {
                 // The other family will hear the same.
                 continue;
             }
             let limit = deadline.min(Instant::now().checked_add(WAY_LIMIT).unwrap_or(deadline));
-            let error = match timeout_at(limit, self.by(way, &known)).await {
+            let error = match timeout_at(limit, self.by(route, &known)).await {
                 Ok(Ok(Some((taken, direct)))) => {
-                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), taken };
+                    return Delivery::Sent { by: (!direct).then(|| route.uplink.clone()), taken };
                 }
                 Ok(Ok(None)) => continue,
                 Ok(Err(error)) => error,
                 Err(_) => anyhow!(no_answer(WAY_LIMIT)),
             };
             if error.is::<Refused>() {
-                refused_by = Some(&way.uplink);
+                refused_by = Some(&route.uplink);
             }
-            let family = way.path.family.name();
-            let by = |reason| format!("by {} ({family}): {reason}", way.uplink);
+            let family = route.path.family.name();
+            let by = |reason| format!("by {} ({family}): {reason}", route.uplink);
             let Failure { text, public } = self.words(&error);
             failures.push(Failure { text: by(text), public: by(public) });
         }
-        match (failures.is_empty(), self.ways.ways.is_empty()) {
+        match (failures.is_empty(), self.routes.routes.is_empty()) {
             (true, true) => self.without_uplinks().await,
             (true, false) => {
                 Delivery::Failed("the server has no address of a family that works".into())
@@ -254,8 +254,8 @@ impl Attempt<'_> {
 
     /// Sends it by an uplink; returns the server's answer, and whether it went past all uplinks, or
     /// `None` if the server has no address of that family.
-    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(Taken, bool)>> {
-        let path = way.path;
+    async fn by(&self, route: &Route, known: &[IpAddr]) -> Result<Option<(Taken, bool)>> {
+        let path = route.path;
         let found = match &self.to.server().host {
             Host::Name(name) if known.is_empty() => self.look_up(path, name).await?,
             Host::Name(_) | Host::Address(_) => known.to_vec(),
@@ -275,9 +275,9 @@ impl Attempt<'_> {
         failure.map_or(Ok(None), Err)
     }
 
-    async fn look_up(&self, path: Path, name: &str) -> Result<Vec<IpAddr>> {
+    async fn look_up(&self, path: ProbePath, name: &str) -> Result<Vec<IpAddr>> {
         let failed = || format!("failed to resolve {name}");
-        match look_up(&self.ways.resolvers, path, name, CONNECT_LIMIT).await {
+        match look_up(&self.routes.resolvers, path, name, CONNECT_LIMIT).await {
             Ok(Some(addresses)) => Ok(addresses),
             // This machine has a server of its own.
             Ok(None) => system_addresses(name).await.with_context(failed),
@@ -286,7 +286,7 @@ impl Attempt<'_> {
     }
 
     /// Sends it to an address.
-    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<Taken> {
+    async fn send(&self, by: Option<ProbePath>, address: IpAddr) -> Result<Taken> {
         let server = self.to.server();
         let address = SocketAddr::new(address, server.port);
         let connecting = async {
@@ -332,7 +332,7 @@ impl Attempt<'_> {
 
     async fn is_direct(&self, destination: IpAddr) -> Result<bool> {
         let Server { port, .. } = self.to.server();
-        let (tcp, uplinks) = (protocol::TCP, &self.ways.interfaces);
+        let (tcp, uplinks) = (protocol::TCP, &self.routes.interfaces);
         Ok(Netlink::connect()?.is_beside(destination, tcp, *port, uplinks).await?)
     }
 
@@ -439,10 +439,10 @@ mod tests {
         ] {
             assert!(!is_open(&safe), "{safe:?}");
         }
-        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
-        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: true };
+        let (routes, interfaces) = (Vec::new(), BTreeSet::new());
+        let routes = Routes { routes, interfaces, resolvers: Resolvers::default(), doubtful: true };
         let to = post("chat.example", false, Some("/no/such/token"));
-        let delivery = deliver(to, Message::default(), ways).await;
+        let delivery = deliver(to, Message::default(), routes).await;
         assert!(matches!(delivery, Delivery::Failed(why) if why.public.contains("on trial")));
     }
 
@@ -470,9 +470,10 @@ mod tests {
         let refused =
             || Refused { public: "the server answers 404".into(), said: "/s3cret".into() };
         let (to, message) = (Destination::Mail(mail::tests::mail()), Message::default());
-        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
-        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: false };
-        let attempt = Attempt { to: &to, message: &message, secret: None, ways: &ways };
+        let (routes, interfaces) = (Vec::new(), BTreeSet::new());
+        let routes =
+            Routes { routes, interfaces, resolvers: Resolvers::default(), doubtful: false };
+        let attempt = Attempt { to: &to, message: &message, secret: None, routes: &routes };
         for error in [Error::new(refused()), Error::new(refused()).context("failed to log in")] {
             let Failure { text, public } = attempt.words(&error);
             assert!(text.contains("/s3cret"), "{text}");

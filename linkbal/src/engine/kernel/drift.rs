@@ -15,7 +15,7 @@ use std::{
 };
 
 use self::probe_pause::ProbePauses;
-pub(in crate::engine) use self::undone::Last;
+pub(in crate::engine) use self::undone::LastState;
 use super::{
     bond,
     desired::Desired,
@@ -251,9 +251,9 @@ impl Drift {
         requested: Option<&'a Desired>,
         snapshot: Option<&'a Snapshot>,
         refusals: &'a Refusals,
-    ) -> Last<'a> {
+    ) -> LastState<'a> {
         let routes_changed = self.changed_at.contains_key(&ResourceKind::Routes);
-        Last { requested, snapshot, refusals, routes_changed }
+        LastState { requested, snapshot, refusals, routes_changed }
     }
 
     /// Returns the changes that may be made now, and reports those that are repairs.
@@ -261,7 +261,7 @@ impl Drift {
         &mut self,
         changes: Vec<Change>,
         desired: &Desired,
-        last: &Last<'_>,
+        last: &LastState<'_>,
         snapshot: &Snapshot,
         now: Duration,
         output: &mut Output,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        drift::Last,
+        drift::LastState,
         network::{Change, Snapshot},
         refusal::Resource,
     },
@@ -12,7 +12,7 @@ use super::{
 /// Returns the names of the changes that restore what was in force at the last observation.
 pub(in crate::engine) fn undone(
     changes: &[Change],
-    last: &Last<'_>,
+    last: &LastState<'_>,
     now: &Snapshot,
 ) -> Vec<String> {
     let old = last.snapshot.and_then(|snapshot| snapshot.bonding.as_ref());

@@ -7,7 +7,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{
     Conflict,
-    lookup::{Path, RouteAnswer, RouteQuestion},
+    lookup::{LookedUpRoute, RouteAnswer, RouteQuestion},
     reach, rules,
 };
 use crate::{
@@ -135,7 +135,7 @@ fn destination(config: &Config, snapshot: &Snapshot, family: Family) -> Option<I
 }
 
 /// Returns packets that go elsewhere, though linkbal's rules and routes are in force.
-pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflict> {
+pub fn find(config: &Config, snapshot: &Snapshot, paths: &[LookedUpRoute]) -> Vec<Conflict> {
     let astray = paths.iter().filter(|path| {
         let RouteQuestion { family, fwmark, table, oif, gateway, .. } = &path.question;
         // A route that has changed in the meantime is no conflict.
@@ -150,7 +150,7 @@ pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflic
     astray.map(|path| conflict(config, snapshot, path)).collect()
 }
 
-fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
+fn conflict(config: &Config, snapshot: &Snapshot, path: &LookedUpRoute) -> Conflict {
     let RouteQuestion { family, uplink, fwmark, iif, source, destination, .. } = &path.question;
     let device = |ifindex: &u32| {
         let link = snapshot.links.get(ifindex);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{
     chains::Chains,
     forward,
-    lookup::Path,
+    lookup::LookedUpRoute,
     source_rule::{self, Leaving},
 };
 use crate::{
@@ -53,7 +53,7 @@ pub struct Survey {
     pub closing: Chains,
     /// Routes that packets would really take.
     #[serde(default)]
-    pub paths: Vec<Path>,
+    pub paths: Vec<LookedUpRoute>,
 }
 
 /// A chain that sets sources.

@@ -8,7 +8,7 @@ use crate::{
         indexed::Indexed,
         kernel::{
             conflict::{
-                lookup::{Path, RouteAnswer},
+                lookup::{LookedUpRoute, RouteAnswer},
                 path::questions,
                 survey::{Filter, FilterKind},
             },
@@ -285,7 +285,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     assert_eq!(asked[0].source.to_string(), "10.0.0.3", "neither its own nor the network's");
     assert_eq!(asked[1].fwmark, 0);
     let told = |answer: RouteAnswer| {
-        let path = Path { question: asked[0].clone(), answer };
+        let path = LookedUpRoute { question: asked[0].clone(), answer };
         path::find(&config, &snapshot, &[path])
     };
     let route = |table, oif, gateway| RouteAnswer::Route { table, oif, gateway };
@@ -307,7 +307,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     let uplink = config.uplinks[0].clone();
     assert_eq!(questions(&config, &[Indexed { index: 0, config: uplink }], &off), []);
     let refused = RouteAnswer::Refused("No route to host".into());
-    let path = Path { question: asked[0].clone(), answer: refused };
+    let path = LookedUpRoute { question: asked[0].clone(), answer: refused };
     assert_eq!(path::find(&config, &off, &[path]), []);
 }
 
