@@ -26,12 +26,6 @@ use crate::{
     sys::resolve,
 };
 
-pub(super) const EXAMPLES: &str = "\
-Examples:
-  linkbal clients                     the 20 clients with the most bytes or flows
-  linkbal clients --uplink lte        who uses an uplink now
-  linkbal clients --top 5 --resolve   with names by reverse DNS, too";
-
 #[derive(Clone, Debug, Args)]
 pub(super) struct ClientsArgs {
     #[command(flatten)]
