@@ -19,28 +19,41 @@ use crate::{
 /// A column: its title, whether it has words rather than numbers, and whether only `--wide` shows it.
 struct Column {
     title: &'static str,
-    is_words: bool,
-    is_wide: bool,
+    align: CellAlignment,
+    width: Width,
 }
 
-const fn column(title: &'static str, is_words: bool, is_wide: bool) -> Column {
-    Column { title, is_words, is_wide }
+/// Widths of the table that have a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Width {
+    /// All.
+    Any,
+    /// That with all columns alone.
+    Wide,
+}
+
+const fn text(title: &'static str, width: Width) -> Column {
+    Column { title, align: CellAlignment::Left, width }
+}
+
+const fn number(title: &'static str, width: Width) -> Column {
+    Column { title, align: CellAlignment::Right, width }
 }
 
 /// The columns. Without the wide ones they are 80 characters with names of up to 12.
 const COLUMNS: [Column; 12] = [
-    column("UPLINK", true, false),
-    column("DEVICE", true, true),
-    column("TIER", false, false),
-    column("STATE", true, false),
-    column("SINCE", true, true),
-    column("LOSS", false, false),
-    column("LATENCY", false, false),
-    column("FLOWS", false, false),
-    column("PACKETS", false, true),
-    column("BYTES", false, true),
-    column("TARGET", false, false),
-    column("ACTUAL", false, false),
+    text("UPLINK", Width::Any),
+    text("DEVICE", Width::Wide),
+    number("TIER", Width::Any),
+    text("STATE", Width::Any),
+    text("SINCE", Width::Wide),
+    number("LOSS", Width::Any),
+    number("LATENCY", Width::Any),
+    number("FLOWS", Width::Any),
+    number("PACKETS", Width::Wide),
+    number("BYTES", Width::Wide),
+    number("TARGET", Width::Any),
+    number("ACTUAL", Width::Any),
 ];
 
 const PENDING: &str = "not in place yet: programs, routes, ip rules or the nft table\n";
@@ -113,14 +126,14 @@ pub(super) fn alarms(status: &Status, zone: &Zone) -> String {
 
 /// Renders the table of uplinks, in the order of tiers.
 fn table(status: &Status, wide: bool, zone: &Zone) -> String {
-    let shown = || COLUMNS.iter().filter(|column| wide || !column.is_wide);
+    let shown = || COLUMNS.iter().filter(|column| wide || column.width == Width::Any);
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(shown().map(|column| align(column, column.title.into())));
     for uplink in in_tiers(status) {
         for (at, (family, health)) in uplink.families().enumerate() {
             let cells = COLUMNS.iter().zip(row(uplink, family.name(), health, at == 0, zone));
-            let cells = cells.filter(|(column, _)| wide || !column.is_wide);
+            let cells = cells.filter(|(column, _)| wide || column.width == Width::Any);
             table.add_row(cells.map(|(column, cell)| align(column, cell)));
         }
     }
@@ -129,8 +142,7 @@ fn table(status: &Status, wide: bool, zone: &Zone) -> String {
 }
 
 fn align(column: &Column, text: String) -> Cell {
-    let alignment = if column.is_words { CellAlignment::Left } else { CellAlignment::Right };
-    Cell::new(text).set_alignment(alignment)
+    Cell::new(text).set_alignment(column.align)
 }
 
 /// Returns the uplinks in the order of tiers, and of names within them.

@@ -158,7 +158,7 @@ pub(in crate::sys) fn jobs() -> Vec<Job> {
     };
     let runs = |path: &PathBuf| {
         let mode = fs::metadata(path).map(|found| found.permissions().mode());
-        leftovers::runs(&path.display().to_string(), mode.is_ok_and(|mode| mode & 0o111 != 0))
+        leftovers::runs(&path.display().to_string(), mode.unwrap_or_default())
     };
     let jobs = files.filter(runs).flat_map(read);
     jobs.map(|job| Job { text: shown(&job.text), ..job }).collect()
