@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Pure code, but for `archive`: time is an argument. Memory is fixed: an uplink has 0.5 MiB at most, and
-//! there are [`MOST`] of them, former ones with half of it: 10 MiB in all. Whatever is not sampled is
+//! there are [`MAX_NAMES`] of them, former ones with half of it: 10 MiB in all. Whatever is not sampled is
 //! unknown, neither up nor down: the daemon did not run, or hung, or the clock was not right.
 
 // What the file has, and what clocks say, must not stop the daemon.
@@ -45,10 +45,10 @@ use self::{
 use crate::per_family::PerFamily;
 
 /// Most uplinks whose history is kept: as many as can be configured, and some former ones.
-pub const MOST: usize = MAX_UPLINKS + 8;
+pub const MAX_NAMES: usize = MAX_UPLINKS + 8;
 
 /// Longest time between two samples, in seconds, for which the first one holds.
-const LONGEST_GAP: u64 = 10;
+const MAX_GAP: u64 = 10;
 
 /// The state of an uplink at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,7 +175,7 @@ impl History {
         if set_back {
             self.set_back(wall);
         }
-        let gap = before.is_none_or(|before| wall.saturating_sub(before) > LONGEST_GAP);
+        let gap = before.is_none_or(|before| wall.saturating_sub(before) > MAX_GAP);
         let from = if gap { wall } else { before.unwrap_or(wall) };
         if gap {
             self.interrupt_all();
@@ -211,7 +211,7 @@ impl History {
 
     /// Removes the uplink that was not heard of for the longest time, if there is no room for another.
     fn make_room(&mut self, name: &str, samples: &[Sample]) {
-        if self.uplinks.contains_key(name) || self.uplinks.len() < MOST {
+        if self.uplinks.contains_key(name) || self.uplinks.len() < MAX_NAMES {
             return;
         }
         let used: BTreeSet<&str> = samples.iter().map(|sample| &*sample.uplink).collect();

@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Number of silent hosts that are named.
-const MOST_SILENT: usize = 3;
+const MAX_SILENT: usize = 3;
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
@@ -302,8 +302,8 @@ fn of_status(status: &Status) -> Vec<Complaint> {
 
 /// Names the hosts that did not answer while others did.
 fn silent_hosts(attempts: &Attempts) -> String {
-    let names: Vec<&str> = attempts.silent.iter().take(MOST_SILENT).map(String::as_str).collect();
-    let more = if attempts.silent.len() > MOST_SILENT { ", .." } else { "" };
+    let names: Vec<&str> = attempts.silent.iter().take(MAX_SILENT).map(String::as_str).collect();
+    let more = if attempts.silent.len() > MAX_SILENT { ", .." } else { "" };
     match names.len() {
         0 => String::new(),
         _ => format!(" (not {}{more}: it may not offer that, others answer)", names.join(", ")),

@@ -148,7 +148,7 @@ fn open(
     loop {
         match open(size, renumbering.clone()) {
             // A container may have less memory than the machine.
-            Err(error) if size > memory::LEAST_FLOWS && is_out_of_memory(&error) => {
+            Err(error) if size > memory::MIN_FLOWS && is_out_of_memory(&error) => {
                 tracing::warn!("no memory for a flow table of {size} entries: half of it is tried");
                 size /= 2;
             }

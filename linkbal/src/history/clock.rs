@@ -16,7 +16,7 @@ const EARLIEST: u64 = 1_767_225_600;
 const PROBATION: Duration = Duration::from_secs(600);
 
 /// Longest step forward, in seconds, that needs no proof.
-const LONGEST_STEP: u64 = DAY;
+const MAX_STEP: u64 = DAY;
 
 /// The kept time. All times are seconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Clock {
         }
         let behind = newest.max(self.last).is_some_and(|newest| wall < newest);
         let last = self.last.unwrap_or(wall);
-        let far = wall.saturating_sub(last) > LONGEST_STEP;
+        let far = wall.saturating_sub(last) > MAX_STEP;
         if behind || far {
             let since = *self.doubted.get_or_insert(now);
             if now.saturating_sub(since) < PROBATION {

@@ -14,7 +14,7 @@ use super::{
 use crate::per_family::PerFamily;
 
 /// Longest name of an uplink that is read.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 
 /// A line.
 #[derive(Debug, Deserialize, Serialize)]
@@ -181,7 +181,7 @@ impl History {
     }
 
     fn named(&mut self, name: &str) -> Option<&mut UplinkHistory> {
-        if name.len() > LONGEST_NAME {
+        if name.len() > MAX_NAME {
             return None;
         }
         self.make_room(name, &[]);

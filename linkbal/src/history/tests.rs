@@ -280,7 +280,7 @@ fn no_more_uplinks_are_kept_than_there_is_room_for() {
         let at = START + number;
         history.record(at, Duration::from_secs(number), &[sample(&name, 0, LineState::Up, START)]);
     }
-    assert_eq!(history.uplinks.len(), MOST);
+    assert_eq!(history.uplinks.len(), MAX_NAMES);
     assert_eq!(history.names().next().map(String::as_str), Some("u076"));
     let long = outage(&"x".repeat(1000), &outages_of_one());
     assert_eq!(History::read(long.as_bytes()).1, 1);
@@ -414,7 +414,7 @@ proptest! {
         history.record(at, Duration::from_secs(at), &[sample("a", 0, LineState::Up, at)]);
         for (step, up) in steps {
             at += step;
-            known += if step <= LONGEST_GAP { step } else { 0 };
+            known += if step <= MAX_GAP { step } else { 0 };
             let verdict = if up { LineState::Up } else { down("internet") };
             history.record(at, Duration::from_secs(at), &[sample("a", 0, verdict, at)]);
         }

@@ -13,7 +13,7 @@ const MAX_LINES: usize = 40;
 
 /// Time without a change after which an uplink that flapped is told of, and the longest time until then.
 const CALM: Duration = Duration::from_secs(10 * 60);
-const LONGEST_CALM: Duration = Duration::from_secs(3600);
+const MAX_CALM: Duration = Duration::from_secs(3600);
 
 /// News that wait to be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Entry {
             return soon;
         }
         let calm = self.changed.saturating_add(CALM);
-        calm.min(self.asked.saturating_add(LONGEST_CALM)).max(soon)
+        calm.min(self.asked.saturating_add(MAX_CALM)).max(soon)
     }
 }
 

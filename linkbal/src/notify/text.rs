@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Most characters of a title.
-const LONGEST_TITLE: usize = 120;
+const MAX_TITLE: usize = 120;
 
 /// Most outages that a title names.
 const IN_TITLE: usize = 3;
@@ -121,7 +121,7 @@ fn title(outages: &[Headline<'_>], lines: &[&EventLine]) -> String {
             parts.join(", ")
         }
     };
-    match title.char_indices().nth(LONGEST_TITLE) {
+    match title.char_indices().nth(MAX_TITLE) {
         Some((end, _)) => format!("{}..", title.get(..end).unwrap_or_default()),
         None => title,
     }

@@ -38,11 +38,11 @@ use crate::{
 };
 
 /// Longest time for one uplink and family, and for all of them.
-const WAY_LIMIT: Duration = Duration::from_secs(20);
-const LIMIT: Duration = Duration::from_secs(45);
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(20);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Longest time for a connection to one address.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most routes that are tried, and most addresses of each.
 const MAX_ROUTES: usize = 6;
@@ -150,7 +150,7 @@ pub async fn deliver(to: Destination, message: Message, routes: Routes) -> Deliv
             Attempt { to: &to, message: &message, secret: secret.as_deref(), routes: &routes };
         delivery.by_all().await
     };
-    let limit = LIMIT.saturating_add(CONNECT_LIMIT);
+    let limit = DELIVERY_TIMEOUT.saturating_add(CONNECT_TIMEOUT);
     let seconds = limit.as_secs();
     let late = |_| Delivery::Failed(format!("not done within {seconds} s").into());
     timeout(limit, tried).await.unwrap_or_else(late)
@@ -194,14 +194,14 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn by_all(&self) -> Delivery {
-        let deadline = Instant::now().checked_add(LIMIT).unwrap_or_else(Instant::now);
+        let deadline = Instant::now().checked_add(DELIVERY_TIMEOUT).unwrap_or_else(Instant::now);
         let mut failures: Vec<Failure> = Vec::new();
         let known = self.known_addresses();
         if let Some(address) = self.direct(&known).await {
-            return match timeout(WAY_LIMIT, self.send(None, address)).await {
+            return match timeout(ROUTE_TIMEOUT, self.send(None, address)).await {
                 Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
                 Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
+                Err(_) => Delivery::Failed(no_answer(ROUTE_TIMEOUT).into()),
             };
         }
         let mut refused_by: Option<&str> = None;
@@ -210,14 +210,14 @@ impl Attempt<'_> {
                 // The other family will hear the same.
                 continue;
             }
-            let limit = deadline.min(Instant::now().checked_add(WAY_LIMIT).unwrap_or(deadline));
+            let limit = deadline.min(Instant::now().checked_add(ROUTE_TIMEOUT).unwrap_or(deadline));
             let error = match timeout_at(limit, self.by(route, &known)).await {
                 Ok(Ok(Some((taken, direct)))) => {
                     return Delivery::Sent { by: (!direct).then(|| route.uplink.clone()), taken };
                 }
                 Ok(Ok(None)) => continue,
                 Ok(Err(error)) => error,
-                Err(_) => anyhow!(no_answer(WAY_LIMIT)),
+                Err(_) => anyhow!(no_answer(ROUTE_TIMEOUT)),
             };
             if error.is::<Refused>() {
                 refused_by = Some(&route.uplink);
@@ -242,13 +242,13 @@ impl Attempt<'_> {
     /// Sends it although no uplink works, to a name in the LAN.
     async fn without_uplinks(&self) -> Delivery {
         let Host::Name(name) = &self.to.server().host else { return Delivery::NoWay };
-        let found = timeout(CONNECT_LIMIT, system_addresses(name)).await;
+        let found = timeout(CONNECT_TIMEOUT, system_addresses(name)).await;
         let found = found.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
         let Some(address) = self.direct(&found).await else { return Delivery::NoWay };
-        match timeout(WAY_LIMIT, self.send(None, address)).await {
+        match timeout(ROUTE_TIMEOUT, self.send(None, address)).await {
             Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
             Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
+            Err(_) => Delivery::Failed(no_answer(ROUTE_TIMEOUT).into()),
         }
     }
 
@@ -277,7 +277,7 @@ impl Attempt<'_> {
 
     async fn look_up(&self, path: ProbePath, name: &str) -> Result<Vec<IpAddr>> {
         let failed = || format!("failed to resolve {name}");
-        match look_up(&self.routes.resolvers, path, name, CONNECT_LIMIT).await {
+        match look_up(&self.routes.resolvers, path, name, CONNECT_TIMEOUT).await {
             Ok(Some(addresses)) => Ok(addresses),
             // This machine has a server of its own.
             Ok(None) => system_addresses(name).await.with_context(failed),
@@ -298,8 +298,8 @@ impl Attempt<'_> {
                 }
             }
         };
-        let stream = timeout(CONNECT_LIMIT, connecting).await;
-        let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_LIMIT)))?;
+        let stream = timeout(CONNECT_TIMEOUT, connecting).await;
+        let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_TIMEOUT)))?;
         let stream = stream.with_context(|| address.to_string())?;
         let Taken { said, refused } = match self.to {
             Destination::Mail(mail) => mail::send(stream, mail, self.message, self.secret).await?,

@@ -47,7 +47,7 @@ use crate::{config::Target, engine::Event};
 const GATEWAY_ATTEMPTS: usize = 3;
 
 /// Time for which each answer of a gateway is waited for.
-const GATEWAY_LIMIT: Duration = Duration::from_millis(400);
+const GATEWAY_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The path of a probe.
 #[derive(Clone, Copy, Debug)]
@@ -233,7 +233,7 @@ fn event(path: ProbePath, round: u64, target: Target, result: Result<ProbeResult
 /// Asks the gateway of an uplink; `None` if this machine cannot.
 async fn gateway_answers(path: ProbePath) -> Option<bool> {
     for _ in 0..GATEWAY_ATTEMPTS {
-        match timeout(GATEWAY_LIMIT, neighbour::ask(path)).await {
+        match timeout(GATEWAY_TIMEOUT, neighbour::ask(path)).await {
             Ok(Ok(result)) => return (result == ProbeResult::Answered).then_some(true),
             Ok(Err(_)) => return None,
             Err(_) => {}

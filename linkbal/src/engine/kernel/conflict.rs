@@ -39,7 +39,7 @@ use super::network::Snapshot;
 use crate::config::Config;
 
 /// Maximum number of conflicts of one kind that are named: the rest would say nothing new.
-const MOST: usize = 8;
+const MAX_OF_KIND: usize = 8;
 
 /// A setting of others that linkbal meets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, ToSchema)]
@@ -86,7 +86,7 @@ pub fn find(
         inbound::find(config, snapshot).into_iter().collect(),
     ];
     let mut found: BTreeSet<Conflict> =
-        each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect();
+        each.into_iter().flat_map(|found| found.into_iter().take(MAX_OF_KIND)).collect();
     add_paths(&mut found, path::find(config, snapshot, &survey.paths));
     found
 }
@@ -96,7 +96,7 @@ pub fn find(
 pub fn add_paths(found: &mut BTreeSet<Conflict>, astray: Vec<Conflict>) {
     let is_known = |rule: &str| found.iter().any(|known| !known.compatible && known.what == rule);
     let new = |path: &Conflict| !path.owner.split(", ").all(is_known);
-    let new: Vec<Conflict> = astray.into_iter().filter(new).take(MOST).collect();
+    let new: Vec<Conflict> = astray.into_iter().filter(new).take(MAX_OF_KIND).collect();
     found.extend(new);
 }
 

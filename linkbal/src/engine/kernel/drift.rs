@@ -31,7 +31,7 @@ use crate::engine::{
 };
 
 /// Most repairs of a thing within `WINDOW`: after that it is throttled.
-const MOST: usize = 5;
+const MAX_REPAIRS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Time between two repairs of a throttled thing.
@@ -230,7 +230,7 @@ impl Thing {
             return Decision::Again;
         }
         self.times.retain(|time| now < *time + WINDOW);
-        if self.times.len() < MOST {
+        if self.times.len() < MAX_REPAIRS {
             self.times.push_back(now);
             return Decision::Repair;
         }
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn what_is_undone_again_and_again_is_repaired_slowly_until_it_is_left_alone() {
         let mut drift = Drift::default();
-        for _ in 0..MOST {
+        for _ in 0..MAX_REPAIRS {
             assert_eq!(drift.judge("rule", None, s(1)), Decision::Repair);
         }
         let by = Process { pid: 7, name: None };

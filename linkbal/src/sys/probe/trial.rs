@@ -28,13 +28,13 @@ use crate::{
 };
 
 /// Time for which an answer is waited for; a page may take longer.
-const LIMIT: Duration = Duration::from_secs(2);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time for which answers to packets of all sizes are waited for.
-const SIZE_LIMIT: Duration = Duration::from_secs(1);
+const SIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time that a page may take.
-const PAGE_LIMIT: Duration = Duration::from_secs(5);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of times that something is asked before it counts as lost.
 const ATTEMPTS: usize = 3;
@@ -107,7 +107,7 @@ async fn count<F: Future<Output = bool>>(all: impl Iterator<Item = (String, F)>)
 /// Tries something until it succeeds, a few times.
 async fn again<F: Future<Output = Result<ProbeResult>>>(ask: impl Fn() -> F) -> bool {
     for _ in 0..ATTEMPTS {
-        if let Ok(Ok(ProbeResult::Answered)) = timeout(LIMIT, ask()).await {
+        if let Ok(Ok(ProbeResult::Answered)) = timeout(TRIAL_TIMEOUT, ask()).await {
             return true;
         }
     }
@@ -145,7 +145,7 @@ async fn try_tcp(
         let name = Target::Http(page.clone()).to_string();
         // What the page says is another matter: the packets have passed.
         let asking = async move {
-            let asked = timeout(PAGE_LIMIT, http.ask(path, page, PAGE_LIMIT)).await;
+            let asked = timeout(PAGE_TIMEOUT, http.ask(path, page, PAGE_TIMEOUT)).await;
             asked.is_ok_and(|result| match result {
                 Ok(result) => result == ProbeResult::Answered,
                 Err(error) => super::WrongAnswer::kind(&error).is_some(),
@@ -243,7 +243,7 @@ async fn largest(path: ProbePath, host: IpAddr, sizes: &BTreeSet<u32>) -> Result
             }
             Ok::<(), std::io::Error>(())
         };
-        if timeout(SIZE_LIMIT, receiving).await.is_ok() {
+        if timeout(SIZE_TIMEOUT, receiving).await.is_ok() {
             break;
         }
     }

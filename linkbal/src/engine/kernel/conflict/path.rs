@@ -25,7 +25,7 @@ const PLACES: [IpAddr; 2] = [
 ];
 
 /// Maximum number of rules in between that are named.
-const MOST_RULES: usize = 4;
+const MAX_RULES: usize = 4;
 
 /// Returns the questions: for each uplink and family whose rules are in force, and for packets
 /// without a mark. There are none in a family that is not forwarded: the kernel has no way for any
@@ -207,5 +207,5 @@ fn between<'a>(
     let (exact, others): (Vec<_>, Vec<_>) =
         foreign.partition(|rule| table.is_some_and(|table| rule.table == table));
     let named = if exact.is_empty() { others } else { exact };
-    named.into_iter().take(MOST_RULES).collect()
+    named.into_iter().take(MAX_RULES).collect()
 }
