@@ -7,7 +7,7 @@ use crate::cursor::Cursor;
 
 /// The direction of a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     /// The frame comes from a LAN host.
     FromLan,
     /// The frame goes to a LAN host.
@@ -22,7 +22,7 @@ const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
 /// Returns a frame of the LAN's Ethernet.
-pub(crate) fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
+pub(crate) fn frame(cursor: &mut Cursor<'_>, direction: Direction) -> Vec<u8> {
     let shape = cursor.byte();
     if shape & 0xc0 == 0xc0 {
         let length = cursor.byte();
@@ -31,12 +31,12 @@ pub(crate) fn frame(cursor: &mut Cursor<'_>, way: Way) -> Vec<u8> {
     let ipv6 = shape & 4 != 0;
     let ends = cursor.byte();
     let mut ends = [ends & 3, ends >> 2 & 3, ends >> 4 & 3, ends >> 6];
-    if way == Way::ToLan {
+    if direction == Direction::ToLan {
         ends.swap(0, 1);
         ends.swap(2, 3);
     }
-    let (protocol, payload) = transport(cursor, shape & 3, ipv6, ends, way);
-    let packet = ip(protocol, &payload, ipv6, ends, way);
+    let (protocol, payload) = transport(cursor, shape & 3, ipv6, ends, direction);
+    let packet = ip(protocol, &payload, ipv6, ends, direction);
     let ether_type = if ipv6 { EtherType::Ipv6 } else { EtherType::Ipv4 };
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, ends[0]];
     match shape >> 3 & 3 {
@@ -74,7 +74,7 @@ fn transport(
     kind: u8,
     ipv6: bool,
     ends: [u8; 4],
-    way: Way,
+    direction: Direction,
 ) -> (u8, Vec<u8>) {
     let [_, _, source, destination] = ends.map(|end| PORTS[usize::from(end & 3)].to_be_bytes());
     let mut bytes = [source, destination].concat();
@@ -88,7 +88,7 @@ fn transport(
             bytes.extend([0, 8, 0, 0]);
             (UDP, bytes)
         }
-        2 => (if ipv6 { 58 } else { 1 }, icmp(cursor, ipv6, ends, way)),
+        2 => (if ipv6 { 58 } else { 1 }, icmp(cursor, ipv6, ends, direction)),
         _ => {
             bytes.extend([0; 8]);
             (SCTP, bytes)
@@ -97,7 +97,7 @@ fn transport(
 }
 
 /// Returns an echo, or an error that quotes a packet of the other direction.
-fn icmp(cursor: &mut Cursor<'_>, ipv6: bool, ends: [u8; 4], way: Way) -> Vec<u8> {
+fn icmp(cursor: &mut Cursor<'_>, ipv6: bool, ends: [u8; 4], direction: Direction) -> Vec<u8> {
     let kind = cursor.byte();
     let mut bytes = vec![kind, 0, 0, 0, 0, kind & 3, 0, 0];
     let is_error = if ipv6 { kind < 5 } else { [3, 4, 11, 12].contains(&kind) };
@@ -105,7 +105,8 @@ fn icmp(cursor: &mut Cursor<'_>, ipv6: bool, ends: [u8; 4], way: Way) -> Vec<u8>
         let [a, b, c, d] = ends;
         let back = [b, a, d, c];
         let inner = cursor.byte() & 3;
-        let other = if way == Way::FromLan { Way::ToLan } else { Way::FromLan };
+        let other =
+            if direction == Direction::FromLan { Direction::ToLan } else { Direction::FromLan };
         let (protocol, payload) = match inner {
             2 => (if ipv6 { 58 } else { 1 }, vec![8, 0, 0, 0, 0, 1, 0, 0]),
             inner => transport(cursor, inner, ipv6, back, other),
@@ -115,8 +116,8 @@ fn icmp(cursor: &mut Cursor<'_>, ipv6: bool, ends: [u8; 4], way: Way) -> Vec<u8>
     bytes
 }
 
-fn ip(protocol: u8, payload: &[u8], ipv6: bool, ends: [u8; 4], way: Way) -> Vec<u8> {
-    let lan_first = way == Way::FromLan;
+fn ip(protocol: u8, payload: &[u8], ipv6: bool, ends: [u8; 4], direction: Direction) -> Vec<u8> {
+    let lan_first = direction == Direction::FromLan;
     let length = payload.len() as u16;
     let mut bytes = Vec::new();
     if ipv6 {

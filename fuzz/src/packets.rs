@@ -12,7 +12,7 @@ use linkbal_common::{
 
 use crate::{
     cursor::Cursor,
-    frames::{Way, frame},
+    frames::{Direction, frame},
 };
 use gateway::{Gateway, UPLINKS};
 
@@ -31,10 +31,10 @@ pub fn run(data: &[u8]) {
 
 fn step(cursor: &mut Cursor<'_>, gateway: &mut Gateway) {
     match cursor.below(12) {
-        0..=3 => gateway.send(&frame(cursor, Way::FromLan), 0),
+        0..=3 => gateway.send(&frame(cursor, Direction::FromLan), 0),
         4 => {
             let fwmark = cursor.long();
-            let bytes = frame(cursor, Way::FromLan);
+            let bytes = frame(cursor, Direction::FromLan);
             if fwmark & 1 == 0 {
                 gateway.send(&bytes, MarkMask(DEFAULT_MASK).clear(fwmark));
             } else {
@@ -43,11 +43,11 @@ fn step(cursor: &mut Cursor<'_>, gateway: &mut Gateway) {
         }
         5 => {
             let uplink = cursor.below(UPLINKS + 2).into();
-            gateway.answer(&frame(cursor, Way::ToLan), uplink);
+            gateway.answer(&frame(cursor, Direction::ToLan), uplink);
         }
         6 => {
             let uplink = cursor.below(UPLINKS).into();
-            gateway.arrive(&frame(cursor, Way::ToLan), uplink);
+            gateway.arrive(&frame(cursor, Direction::ToLan), uplink);
         }
         7 => gateway.pass(PAUSES[usize::from(cursor.below(8))]),
         8 => {

@@ -24,7 +24,7 @@ pub mod path;
 // Others need not know in which folder something is.
 pub use self::{
     maps::{
-        asker, bucket, buffer, counter, flow, key, limits, rule, seed, settings, share,
+        asker, bucket, buffer, counter, flow, key, limits, quota, rule, seed, settings,
         udp_request, uplink,
     },
     packet::parse,

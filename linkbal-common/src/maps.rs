@@ -13,11 +13,11 @@ pub mod domain;
 pub mod flow;
 pub mod key;
 pub mod limits;
+pub mod quota;
 pub mod recent;
 pub mod rule;
 pub mod seed;
 pub mod settings;
-pub mod share;
 pub mod shortcut;
 pub mod udp_request;
 pub mod uplink;
@@ -33,10 +33,10 @@ use crate::{
             Address, Flow, FlowKey, PROPOSALS as PROPOSAL_COUNT, Proposal, Session, SessionKey,
         },
         key::{HostKey, MacKey, PortKey, QueryKey},
+        quota::{HOSTS as HOST_COUNT, Host, Quota},
         recent::{RECENT as RECENT_COUNT, Recent},
         rule::{ACTIONS as ACTION_COUNT, RuleAction, RuleSet},
         settings::{CLASSES, Settings, StickyClass},
-        share::{HOSTS as HOST_COUNT, Host, Share},
         shortcut::{
             DRIVER_SLOTS, DriverAddress, SHORTCUTS as SHORTCUT_COUNT, Shortcut, ShortcutCounters,
             XDP_DEVICES as XDP_DEVICE_COUNT,
@@ -69,10 +69,10 @@ macro_rules! for_each_map {
             BUCKETS: Array<u32, Bucket>, CAPACITY as usize, Configuration;
             /// flows that were answered
             FLOWS: LruHashMap<FlowKey, Flow>, 262_144, Tables;
-            /// flows without an answer yet, and those beyond their host's share
+            /// flows without an answer yet, and those beyond their host's quota
             UNREPLIED: LruHashMap<FlowKey, Flow>, 65_536, Tables;
             /// what each host has stored of flows and sessions
-            HOSTS: LruHashMap<Host, Share>, HOST_COUNT, Tables;
+            HOSTS: LruHashMap<Host, Quota>, HOST_COUNT, Tables;
             /// sticky sessions
             SESSIONS: LruHashMap<SessionKey, Session>, 65_536, Tables;
             /// the sticky classes of destination ports

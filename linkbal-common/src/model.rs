@@ -15,10 +15,10 @@ use crate::{
         counter::{Counter, RuleCounters, UplinkCounters},
         domain::{Domain, NameHash},
         flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
+        quota::{Host, Quota},
         recent::{self, Recent},
         rule::{ACTIONS, RuleAction, RuleSet},
         settings::{Settings, StickyClass},
-        share::{Host, Share},
         shortcut::{Shortcut, ShortcutCounters, Way, slot},
         uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
     },
@@ -129,7 +129,7 @@ pub struct ModelTables {
     /// `FLOWS` and `UNREPLIED`, told apart by [`Flow::replied`].
     pub flows: RefCell<HashMap<FlowKey, Flow>>,
     /// `HOSTS`.
-    pub hosts: RefCell<HashMap<Host, Share>>,
+    pub hosts: RefCell<HashMap<Host, Quota>>,
     /// `SESSIONS`.
     pub sessions: RefCell<HashMap<SessionKey, Session>>,
     /// `UDP_REQUESTS`.
@@ -294,7 +294,7 @@ impl Tables for ModelTables {
         self.change_flow(slot, |flow| flow.replied = 1);
     }
 
-    fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R> {
+    fn with_quota<R>(&self, host: Host, with: impl FnOnce(&mut Quota) -> R) -> Option<R> {
         Some(with(self.hosts.borrow_mut().entry(host).or_default()))
     }
 

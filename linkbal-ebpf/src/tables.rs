@@ -20,11 +20,11 @@ use linkbal_common::{
     },
     flow::{Address, Flow, FlowKey, Proposal, Session, SessionKey, proposal_slot},
     local::udp_request::UdpRequest,
+    quota::{Host, Quota},
     recent::{Recent, slot as slot_of_recent},
     rule::{RuleAction, RuleSet},
     select::Selection,
     settings::{Settings, StickyClass},
-    share::{Host, Share},
     shortcut::{Shortcut, ShortcutCounters, Way, slot},
     slow::{self, Request},
     tables::{
@@ -267,11 +267,11 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
-    fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R> {
+    fn with_quota<R>(&self, host: Host, with: impl FnOnce(&mut Quota) -> R) -> Option<R> {
         let slot = match HOSTS.get_ptr_mut(host) {
             Some(slot) => slot,
             None => {
-                let none = Share { since_s: 0, flows: 0, sessions: 0, refused: 0 };
+                let none = Quota { since_s: 0, flows: 0, sessions: 0, refused: 0 };
                 HOSTS.insert(host, none, u64::from(BPF_ANY)).ok()?;
                 HOSTS.get_ptr_mut(host)?
             }

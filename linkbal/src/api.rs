@@ -1,32 +1,7 @@
 //! The API: HTTP over a unix socket that root and its group may open.
 //!
-//! [`openapi::document`] describes all requests; they are below [`VERSION_PATH`], but for the metrics, which
-//! are where Prometheus looks for them.
-//!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/status` | [`status::Status`] |
-//! | `GET /v1/uplinks`, `GET /v1/uplinks/NAME` | [`status::Uplink`]s |
-//! | `GET /v1/flows?..` | the live flows that a [`FlowQuery`](crate::flows::query::FlowQuery) asks for: [`FlowRecord`](crate::flows::record::FlowRecord)s, one JSON object on each line |
-//! | `GET /v1/flows?follow=true` | [`FlowChange`](crate::flows::changes::FlowChange)s of the flows, without an end |
-//! | `GET /v1/clients?..` | the totals of the clients of such flows: [`ClientRecord`](crate::flows::clients::ClientRecord)s, and the others together on the last line |
-//! | `GET /v1/explain?source=..&destination=..` | what becomes of a flow: [`explain::Explanation`] |
-//! | `GET /v1/rules` | the rules with their counters: [`rules::RuleUse`]s |
-//! | `GET /v1/events?..` | the [`Event`](crate::events::Event)s that are kept, one JSON object on each line; with `Accept: text/event-stream` a stream of them without an end |
-//! | `GET /v1/history?..` | the [`Record`](crate::history::record::Record)s that a [`HistoryQuery`](history::HistoryQuery) asks for, one JSON object on each line |
-//! | `GET /v1/configuration` | [`configuration::Configuration`] in force |
-//! | `POST /v1/configuration/check` | [`configuration::Checked`]: the problems of the text in the body |
-//! | `POST /v1/uplinks/NAME/VERB` | `disable`, `enable`, `drain`: [`admin::AdminOutcome`] |
-//! | `POST /v1/uplinks/NAME/drill` | [`drill::DrillUpdate`]s, one JSON object on each line |
-//! | `POST /v1/notify/test?..` | sends a test to receivers of messages: [`notify::TestResult`]s |
-//! | `POST /v1/reload?..` | reads the configuration again: [`reload::Reloaded`] |
-//! | `POST /v1/configuration/try?..` | puts the text in the body on trial: [`reload::Reloaded`] |
-//! | `POST /v1/confirm` | keeps the configuration that is on trial |
-//! | `POST /v1/undo` | goes back to the one before |
-//! | `GET /v1/openapi.json` | the description of all these |
-//! | `GET /metrics` | [`metrics::Metrics`] in the text format of Prometheus |
-//!
-//! An answer that is no success is an [`error::ApiError`]. A drill ends when its client disconnects.
+//! [`openapi::document`] describes all requests and answers, as `GET /v1/openapi.json` hands it out. All are
+//! below [`VERSION_PATH`], but for the metrics, which are where Prometheus looks for them.
 
 // Input from outside must not stop the daemon.
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]

@@ -178,9 +178,9 @@ fn plan(path: &Path, json: bool) -> Result<ExitCode> {
     let plan = runtime()?.block_on(plan::Plan::make(&config, &sources, path))?;
     stderr::text(format_args!("{:width$}", plan.findings(), width = terminal_width()));
     print(&if json { plan.json()? } else { plan.text(path) })?;
-    Ok(match (plan.is_empty(), plan.clashes()) {
+    Ok(match (plan.is_empty(), plan.has_problems()) {
         (false, _) => Exit::Different.into(),
-        (true, true) => Exit::Clash.into(),
+        (true, true) => Exit::MachineProblem.into(),
         (true, false) => ExitCode::SUCCESS,
     })
 }
@@ -196,7 +196,7 @@ fn doctor(path: &Path, json: bool) -> Result<ExitCode> {
     } else {
         fold::for_people(&diagnosis.text()).into_owned()
     })?;
-    Ok(if diagnosis.is_fine() { ExitCode::SUCCESS } else { Exit::Clash.into() })
+    Ok(if diagnosis.is_fine() { ExitCode::SUCCESS } else { Exit::MachineProblem.into() })
 }
 
 /// Returns the answer of the daemon of this network namespace.

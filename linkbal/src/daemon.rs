@@ -44,7 +44,7 @@ use tokio::sync::mpsc;
 use self::{
     admin::AdminStates,
     datapath_monitor::DatapathMonitor,
-    drill::{Drill, abandoned},
+    drill::{RunningDrill, abandoned},
     history::Recording,
     hosts::Hosts,
     kernel_task::Task,
@@ -171,7 +171,7 @@ struct Daemon {
     surveyed: Arc<Mutex<Survey>>,
     /// Both ends of the channel for the outcomes of resets.
     resets: (mpsc::UnboundedSender<ResetSummary>, mpsc::UnboundedReceiver<ResetSummary>),
-    drill: Option<Drill>,
+    drill: Option<RunningDrill>,
     network: NetworkEvents,
     requests: mpsc::Receiver<Request>,
     /// The API by TCP.

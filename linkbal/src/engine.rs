@@ -59,7 +59,7 @@ use self::{
         standby,
     },
     shortcuts::Shortcuts,
-    uplinks::{UplinkState, Verdict},
+    uplinks::{UplinkState, VerdictChange},
 };
 pub use self::{
     command::Command,
@@ -201,7 +201,9 @@ impl Engine {
             Event::NotAttached(reasons) => {
                 self.refusals.update_unattached(reasons, &mut self.output);
             }
-            Event::Damaged(parts) => self.drift.datapath_damaged(parts, now, &mut self.output),
+            Event::DatapathPartsMissing(parts) => {
+                self.drift.datapath_damaged(parts, now, &mut self.output)
+            }
             Event::GatewayAsked { uplink, family, answers } => {
                 let context = &mut self.context;
                 verdicts::gateway_asked(context, uplink, family, answers, &mut self.output);
@@ -215,10 +217,10 @@ impl Engine {
                 }
             }
             Event::Admin { uplink, admin } => self.set_admin(uplink, admin),
-            Event::Admit { uplink } => self.both_families(uplink, &HealthEvent::Admitted),
+            Event::EnableNow { uplink } => self.both_families(uplink, &HealthEvent::Admitted),
             Event::Drill { uplink, on } => self.both_families(uplink, &HealthEvent::Blocked(on)),
-            Event::Counted(counts) => self.counted(&counts),
-            Event::Traffic { counters, networks } => {
+            Event::LoadCounted(counts) => self.counted(&counts),
+            Event::DatapathTraffic { counters, networks } => {
                 suspicion::count(&counters, &networks, &mut self.context.uplinks, now);
                 suspicion::suspect(&mut self.context.uplinks, now);
                 verdicts::start_rounds(&mut self.context, &self.datapath, &mut self.output);
@@ -358,7 +360,7 @@ impl Engine {
     }
 
     /// Turns verdicts into commands: what the datapath uses comes first, the reports last.
-    fn apply_verdicts(&mut self, mut verdicts: Vec<Verdict>) {
+    fn apply_verdicts(&mut self, mut verdicts: Vec<VerdictChange>) {
         verdicts.extend(verdicts::other_families(&mut self.context));
         if verdicts.is_empty() {
             return;

@@ -55,14 +55,14 @@ pub enum EventKind {
     Domain,
     /// A part of linkbal's state in the kernel that another program undid: `repaired`.
     Repair,
-    /// A part that is undone again and again, or clashes with what others have set up: `conflict`
+    /// A part that is undone again and again, or conflicts with what others have set up: `conflict`
     /// or `settled`.
     Conflict,
     /// A request that the kernel refuses: `refused` or `granted`.
     Trouble,
     /// Shortcuts of flows: `on`, or `off` for something that packets would pass by.
     Shortcuts,
-    /// A host that begins very many flows: `limited` or `within` its share.
+    /// A host that begins very many flows: `limited`, or `within` its quota.
     Host,
     /// Messages to a receiver: `working` or `failing`.
     Notify,

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Pure code, but for `archive`: time is an argument. Memory is fixed: an uplink has 0.5 MiB at most, and
-//! there are [`MOST`] of them, former ones with half of it: 10 MiB in all. Whatever is not sampled is
+//! there are [`MAX_NAMES`] of them, former ones with half of it: 10 MiB in all. Whatever is not sampled is
 //! unknown, neither up nor down: the daemon did not run, or hung, or the clock was not right.
 
 // What the file has, and what clocks say, must not stop the daemon.
@@ -37,18 +37,18 @@ use std::{
 use linkbal_common::uplink::{Family, MAX_UPLINKS};
 
 use self::{
-    bucket::{Bucket, Line, Mean, Traffic},
-    clock::{Clock, Reading},
+    bucket::{Bucket, FamilyMeasures, Mean, Traffic},
+    clock::{Clock, ClockReading},
     outages::{Down, Outages},
     series::{DAY, DAYS, Series},
 };
 use crate::per_family::PerFamily;
 
 /// Most uplinks whose history is kept: as many as can be configured, and some former ones.
-pub const MOST: usize = MAX_UPLINKS + 8;
+pub const MAX_NAMES: usize = MAX_UPLINKS + 8;
 
 /// Longest time between two samples, in seconds, for which the first one holds.
-const LONGEST_GAP: u64 = 10;
+const MAX_GAP: u64 = 10;
 
 /// The state of an uplink at a moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,14 +134,14 @@ pub struct UplinkHistory {
     series: Series,
     outages: Outages,
     /// The counters of the last sample; `None` if it is not among those that are sampled.
-    last: Option<Last>,
+    last: Option<LastSample>,
     /// The latest time that something is recorded for.
     newest: u64,
 }
 
 /// The counters of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Last {
+struct LastSample {
     index: u32,
     counters: Counters,
     probes: PerFamily<Probes>,
@@ -167,15 +167,15 @@ impl History {
     /// since 1970, and `now` a monotonic time.
     pub fn record(&mut self, wall: u64, now: Duration, samples: &[Sample]) {
         let (before, set_back) = match self.clock.read(wall, now, self.newest) {
-            Reading::Doubted => return,
+            ClockReading::Doubted => return,
             // Two samples within a second: the next one has it all.
-            Reading::Believed { before: Some(before), .. } if before == wall => return,
-            Reading::Believed { before, set_back } => (before, set_back),
+            ClockReading::Believed { before: Some(before), .. } if before == wall => return,
+            ClockReading::Believed { before, set_back } => (before, set_back),
         };
         if set_back {
             self.set_back(wall);
         }
-        let gap = before.is_none_or(|before| wall.saturating_sub(before) > LONGEST_GAP);
+        let gap = before.is_none_or(|before| wall.saturating_sub(before) > MAX_GAP);
         let from = if gap { wall } else { before.unwrap_or(wall) };
         if gap {
             self.interrupt_all();
@@ -211,7 +211,7 @@ impl History {
 
     /// Removes the uplink that was not heard of for the longest time, if there is no room for another.
     fn make_room(&mut self, name: &str, samples: &[Sample]) {
-        if self.uplinks.contains_key(name) || self.uplinks.len() < MOST {
+        if self.uplinks.contains_key(name) || self.uplinks.len() < MAX_NAMES {
             return;
         }
         let used: BTreeSet<&str> = samples.iter().map(|sample| &*sample.uplink).collect();
@@ -271,7 +271,7 @@ impl UplinkHistory {
             }
             self.series.add(end, &second);
         }
-        self.last = Some(Last::of(sample));
+        self.last = Some(LastSample::of(sample));
     }
 
     /// Begins and ends outages.
@@ -309,10 +309,10 @@ impl UplinkHistory {
     }
 }
 
-impl Last {
-    fn of(sample: &Sample) -> Last {
+impl LastSample {
+    fn of(sample: &Sample) -> LastSample {
         let probes = |family| sample.families[family].as_ref().map(|sample| sample.probes);
-        Last {
+        LastSample {
             index: sample.index,
             counters: sample.counters,
             probes: PerFamily::from_fn(|family| probes(family).unwrap_or_default()),
@@ -339,7 +339,7 @@ impl Last {
 }
 
 impl FamilySample {
-    fn count(&self, before: &Probes, line: &mut Line) {
+    fn count(&self, before: &Probes, line: &mut FamilyMeasures) {
         let after = &self.probes;
         line.answered = small(grown(before.answered, after.answered));
         line.lost = small(grown(before.lost, after.lost));

@@ -45,7 +45,7 @@ impl Stage {
     pub const fn heading(self) -> &'static str {
         match self {
             Stage::Check => {
-                "Look, before anything changes; what clashes and is named below goes in its turn"
+                "Look, before anything changes; what conflicts and is named below goes in its turn"
             }
             Stage::Stop => "Stop what would set the old rules up again",
             Stage::Start => "Let linkbal take over, now and at each boot",
@@ -152,7 +152,7 @@ mod tests {
             Step::new(Stage::Stop, "start it\nno more", ""),
         ];
         let text = "\
-# 1. Look, before anything changes; what clashes and is named below goes in its turn
+# 1. Look, before anything changes; what conflicts and is named below goes in its turn
 linkbal check --machine
 linkbal plan
 # 2. Stop what would set the old rules up again

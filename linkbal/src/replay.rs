@@ -8,7 +8,7 @@
 //!
 //! ```json
 //! {"version":1,"sources":{"name":"linkbal.toml","text":"[lan]\n...","files":{}},
-//!  "indexes":{"cable":0,"fiber":1},"up":196611,"wishes":{"cable":"drained"}}
+//!  "indexes":{"cable":0,"fiber":1},"up":196611,"admin_states":{"cable":"drained"}}
 //! ```
 //!
 //! Each other line is an input: the time in nanoseconds since the engine's epoch, never less than
@@ -67,7 +67,7 @@ pub struct Start {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,
     /// The administrative states of uplinks, by name.
-    #[serde(rename = "wishes")]
+    #[serde(alias = "wishes")]
     pub admin_states: BTreeMap<String, AdminState>,
 }
 
@@ -94,19 +94,19 @@ pub struct Configuration {
     /// The index of each uplink, by name.
     pub indexes: BTreeMap<String, u32>,
     /// The administrative states of uplinks, by name.
-    #[serde(rename = "wishes")]
+    #[serde(alias = "wishes")]
     pub admin_states: BTreeMap<String, AdminState>,
 }
 
 /// A configuration that was read.
 #[derive(Clone, Debug)]
-struct Reading {
+struct ReadConfig {
     config: Config,
     indexed: Vec<Indexed>,
 }
 
-impl Reading {
-    fn new(sources: &Sources, indexes: &BTreeMap<String, u32>) -> Result<Reading, String> {
+impl ReadConfig {
+    fn new(sources: &Sources, indexes: &BTreeMap<String, u32>) -> Result<ReadConfig, String> {
         let config = sources.parse().map_err(|error| error.to_string())?.config;
         let different: BTreeSet<u32> = indexes.values().copied().collect();
         if different.len() != indexes.len() {
@@ -116,7 +116,7 @@ impl Reading {
             return Err(format!("no uplink can have the index {index}"));
         }
         let indexed = indexed::assign(&config.uplinks, indexes);
-        Ok(Reading { config, indexed })
+        Ok(ReadConfig { config, indexed })
     }
 }
 
@@ -126,7 +126,7 @@ pub struct Recording {
     start: Start,
     inputs: Vec<Input<Event>>,
     /// The first configuration, then those that follow.
-    readings: Vec<Reading>,
+    readings: Vec<ReadConfig>,
     uplinks: Vec<Indexed>,
 }
 
@@ -158,7 +158,7 @@ impl Recording {
             let before = inputs.last().map_or(0, |input| input.at_ns);
             let input = parse_input(line, before).map_err(bad(number))?;
             if let Some(Configuration { sources, indexes, .. }) = &input.configuration {
-                readings.push(Reading::new(sources, indexes).map_err(bad(number))?);
+                readings.push(ReadConfig::new(sources, indexes).map_err(bad(number))?);
             }
             inputs.push(input);
         }
@@ -186,7 +186,7 @@ impl Recording {
         };
         let (up, admin_states) = (UpMask(self.start.up), &self.start.admin_states);
         let mut readings = self.readings.iter().cloned();
-        let Some(Reading { config, indexed }) = readings.next() else { return };
+        let Some(ReadConfig { config, indexed }) = readings.next() else { return };
         let former = self.start.former.clone();
         let mut engine = Engine::new(config, indexed, up, former, admin_states, Duration::ZERO);
         drain(&mut engine, Duration::ZERO);
@@ -195,7 +195,7 @@ impl Recording {
             match (&input.event, &input.configuration) {
                 (Some(event), _) => engine.handle_event(event.clone(), now),
                 (None, Some(Configuration { admin_states, .. })) => {
-                    let Some(Reading { config, indexed }) = readings.next() else { return };
+                    let Some(ReadConfig { config, indexed }) = readings.next() else { return };
                     engine.reconfigure(config, indexed, admin_states, now);
                 }
                 (None, None) => engine.handle_timeout(now),
@@ -205,7 +205,7 @@ impl Recording {
     }
 }
 
-fn parse_start(line: &str) -> Result<(Start, Reading), String> {
+fn parse_start(line: &str) -> Result<(Start, ReadConfig), String> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -216,7 +216,7 @@ fn parse_start(line: &str) -> Result<(Start, Reading), String> {
         return Err(format!("the format has version {version}, this linkbal reads {VERSION}"));
     }
     let start: Start = serde_json::from_str(line).map_err(|error| error.to_string())?;
-    let reading = Reading::new(&start.sources, &start.indexes)?;
+    let reading = ReadConfig::new(&start.sources, &start.indexes)?;
     Ok((start, reading))
 }
 

@@ -17,7 +17,7 @@ const IN_GUEST: &str = "tests in a virtual machine";
 
 /// Most tests of a suite that are tried again alone. A test that fails beside others and passes
 /// alone found a machine that was too busy for it, which is told; more of them are no accident.
-const MOST_AGAIN: usize = 3;
+const MAX_AGAIN: usize = 3;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -147,7 +147,7 @@ impl Suite {
 
     /// Runs the tests that failed once more, each of them alone, if all tests of the suite have ended.
     fn run_failed_alone(&mut self) -> Result<()> {
-        if !self.complete || self.failed.len() > MOST_AGAIN {
+        if !self.complete || self.failed.len() > MAX_AGAIN {
             return Ok(());
         }
         let mut failed = Vec::new();

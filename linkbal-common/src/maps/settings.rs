@@ -55,7 +55,7 @@ pub struct Settings {
     /// The dimensions that some rule asks for, of [`dimension`](crate::maps::rule::dimension): a flow
     /// satisfies all rules in the others.
     pub dimensions: u32,
-    /// Maximum number of answered flows that one host stores in a window (see [`crate::maps::share`]), or
+    /// Maximum number of answered flows that one host stores in a window (see [`crate::maps::quota`]), or
     /// 0 for any number; likewise below.
     pub host_flows: u32,
     /// Maximum number of sessions that one host stores in a window.

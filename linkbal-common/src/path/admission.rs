@@ -1,11 +1,11 @@
-//! Admission of flows and sessions to the tables that all hosts share: see [`share`](crate::maps::share).
+//! Admission of flows and sessions to the tables that all hosts share: see [`quota`](crate::maps::quota).
 
 use crate::{
     maps::{
         counter::Counter,
         flow::FlowKey,
+        quota::{ALL, Host, Quota, WINDOW_S, host},
         settings::Settings,
-        share::{ALL, Host, Share, WINDOW_S, host},
     },
     path::tables::Tables,
 };
@@ -14,7 +14,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn admits_flow<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> bool {
     let most = settings.host_flows;
-    admits(tables, host(key), |share| take(&mut share.flows, most))
+    admits(tables, host(key), |quota| take(&mut quota.flows, most))
 }
 
 /// Counts a session that a flow begins; returns whether its host, and all hosts together, may store
@@ -22,21 +22,21 @@ pub(crate) fn admits_flow<T: Tables>(tables: &T, settings: &Settings, key: &Flow
 #[inline(always)]
 pub(crate) fn admits_session<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> bool {
     let most = settings.host_sessions;
-    admits(tables, host(key), |share| take(&mut share.sessions, most))
-        && admits(tables, ALL, |share| take(&mut share.sessions, settings.sessions))
+    admits(tables, host(key), |quota| take(&mut quota.sessions, most))
+        && admits(tables, ALL, |quota| take(&mut quota.sessions, settings.sessions))
 }
 
 #[inline(always)]
-fn admits<T: Tables>(tables: &T, host: Host, take: impl FnOnce(&mut Share) -> bool) -> bool {
+fn admits<T: Tables>(tables: &T, host: Host, take: impl FnOnce(&mut Quota) -> bool) -> bool {
     let now_s = tables.now_s();
-    let admitted = tables.with_share(host, |share| {
-        // Other CPUs write here, too: a share need not be exact.
-        if now_s.wrapping_sub(share.since_s) >= WINDOW_S {
-            *share = Share { since_s: now_s, ..Share::default() };
+    let admitted = tables.with_quota(host, |quota| {
+        // Other CPUs write here, too: a quota need not be exact.
+        if now_s.wrapping_sub(quota.since_s) >= WINDOW_S {
+            *quota = Quota { since_s: now_s, ..Quota::default() };
         }
-        let admitted = take(share);
+        let admitted = take(quota);
         if !admitted {
-            share.refused = share.refused.wrapping_add(1);
+            quota.refused = quota.refused.wrapping_add(1);
         }
         admitted
     });

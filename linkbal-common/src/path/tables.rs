@@ -8,10 +8,10 @@ use crate::maps::{
     domain::{Domain, NameHash},
     flow::{Flow, FlowKey, Proposal, Session, SessionKey},
     key::{Address, HostKey, MacKey, QueryKey},
+    quota::{Host, Quota},
     recent::Recent,
     rule::{RuleAction, RuleSet},
     settings::{Settings, StickyClass},
-    share::{Host, Share},
     shortcut::{Shortcut, ShortcutCounters, Way},
     udp_request::UdpRequest,
     uplink::{Family, MAX_UPLINKS, UpMask},
@@ -154,8 +154,8 @@ pub trait Tables {
     fn store_new_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
     /// Moves a flow to the table of answered flows.
     fn settle_flow(&self, key: &FlowKey, slot: Self::FlowSlot);
-    /// Lends the share of a host; returns `None` if the map refused.
-    fn with_share<R>(&self, host: Host, with: impl FnOnce(&mut Share) -> R) -> Option<R>;
+    /// Lends the quota of a host; returns `None` if the map refused.
+    fn with_quota<R>(&self, host: Host, with: impl FnOnce(&mut Quota) -> R) -> Option<R>;
     /// Lends the slot of a flow whose key has this hash; it holds an earlier proposal.
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal));
     /// Returns the proposal in the slot of a hash, which may be of another flow.

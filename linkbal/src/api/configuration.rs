@@ -25,16 +25,16 @@ use crate::{
 };
 
 /// Longest text that is checked, in bytes.
-pub const LONGEST_TEXT: usize = 256 << 10;
+pub const MAX_TEXT: usize = 256 << 10;
 
 /// Most problems, and most warnings, that an answer has.
-const MOST_PROBLEMS: usize = 100;
+const MAX_PROBLEMS: usize = 100;
 
 /// Checks at a time: each has a thread, and the text.
-const MOST_CHECKS: usize = 2;
+const MAX_CHECKS: usize = 2;
 
 /// Places for checks.
-static CHECKS: Semaphore = Semaphore::const_new(MOST_CHECKS);
+static CHECKS: Semaphore = Semaphore::const_new(MAX_CHECKS);
 
 /// The configuration in force, as the daemon has it.
 #[derive(Clone, Debug)]
@@ -118,8 +118,8 @@ pub fn check(text: &str, in_force: &Sources, file_only: &FileOnly) -> Checked {
         Ok((parsed, other)) => (difference(in_force, other), file_only.refusal(&parsed.config)),
         Err(_) => (Vec::new(), None),
     };
-    let first = |all: &[Problem]| all.iter().take(MOST_PROBLEMS).map(TextProblem::new).collect();
-    let left_out = |all: &[Problem]| all.len().saturating_sub(MOST_PROBLEMS);
+    let first = |all: &[Problem]| all.iter().take(MAX_PROBLEMS).map(TextProblem::new).collect();
+    let left_out = |all: &[Problem]| all.len().saturating_sub(MAX_PROBLEMS);
     Checked {
         usable: parsed.is_ok(),
         problems: first(problems),
@@ -183,7 +183,7 @@ pub(super) fn permit() -> Result<SemaphorePermit<'static>, ApiError> {
 
 /// Reads a text.
 pub(super) async fn text_of(body: Body) -> Result<String, ApiError> {
-    let bytes = to_bytes(body, LONGEST_TEXT).await.map_err(|error| {
+    let bytes = to_bytes(body, MAX_TEXT).await.map_err(|error| {
         let cause = std::error::Error::source(&error);
         match cause.is_some_and(<dyn std::error::Error>::is::<LengthLimitError>) {
             true => ApiError::new(ErrorCode::TooLarge, "the text is longer than 256 KiB")
@@ -265,14 +265,14 @@ mod tests {
     #[test]
     fn an_answer_is_bounded_and_soon_there() {
         // As many problems as fit.
-        let text = "a=1\n[b]\n".repeat(LONGEST_TEXT / 8);
-        let keys: String = (0..LONGEST_TEXT / 9).map(|key| format!("k{key:05}=1\n")).collect();
+        let text = "a=1\n[b]\n".repeat(MAX_TEXT / 8);
+        let keys: String = (0..MAX_TEXT / 9).map(|key| format!("k{key:05}=1\n")).collect();
         for text in [text, keys] {
             let began = Instant::now();
             let checked = check(&text, &in_force(), &file_only());
             assert!(!checked.usable);
             let listed = checked.problems.len();
-            assert!((1..=MOST_PROBLEMS).contains(&listed), "{listed} problems");
+            assert!((1..=MAX_PROBLEMS).contains(&listed), "{listed} problems");
             assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
             println!("{listed} problems, {} left out: {:?}", checked.left_out, began.elapsed());
         }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::events::{
     Event,
-    journal::{Journal, News, Reader},
+    journal::{Journal, JournalEntry, Reader},
     position::Position,
 };
 
@@ -212,15 +212,15 @@ impl Following {
                 return Some(sse::Event::default().comment("").id(id));
             };
             match news? {
-                News::Gap(gap) => {
+                JournalEntry::Gap(gap) => {
                     let gap = serde_json::to_string(&gap).unwrap_or_default();
                     return Some(sse::Event::default().event(GAP).data(gap));
                 }
-                News::Event(event) if self.wanted.holds(&event) => {
+                JournalEntry::Event(event) if self.wanted.holds(&event) => {
                     let id = Position::of(&event).to_string();
                     return Some(sse::Event::default().id(id).data(event.json()));
                 }
-                News::Event(_) => {}
+                JournalEntry::Event(_) => {}
             }
         }
     }

@@ -53,7 +53,7 @@ pub struct FlowQuestion {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct Explanation {
     /// The flow, with its interface.
     pub question: FlowQuestion,
@@ -101,7 +101,7 @@ pub enum DecisionOutcome {
 }
 
 /// A decision with its reason.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct Decision {
     /// The outcome.
     pub outcome: DecisionOutcome,
@@ -116,8 +116,8 @@ pub struct Decision {
     pub bucket: Option<u32>,
     /// Seconds since the last packet of the session that it joins.
     pub session_idle_s: Option<u32>,
-    /// Shares of the uplinks in tenths of a percent, where the source port decides.
-    pub shares: BTreeMap<String, u32>,
+    /// Shares of the uplinks, from 0 to 1, where the source port decides; empty otherwise.
+    pub shares: BTreeMap<String, f64>,
     /// All of it in one sentence.
     pub text: String,
 }

@@ -27,7 +27,7 @@ use crate::flows::{
 };
 
 /// Most readers of flows among the clients of one kind: each has a thread, and reads the flow table.
-const MOST_READERS: usize = 4;
+const MAX_READERS: usize = 4;
 
 /// Places for readers of flows among the clients of one kind. A request has those of its connection.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub(super) struct FlowReaders(Arc<Semaphore>);
 
 impl FlowReaders {
     pub(super) fn new() -> FlowReaders {
-        FlowReaders(Arc::new(Semaphore::new(MOST_READERS)))
+        FlowReaders(Arc::new(Semaphore::new(MAX_READERS)))
     }
 
     fn permit(self) -> Result<OwnedSemaphorePermit, ApiError> {

@@ -124,7 +124,7 @@ impl Metrics {
         samples.gauges(
             "uplink_target_share_ratio",
             "Share of the new flows without a rule that the uplink should get, from 0 to 1",
-            each(&|uplink| uplink.share_wanted),
+            each(&|uplink| uplink.target_share),
         )?;
         let flows = self.status.uplinks.iter();
         let flows = flows.map(|uplink| (vec![("uplink", &*uplink.name)], uplink.flows));
@@ -237,13 +237,13 @@ impl Metrics {
 
     fn encode_problems(&self, samples: &mut Samples<'_>) -> fmt::Result {
         let status = &self.status;
-        let clashes = status.conflicts.iter().filter(|conflict| !conflict.compatible).count();
+        let conflicts = status.conflicts.iter().filter(|conflict| !conflict.compatible).count();
         let one = |value: f64| [(Vec::new(), value)];
         let installed = f64::from(u8::from(status.installed));
         let help = "1 once programs, routes, rules and the nft table are in place";
         samples.gauges("installed", help, one(installed))?;
-        let help = "Settings of others that clash with linkbal";
-        samples.gauges("conflicts", help, one(clashes as f64))?;
+        let help = "Settings of others that conflict with linkbal";
+        samples.gauges("conflicts", help, one(conflicts as f64))?;
         let help = "Settings that the kernel refuses";
         samples.gauges("refused_settings", help, one(status.refused.len() as f64))?;
         let help = "Settings that others undo again and again";

@@ -40,9 +40,9 @@ pub struct Reloaded {
 }
 
 /// Shortest trial: the administrator needs time to confirm.
-pub const SHORTEST: Duration = Duration::from_secs(1);
+pub const MIN_TRIAL: Duration = Duration::from_secs(1);
 /// Longest trial: the administrator must not forget to confirm.
-pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const MAX_TRIAL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Checks that a trial may have this length.
 ///
@@ -50,7 +50,7 @@ pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 ///
 /// A text that says what to write instead.
 pub fn check_trial(confirm: Duration) -> Result<Duration, String> {
-    if (SHORTEST..=LONGEST).contains(&confirm) {
+    if (MIN_TRIAL..=MAX_TRIAL).contains(&confirm) {
         return Ok(confirm);
     }
     Err("a configuration can be on trial for 1 second to 7 days: write a time like 60s or 5m"
@@ -136,7 +136,7 @@ pub(super) async fn try_text(
     State(daemon): State<mpsc::Sender<Request>>,
     request: http::Request<Body>,
 ) -> Result<Json<Reloaded>, ApiError> {
-    let confirm = ReloadQuery { confirm: Some(confirm) }.trial()?.unwrap_or(SHORTEST);
+    let confirm = ReloadQuery { confirm: Some(confirm) }.trial()?.unwrap_or(MIN_TRIAL);
     let permit = configuration::permit()?;
     let text = configuration::text_of(request.into_body()).await?;
     let tried = call(&daemon, |answer| Request::Try { text, confirm, answer }).await?;
@@ -196,8 +196,8 @@ mod tests {
     #[test]
     fn a_trial_has_bounds() {
         assert_eq!(trial_of(""), Ok(None));
-        assert_eq!(trial_of("?confirm=1"), Ok(Some(SHORTEST)));
-        assert_eq!(trial_of("?confirm=604800"), Ok(Some(LONGEST)));
+        assert_eq!(trial_of("?confirm=1"), Ok(Some(MIN_TRIAL)));
+        assert_eq!(trial_of("?confirm=604800"), Ok(Some(MAX_TRIAL)));
         for query in ["?confirm=0", "?confirm=604801", "?confirm=18446744073709551615"] {
             let refusal = trial_of(query).expect_err("it is out of bounds");
             assert!(refusal.contains("1 second to 7 days"), "{query}: {refusal}");

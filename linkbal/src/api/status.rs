@@ -64,7 +64,7 @@ pub struct Status {
     /// uplink that is not drained or full.
     #[serde(default)]
     pub fallbacks: Vec<Fallback>,
-    /// Length in seconds of the window of `recent_share`: 300 and a little more, or the time since the
+    /// Length in seconds of the window of `actual_share`: 300 and a little more, or the time since the
     /// daemon started.
     #[serde(default)]
     pub recent_window_s: u64,
@@ -80,7 +80,7 @@ pub struct Status {
     /// Number of times that the kernel's state was compared with the desired one.
     #[serde(default)]
     pub observations: u64,
-    /// Settings of others that clash with linkbal, or work beside it.
+    /// Settings of others that conflict with linkbal, or work beside it.
     #[serde(default)]
     pub conflicts: Vec<Conflict>,
     /// Settings that others undo again and again, and that are repaired slowly.
@@ -99,7 +99,7 @@ pub struct Status {
     /// Connections in flowtables, those of others included; null if the mode is another one.
     #[serde(default)]
     pub flowtable_connections: Option<u64>,
-    /// Hosts that begin more than their share, at most eight.
+    /// Hosts that begin more than their quota, at most eight.
     #[serde(default)]
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory of the maps.
@@ -246,7 +246,7 @@ pub struct UplinkShortcuts {
     pub none_because: Option<String>,
 }
 
-/// A host that begins more than its share of flows and sessions.
+/// A host that begins more than its quota of flows and sessions.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct LimitedHost {
     /// Address of the host, or its /64 network for IPv6.
@@ -343,9 +343,9 @@ pub struct Uplink {
     pub admin: AdminState,
     /// Share of the new flows without a rule that it should get now, from 0 to 1: of IPv4, or of IPv6 if
     /// it has that alone.
-    pub share_wanted: f64,
+    pub target_share: f64,
     /// Share of all flows so far that it got, from 0 to 1.
-    pub share_had: f64,
+    pub lifetime_share: f64,
     /// Flows that began on it since the datapath was made.
     pub flows: u64,
     /// Live flows on it, at most some seconds ago; null if they could not be counted.
@@ -353,7 +353,7 @@ pub struct Uplink {
     pub live_flows: Option<u64>,
     /// Share of the flows that began in the last `recent_window_s`, from 0 to 1; null if none did.
     #[serde(default)]
-    pub recent_share: Option<f64>,
+    pub actual_share: Option<f64>,
     /// Flows that moved to it from a dead uplink.
     pub flows_moved_in: u64,
     /// Packets from the LAN sent to it.
@@ -451,7 +451,7 @@ pub struct FamilyStatus {
     pub gateway: Option<String>,
     /// Share of the new flows of the family without a rule that the uplink should get now, from 0 to 1.
     #[serde(default)]
-    pub share_wanted: f64,
+    pub target_share: f64,
     /// Share of the last hundred probes that were lost, from 0 to 1.
     pub loss: f64,
     /// Smoothed latency of the answers in milliseconds; null before the first one.

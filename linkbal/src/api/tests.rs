@@ -5,7 +5,7 @@ use axum::{
 use tower_service::Service as _;
 
 use super::{
-    configuration::{Checked, LONGEST_TEXT},
+    configuration::{Checked, MAX_TEXT},
     error::{ErrorCode, PROBLEM},
     *,
 };
@@ -83,10 +83,10 @@ async fn whatever_is_refused_has_one_shape() {
 #[tokio::test]
 async fn a_text_to_check_has_a_limit() {
     let check = "/v1/configuration/check";
-    let (_, body) = ask(Method::POST, check, "# x\n".repeat(LONGEST_TEXT / 4)).await;
+    let (_, body) = ask(Method::POST, check, "# x\n".repeat(MAX_TEXT / 4)).await;
     let checked: Checked = serde_json::from_slice(&body).expect("a check");
     assert!(!checked.usable && checked.left_out == 0, "{checked:?}");
-    let too_large = refused(Method::POST, check, "x".repeat(LONGEST_TEXT + 1)).await;
+    let too_large = refused(Method::POST, check, "x".repeat(MAX_TEXT + 1)).await;
     assert_eq!(too_large, (ErrorCode::TooLarge, "body".into()));
     let no_text = refused(Method::POST, check, &b"[lan]\n\xff"[..]).await;
     assert_eq!(no_text, (ErrorCode::Invalid, "body".into()));

@@ -36,7 +36,7 @@ pub(super) fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> 
     let shown = path.display();
     if machine && let Some(summary) = check_machine(&config, &sources, path)? {
         print(&format!("{shown} can be used, but {summary}\n"))?;
-        return Ok(Exit::Clash.into());
+        return Ok(Exit::MachineProblem.into());
     }
     let bonds = match config.bonds.len() {
         0 => String::new(),
@@ -50,7 +50,7 @@ pub(super) fn check(config: Option<PathBuf>, machine: bool) -> Result<ExitCode> 
 
 /// Shows what does not fit a configuration on this machine; returns a summary if something is bad.
 fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Option<String>> {
-    let found = runtime()?.block_on(plan::clashes(config, sources, path))?;
+    let found = runtime()?.block_on(plan::machine_problems(config, sources, path))?;
     let width = terminal_width();
     stderr::text(format_args!(
         "{:width$}{}{}",
@@ -60,7 +60,7 @@ fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Opti
     ));
     let bad = |(severity, _): &&(Severity, Problem)| *severity != Severity::Hint;
     let mistakes = found.findings.found().iter().filter(bad).count();
-    let clashes = found.conflicts.iter().filter(|clash| !clash.compatible).count();
+    let conflicts = found.conflicts.iter().filter(|conflict| !conflict.compatible).count();
     let things = |count: usize, one: &str, more: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
@@ -68,7 +68,7 @@ fn check_machine(config: &Config, sources: &Sources, path: &Path) -> Result<Opti
     };
     let parts = [
         things(mistakes, "value does not fit this machine", "values do not fit this machine"),
-        things(clashes, "thing on this machine clashes", "things on this machine clash"),
+        things(conflicts, "setting of others conflicts", "settings of others conflict"),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     Ok((!parts.is_empty()).then(|| parts.join(" and ")))

@@ -26,12 +26,6 @@ use crate::{
     sys::resolve,
 };
 
-pub(super) const EXAMPLES: &str = "\
-Examples:
-  linkbal clients                     the 20 clients with the most bytes or flows
-  linkbal clients --uplink lte        who uses an uplink now
-  linkbal clients --top 5 --resolve   with names by reverse DNS, too";
-
 #[derive(Clone, Debug, Args)]
 pub(super) struct ClientsArgs {
     #[command(flatten)]
@@ -66,7 +60,7 @@ pub(super) async fn run(socket: &Path, args: &ClientsArgs) -> Result<()> {
 
 /// The last line of an answer.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-struct Last {
+struct LastLine {
     others: OthersRecord,
 }
 
@@ -121,7 +115,7 @@ impl ClientAnswer {
             let FlowEnding { summary } = read(line)?;
             self.summary = Some(summary);
         } else if line.starts_with("{\"others\"") {
-            let Last { others } = read(line)?;
+            let LastLine { others } = read(line)?;
             self.others = Some(others);
         } else {
             let client: ClientRecord<'_> = read(line)?;
@@ -133,7 +127,7 @@ impl ClientAnswer {
 
     fn json(&self) -> Result<String> {
         let clients = self.clients.iter().map(serde_json::to_string);
-        let others = self.others.map(|others| serde_json::to_string(&Last { others }));
+        let others = self.others.map(|others| serde_json::to_string(&LastLine { others }));
         let lines: Vec<String> = clients.chain(others).collect::<Result<_, _>>()?;
         Ok(lines.iter().map(|line| line.to_owned() + "\n").collect())
     }

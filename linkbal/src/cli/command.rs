@@ -111,17 +111,14 @@ pub(super) enum Command {
     #[command(after_help = help::TOP)]
     Top,
     /// Show the live flows: endpoints, uplink, age, idle time and bytes
-    #[command(after_help = flows::EXAMPLES)]
+    #[command(after_help = help::FLOWS)]
     Flows(flows::FlowsArgs),
     /// Show the hosts of the LAN that have live flows, the largest first
-    #[command(after_help = clients::EXAMPLES)]
+    #[command(after_help = help::CLIENTS)]
     Clients(clients::ClientsArgs),
     /// Explain which uplink a flow takes, and why: its rule, session and bucket, which one it would
     /// take if that uplink went down, and what other programs divert
-    #[command(after_help = "Examples:\n  linkbal explain 10.0.0.5 example.com:443\n  \
-        linkbal explain 10.0.0.5:40000 198.51.100.7:53 --protocol udp\n  \
-        linkbal explain fd77::5 [2001:db8::1]:443 --iface lan0\n  \
-        linkbal explain --from-gateway 198.51.100.7:443")]
+    #[command(after_help = help::EXPLAIN)]
     Explain(explain::ExplainArgs),
     /// Show the rules in the order in which they are evaluated, with the number of flows that
     /// matched each

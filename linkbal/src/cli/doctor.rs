@@ -9,7 +9,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 use serde::Serialize;
 
 use super::{
-    plan::{self, Clashes},
+    plan::{self, MachineProblems},
     stderr,
 };
 use crate::{
@@ -38,12 +38,12 @@ use crate::{
         Kernel,
         doctor::observe,
         host::{instance::Instance, privilege},
-        probe::{Path as ProbePath, Resolvers, try_uplink},
+        probe::{ProbePath, Resolvers, try_uplink},
     },
 };
 
 /// Number of silent hosts that are named.
-const MOST_SILENT: usize = 3;
+const MAX_SILENT: usize = 3;
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
@@ -81,16 +81,16 @@ impl Diagnosis {
         let trials = try_all(config, &indexed, &snapshot).await;
         let holder = instance.holder();
         let pid = status.as_ref().map(|status| status.pid).or(holder);
-        let clashes = plan::clashes(config, sources, path).await?;
+        let problems = plan::machine_problems(config, sources, path).await?;
         let machine = observe(config, &doctor::watched(config), pid);
-        let machine = Machine { closed: clashes.closed.clone(), ..machine };
+        let machine = Machine { closed: problems.closed.clone(), ..machine };
         let known: Vec<Known> = status.iter().flat_map(known).collect();
         let mut findings = doctor::find(config, &snapshot, &machine, &trials, &known);
         findings.extend(doctor::missing(config, &snapshot, status.as_ref().map(states).as_ref()));
         findings.extend(fault);
         let serves = pid.is_some() || snapshot.rules.iter().any(|rule| rule.protocol == PROTOCOL);
-        let left = leftovers(&clashes.remains, serves);
-        findings.extend(of_machine(&clashes));
+        let left = leftovers(&problems.remains, serves);
+        findings.extend(of_machine(&problems));
         findings.retain(|finding| !uplinks::has_said(&known, finding));
         findings.extend(holder.filter(|_| status.is_none()).map(hanging));
         findings.extend(status.iter().flat_map(of_status));
@@ -222,8 +222,8 @@ async fn try_all(config: &Config, indexed: &[Indexed], snapshot: &Snapshot) -> V
 }
 
 /// Returns what does not fit the machine as complaints.
-fn of_machine(clashes: &Clashes) -> Vec<Complaint> {
-    let Clashes { conflicts, findings, .. } = clashes;
+fn of_machine(problems: &MachineProblems) -> Vec<Complaint> {
+    let MachineProblems { conflicts, findings, .. } = problems;
     let mistakes = findings.found().iter().map(|(severity, problem)| {
         let at =
             problem.location.as_ref().map_or(String::new(), |at| format!("line {}: ", at.line));
@@ -231,12 +231,12 @@ fn of_machine(clashes: &Clashes) -> Vec<Complaint> {
         Complaint::new(*severity, what, &problem.help, command_in(&problem.help))
     });
     let conflicts = conflicts.iter().map(|conflict| {
-        let Conflict { what, who, meaning, advice, compatible } = conflict;
+        let Conflict { what, owner, meaning, advice, compatible } = conflict;
         let severity = if *compatible { Severity::Hint } else { Severity::Error };
         let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
         let advice = format!("{meaning}{advice}");
         let command = command_in(&conflict.advice);
-        Complaint::new(severity, format!("{what} ({who})"), advice, command)
+        Complaint::new(severity, format!("{what} ({owner})"), advice, command)
     });
     mistakes.chain(conflicts).collect()
 }
@@ -313,8 +313,8 @@ fn of_status(status: &Status) -> Vec<Complaint> {
 
 /// Names the hosts that did not answer while others did.
 fn silent_hosts(attempts: &Attempts) -> String {
-    let names: Vec<&str> = attempts.silent.iter().take(MOST_SILENT).map(String::as_str).collect();
-    let more = if attempts.silent.len() > MOST_SILENT { ", .." } else { "" };
+    let names: Vec<&str> = attempts.silent.iter().take(MAX_SILENT).map(String::as_str).collect();
+    let more = if attempts.silent.len() > MAX_SILENT { ", .." } else { "" };
     match names.len() {
         0 => String::new(),
         _ => format!(" (not {}{more}: it may not offer that, others answer)", names.join(", ")),

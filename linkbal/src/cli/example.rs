@@ -13,7 +13,7 @@ macro_rules! examples {
 }
 
 /// Least columns of the list: a narrower window wraps by itself.
-const LEAST: usize = 50;
+const MIN_WIDTH: usize = 50;
 
 static EXAMPLES: &[(&str, &str)] = &examples![
     "banks-br",
@@ -53,7 +53,7 @@ pub(super) fn list(width: usize) -> String {
     const INDENT: &str = "                          ";
     let row = |(name, text): &(&str, &str)| {
         let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
-        let options = textwrap::Options::new(width.max(LEAST)).subsequent_indent(INDENT);
+        let options = textwrap::Options::new(width.max(MIN_WIDTH)).subsequent_indent(INDENT);
         let name = format!("{name:width$}", width = INDENT.len());
         textwrap::fill(about, options.initial_indent(&name)) + "\n"
     };

@@ -21,14 +21,14 @@ pub(super) enum Exit {
     Unusable,
     /// Differences.
     Different,
-    /// Clash with something of others, or with the machine.
-    Clash,
+    /// Something that is wrong on this machine: a conflict, or what does not work.
+    MachineProblem,
 }
 
 impl Exit {
     /// All outcomes, in the order of their codes.
     pub(super) const ALL: [Exit; 5] =
-        [Exit::Done, Exit::Failed, Exit::Unusable, Exit::Different, Exit::Clash];
+        [Exit::Done, Exit::Failed, Exit::Unusable, Exit::Different, Exit::MachineProblem];
 
     /// Returns the number that the shell sees.
     pub(super) const fn code(self) -> u8 {
@@ -37,7 +37,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Unusable => 2,
             Exit::Different => 3,
-            Exit::Clash => 4,
+            Exit::MachineProblem => 4,
         }
     }
 
@@ -48,7 +48,7 @@ impl Exit {
             Exit::Failed => "failed",
             Exit::Unusable => "unusable configuration or command line; nothing was changed",
             Exit::Different => "`plan`: there are differences",
-            Exit::Clash => {
+            Exit::MachineProblem => {
                 "`doctor`, `check --machine`, or `plan` without differences: something is wrong on this \
                  machine"
             }

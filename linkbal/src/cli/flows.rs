@@ -30,15 +30,6 @@ use crate::{
     },
 };
 
-pub(super) const EXAMPLES: &str = "\
-Examples:
-  linkbal flows --client 192.168.1.20            the flows of one host
-  linkbal flows --uplink isp-a --port 443        the HTTPS connections of an uplink
-  linkbal flows --sort bytes --limit 10          the ten largest flows
-  linkbal flows --destination 2001:db8::/32 --follow
-                                                 what begins and ends there from now on
-  linkbal flows --top 10                         the ten clients with the most bytes or flows";
-
 #[derive(Clone, Debug, Args)]
 pub(super) struct FlowsArgs {
     #[command(flatten)]

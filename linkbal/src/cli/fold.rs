@@ -10,7 +10,7 @@ use textwrap::{Options, WordSeparator, WordSplitter};
 use super::width_of;
 
 /// Least width: a narrower window folds lines by itself.
-const LEAST: usize = 40;
+const MIN_WIDTH: usize = 40;
 
 /// Folds the lines of a text for a terminal; leaves it as it is for programs.
 pub(super) fn for_people(text: &str) -> Cow<'_, str> {
@@ -45,7 +45,7 @@ fn fold_labelled(text: &str, column: usize, width: usize) -> String {
 }
 
 fn at_spaces<'a>(width: usize) -> Options<'a> {
-    Options::new(width.max(LEAST))
+    Options::new(width.max(MIN_WIDTH))
         .break_words(false)
         .word_separator(WordSeparator::AsciiSpace)
         .word_splitter(WordSplitter::NoHyphenation)
@@ -83,7 +83,7 @@ mod tests {
             let folded = fold(&text, width);
             let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
             prop_assert_eq!(words(&folded), words(&text));
-            let too_wide = |line: &&str| line.len() > width.max(LEAST) && !line.starts_with(' ');
+            let too_wide = |line: &&str| line.len() > width.max(MIN_WIDTH) && !line.starts_with(' ');
             prop_assert_eq!(folded.lines().find(too_wide), None);
         }
     }

@@ -60,6 +60,31 @@ Examples:
   ssh -t root@gateway linkbal top          From another machine
   NO_COLOR=1 linkbal top                   Without colours";
 
+/// Examples of `linkbal flows`.
+pub(super) const FLOWS: &str = "\
+Examples:
+  linkbal flows --client 192.168.1.20            the flows of one host
+  linkbal flows --uplink isp-a --port 443        the HTTPS connections of an uplink
+  linkbal flows --sort bytes --limit 10          the ten largest flows
+  linkbal flows --destination 2001:db8::/32 --follow
+                                                 what begins and ends there from now on
+  linkbal flows --top 10                         the ten clients with the most bytes or flows";
+
+/// Examples of `linkbal clients`.
+pub(super) const CLIENTS: &str = "\
+Examples:
+  linkbal clients                     the 20 clients with the most bytes or flows
+  linkbal clients --uplink lte        who uses an uplink now
+  linkbal clients --top 5 --resolve   with names by reverse DNS, too";
+
+/// Examples of `linkbal explain`.
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  linkbal explain 10.0.0.5 example.com:443
+  linkbal explain 10.0.0.5:40000 198.51.100.7:53 --protocol udp
+  linkbal explain fd77::5 [2001:db8::1]:443 --iface lan0
+  linkbal explain --from-gateway 198.51.100.7:443";
+
 /// Examples of `linkbal rules`.
 pub(super) const RULES: &str = "\
 Examples:

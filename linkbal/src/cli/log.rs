@@ -62,17 +62,17 @@ pub(super) fn end() {
 struct Lines(BackgroundWriter);
 
 /// A writer that takes each write as a whole line.
-struct Line<'a>(&'a BackgroundWriter);
+struct LineWriter<'a>(&'a BackgroundWriter);
 
 impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+    type Writer = LineWriter<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(&self.0)
+    fn make_writer(&'a self) -> LineWriter<'a> {
+        LineWriter(&self.0)
     }
 }
 
-impl Write for Line<'_> {
+impl Write for LineWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.push(bytes.to_vec());
         Ok(bytes.len())

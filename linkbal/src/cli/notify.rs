@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Longest time for tests of all receivers.
-const TEST_LIMIT: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Shows the receivers of messages, or tries them if `test` is set: one, or all.
 ///
@@ -37,7 +37,7 @@ pub(super) fn run(receiver: Option<&str>, test: bool, json: bool) -> Result<Exit
         print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let text = request_within(Method::POST, &test_path(receiver), TEST_LIMIT)?;
+    let text = request_within(Method::POST, &test_path(receiver), TEST_TIMEOUT)?;
     let tested: Vec<TestResult> = client::read(&text)?;
     if tested.is_empty() {
         // A script that tries them must not take this for a success.

@@ -93,8 +93,8 @@ impl Plan {
         self.differences.is_empty()
     }
 
-    /// Returns whether something of others clashes, or the configuration does not fit the machine.
-    pub(super) fn clashes(&self) -> bool {
+    /// Returns whether something of others conflicts, or the configuration does not fit the machine.
+    pub(super) fn has_problems(&self) -> bool {
         self.findings.is_bad() || self.conflicts.iter().any(|conflict| !conflict.compatible)
     }
 
@@ -118,7 +118,7 @@ impl Plan {
         };
         let config = config.display();
         match self.differences.len() {
-            0 if self.clashes() => {
+            0 if self.has_problems() => {
                 format!("{lines}no differences from {config}, but something is wrong\n")
             }
             0 => format!("{lines}the kernel is as {config} wants it\n"),
@@ -186,7 +186,7 @@ fn locate_mistakes(
 }
 
 /// Things that do not fit together on this machine.
-pub(super) struct Clashes {
+pub(super) struct MachineProblems {
     /// Settings of others.
     pub(super) conflicts: BTreeSet<Conflict>,
     /// Hints at what may have been forgotten, in lines for people.
@@ -204,7 +204,11 @@ pub(super) struct Clashes {
 /// # Errors
 ///
 /// As [`Plan::make`].
-pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> Result<Clashes> {
+pub(super) async fn machine_problems(
+    config: &Config,
+    sources: &Sources,
+    path: &Path,
+) -> Result<MachineProblems> {
     let instance = Instance::unprepared()?;
     let (mut kernel, _) = Kernel::connect(&instance.run_dir)?;
     let mut snapshot = kernel.snapshot(&watched_sysctls(config)).await?;
@@ -222,7 +226,7 @@ pub(super) async fn clashes(config: &Config, sources: &Sources, path: &Path) -> 
     let remains = remains::steps(config, &snapshot, &survey);
     let facts = kernel.facts(config, snapshot, true).await?;
     let findings = locate_mistakes(config, sources, path, &facts);
-    Ok(Clashes { conflicts, hints, findings, closed, remains })
+    Ok(MachineProblems { conflicts, hints, findings, closed, remains })
 }
 
 /// Returns the uplinks that a running daemon has as usable.

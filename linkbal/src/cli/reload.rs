@@ -40,7 +40,8 @@ fn warn_of_mistakes(path: &Path) {
         return;
     }
     let Ok((Parsed { config, .. }, sources)) = Sources::load(path) else { return };
-    let looked = runtime().and_then(|it| it.block_on(plan::clashes(&config, &sources, path)));
+    let looked =
+        runtime().and_then(|it| it.block_on(plan::machine_problems(&config, &sources, path)));
     match looked {
         Ok(found) => {
             stderr::text(format_args!("{:width$}", found.findings, width = terminal_width()));

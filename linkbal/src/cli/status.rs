@@ -19,28 +19,41 @@ use crate::{
 /// A column: its title, whether it has words rather than numbers, and whether only `--wide` shows it.
 struct Column {
     title: &'static str,
-    is_words: bool,
-    is_wide: bool,
+    align: CellAlignment,
+    width: Width,
 }
 
-const fn column(title: &'static str, is_words: bool, is_wide: bool) -> Column {
-    Column { title, is_words, is_wide }
+/// Widths of the table that have a column.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Width {
+    /// All.
+    Any,
+    /// That with all columns alone.
+    Wide,
+}
+
+const fn text(title: &'static str, width: Width) -> Column {
+    Column { title, align: CellAlignment::Left, width }
+}
+
+const fn number(title: &'static str, width: Width) -> Column {
+    Column { title, align: CellAlignment::Right, width }
 }
 
 /// The columns. Without the wide ones they are 80 characters with names of up to 12.
 const COLUMNS: [Column; 12] = [
-    column("UPLINK", true, false),
-    column("DEVICE", true, true),
-    column("TIER", false, false),
-    column("STATE", true, false),
-    column("SINCE", true, true),
-    column("LOSS", false, false),
-    column("LATENCY", false, false),
-    column("FLOWS", false, false),
-    column("PACKETS", false, true),
-    column("BYTES", false, true),
-    column("TARGET", false, false),
-    column("ACTUAL", false, false),
+    text("UPLINK", Width::Any),
+    text("DEVICE", Width::Wide),
+    number("TIER", Width::Any),
+    text("STATE", Width::Any),
+    text("SINCE", Width::Wide),
+    number("LOSS", Width::Any),
+    number("LATENCY", Width::Any),
+    number("FLOWS", Width::Any),
+    number("PACKETS", Width::Wide),
+    number("BYTES", Width::Wide),
+    number("TARGET", Width::Any),
+    number("ACTUAL", Width::Any),
 ];
 
 const PENDING: &str = "not in place yet: programs, routes, ip rules or the nft table\n";
@@ -70,11 +83,11 @@ pub(super) fn render(status: &Status, wide: bool, zone: &Zone) -> String {
     let offloaded: String =
         offloaded.map(|count| format!("flowtable: {count} connections\n")).collect();
     let memory = bytes(status.memory.bytes);
-    let (alarms, clashes) = (alarms(status, zone), clashes(status, zone));
+    let (alarms, problems) = (alarms(status, zone), problems(status, zone));
     let configuration = configuration(&status.configuration, zone);
     let (rows, window) = (table(status, wide, zone), window(status));
     format!(
-        "{rows}{window}\n{alarms}{bonds}{reasons}{domains}{clashes}{left_out}{shortcuts}\
+        "{rows}{window}\n{alarms}{bonds}{reasons}{domains}{problems}{left_out}{shortcuts}\
          {without_xdp}{offloaded}{configuration}map memory: {memory}\n"
     )
 }
@@ -113,14 +126,14 @@ pub(super) fn alarms(status: &Status, zone: &Zone) -> String {
 
 /// Renders the table of uplinks, in the order of tiers.
 fn table(status: &Status, wide: bool, zone: &Zone) -> String {
-    let shown = || COLUMNS.iter().filter(|column| wide || !column.is_wide);
+    let shown = || COLUMNS.iter().filter(|column| wide || column.width == Width::Any);
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(shown().map(|column| align(column, column.title.into())));
     for uplink in in_tiers(status) {
         for (at, (family, health)) in uplink.families().enumerate() {
             let cells = COLUMNS.iter().zip(row(uplink, family.name(), health, at == 0, zone));
-            let cells = cells.filter(|(column, _)| wide || !column.is_wide);
+            let cells = cells.filter(|(column, _)| wide || column.width == Width::Any);
             table.add_row(cells.map(|(column, cell)| align(column, cell)));
         }
     }
@@ -129,8 +142,7 @@ fn table(status: &Status, wide: bool, zone: &Zone) -> String {
 }
 
 fn align(column: &Column, text: String) -> Cell {
-    let alignment = if column.is_words { CellAlignment::Left } else { CellAlignment::Right };
-    Cell::new(text).set_alignment(alignment)
+    Cell::new(text).set_alignment(column.align)
 }
 
 /// Returns the uplinks in the order of tiers, and of names within them.
@@ -195,8 +207,8 @@ fn row(
         whole(uplink.live_flows.map_or_else(unknown, |flows| flows.to_string())),
         whole(uplink.packets.to_string()),
         whole(bytes(uplink.bytes)),
-        percent(health.share_wanted),
-        whole(uplink.recent_share.map_or_else(unknown, percent)),
+        percent(health.target_share),
+        whole(uplink.actual_share.map_or_else(unknown, percent)),
     ]
 }
 
@@ -222,7 +234,7 @@ pub(super) fn reason(name: &str, family: &str, health: &FamilyStatus, zone: &Zon
 /// Says how far an uplink is drained, and what to do then.
 pub(super) fn draining(uplink: &Uplink) -> String {
     let name = &uplink.name;
-    if uplink.share_wanted > 0.0 {
+    if uplink.target_share > 0.0 {
         return format!("{name} is draining, but new flows use it: no other uplink is usable\n");
     }
     let left = match uplink.live_flows {
@@ -306,7 +318,7 @@ fn bond(bond: &Bond) -> String {
 }
 
 /// Formats conflicts with others, refusals of the kernel, and limited hosts.
-pub(super) fn clashes(status: &Status, zone: &Zone) -> String {
+pub(super) fn problems(status: &Status, zone: &Zone) -> String {
     let conflicts = status.conflicts.iter().map(|conflict| match conflict {
         // What works together is told at length where it is asked for.
         Conflict { what, meaning, compatible: true, .. } => {
@@ -327,7 +339,7 @@ pub(super) fn clashes(status: &Status, zone: &Zone) -> String {
     let limited = status.limited_hosts.iter().map(|limited| {
         let LimitedHost { host, flows, sessions, not_stored } = limited;
         format!(
-            "limited: host {host} begins more than its share: {flows} flows and {sessions} sticky \
+            "limited: host {host} begins more than its quota: {flows} flows and {sessions} sticky \
              sessions are stored, {not_stored} more are not\n"
         )
     });
@@ -366,7 +378,7 @@ pub(super) mod tests {
     fn family(state: &str) -> Value {
         json!({
             "state": state, "since": "2026-11-22T02:08:43Z", "reason": "targets answer",
-            "gateway": "192.0.2.1", "share_wanted": 1.0, "loss": 1.0, "latency_ms": 123.45, "degraded": false,
+            "gateway": "192.0.2.1", "target_share": 1.0, "loss": 1.0, "latency_ms": 123.45, "degraded": false,
             "jitter_ms": 0.1,
         })
     }
@@ -374,9 +386,9 @@ pub(super) mod tests {
     fn uplink(name: &str, tier: u32, admin: &str) -> Value {
         json!({
             "name": name, "interface": "enp0s31f6.2001", "index": 0, "weight": 1, "tier": tier,
-            "fwmark": 1, "table": 2601, "state": "up", "admin": admin, "share_wanted": 1.0,
-            "share_had": 0.0, "flows": 4_000_000, "flows_moved_in": 0, "packets": 1, "bytes": 2,
-            "live_flows": 1_048_576, "recent_share": 1.0,
+            "fwmark": 1, "table": 2601, "state": "up", "admin": admin, "target_share": 1.0,
+            "lifetime_share": 0.0, "flows": 4_000_000, "flows_moved_in": 0, "packets": 1, "bytes": 2,
+            "live_flows": 1_048_576, "actual_share": 1.0,
             "load": {"down": 0, "up": 0, "capacity": null, "full": false},
             "ipv4": family("up"), "ipv6": family("down"), "ipv6_mode": "masquerade",
         })
@@ -420,7 +432,7 @@ pub(super) mod tests {
         let left = |count: Option<u64>| {
             let status = status(|status| {
                 status["uplinks"][1]["live_flows"] = json!(count);
-                status["uplinks"][1]["share_wanted"] = json!(0.0);
+                status["uplinks"][1]["target_share"] = json!(0.0);
             });
             render(&status, false, &utc())
         };

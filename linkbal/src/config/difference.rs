@@ -7,7 +7,7 @@ use similar::{ChangeTag, TextDiff};
 use super::Sources;
 
 /// Most lines that are shown.
-const MOST: usize = 200;
+const MAX_LINES: usize = 200;
 
 /// Longest time to look for the smallest difference.
 const TIME: Duration = Duration::from_millis(500);
@@ -18,9 +18,9 @@ pub fn difference(old: &Sources, new: &Sources) -> Vec<String> {
     let mut lines = text_difference(&old.text, &new.text);
     let paths: BTreeSet<&PathBuf> = old.files.keys().chain(new.files.keys()).collect();
     lines.extend(paths.into_iter().filter_map(|path| file_difference(path, old, new)));
-    if lines.len() > MOST {
-        let more = lines.len().saturating_sub(MOST);
-        lines.truncate(MOST);
+    if lines.len() > MAX_LINES {
+        let more = lines.len().saturating_sub(MAX_LINES);
+        lines.truncate(MAX_LINES);
         lines.push(format!("... and {more} more lines"));
     }
     lines
@@ -114,7 +114,7 @@ mod tests {
     fn a_large_difference_is_cut() {
         let long: String = (0..5000).map(|number| format!("# {number}\n")).collect();
         let shown = difference(&sources("", &[]), &sources(&long, &[]));
-        assert_eq!(shown.len(), MOST + 1);
-        assert_eq!(shown[MOST], "... and 4800 more lines");
+        assert_eq!(shown.len(), MAX_LINES + 1);
+        assert_eq!(shown[MAX_LINES], "... and 4800 more lines");
     }
 }

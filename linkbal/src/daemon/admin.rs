@@ -88,7 +88,7 @@ impl Daemon {
         let stored = self.admin_states.set(&uplink, admin);
         self.handle(Event::Admin { uplink: index, admin });
         if now {
-            self.handle(Event::Admit { uplink: index });
+            self.handle(Event::EnableNow { uplink: index });
         }
         let warning = warning(admin, &self.engine.families_without_choice());
         let outcome = AdminOutcome { uplink, admin, changed: before != admin, warning };
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wishes_are_kept_until_undone() {
+    async fn requested_states_are_kept_until_undone() {
         let folder = tempfile::tempdir().expect("a folder");
         let state_dir = folder.path().join("made/when/needed");
         let instance = Instance { bpf_dir: PathBuf::new(), run_dir: PathBuf::new(), state_dir };

@@ -25,7 +25,7 @@ use crate::{
         conntrack,
         datapath::{attach::Unattached, flush},
         host::descriptors,
-        probe::Path,
+        probe::ProbePath,
         reset::LocalConnections,
         resolve::resolve,
         survey,
@@ -88,12 +88,19 @@ impl Daemon {
                 targets,
                 timeout,
             } => {
-                let path = Path { uplink, family, ifindex, fwmark, gateway, own };
+                let path = ProbePath { uplink, family, ifindex, fwmark, gateway, own };
                 self.prober.send(path, round, targets, timeout);
             }
             Command::AskGateway { uplink, family, ifindex, fwmark, gateway, own } => {
                 let gateway = Some(gateway);
-                self.prober.ask_gateway(Path { uplink, family, ifindex, fwmark, gateway, own });
+                self.prober.ask_gateway(ProbePath {
+                    uplink,
+                    family,
+                    ifindex,
+                    fwmark,
+                    gateway,
+                    own,
+                });
             }
             Command::Resolve { name } => self.resolve(name),
             Command::Learn { name, addresses } => warn_of(self.datapath.learn(&name, &addresses)),

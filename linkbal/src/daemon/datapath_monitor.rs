@@ -31,7 +31,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time between two attempts to listen to IPsec.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY_DELAY: Duration = Duration::from_secs(30);
 
 /// The time of the next check, and the result of the last one.
 pub(super) struct DatapathMonitor {
@@ -141,7 +141,7 @@ impl Daemon {
         // The kernel looks for a module each time.
         if self.monitor.ipsec_due.is_some_and(|due| due <= now) {
             let heard = self.network.listen_to_ipsec();
-            self.monitor.ipsec_due = (!matches!(heard, Ok(true))).then_some(now + RETRY);
+            self.monitor.ipsec_due = (!matches!(heard, Ok(true))).then_some(now + RETRY_DELAY);
             self.monitor.ipsec = heard.map_err(|error| format!("{error:#}"));
         }
         let asked = match &self.monitor.ipsec {
@@ -165,7 +165,7 @@ impl Daemon {
         }
         self.monitor.reported.clone_from(&missing);
         self.monitor.reported_at = now;
-        self.feed(Some(Event::Damaged(missing)), now);
+        self.feed(Some(Event::DatapathPartsMissing(missing)), now);
     }
 
     /// Handles changes of the datapath, and passes all other events to the engine.

@@ -31,7 +31,7 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A drill under way.
 #[derive(Debug)]
-pub(super) struct Drill {
+pub(super) struct RunningDrill {
     uplink: String,
     index: u32,
     began: Duration,
@@ -48,7 +48,7 @@ pub(super) struct Drill {
     updates: mpsc::UnboundedSender<DrillUpdate>,
 }
 
-impl Drill {
+impl RunningDrill {
     fn send(&self, update: DrillUpdate) {
         // The client may have disconnected, which ends the drill anyway.
         let _ = self.updates.send(update);
@@ -94,7 +94,7 @@ impl Drill {
 }
 
 /// Waits until the client of the drill under way has disconnected.
-pub(super) async fn abandoned(drill: Option<&Drill>) {
+pub(super) async fn abandoned(drill: Option<&RunningDrill>) {
     match drill {
         Some(drill) => drill.updates.closed().await,
         None => std::future::pending().await,
@@ -129,7 +129,7 @@ impl Daemon {
         };
         let (updates, receiver) = mpsc::unbounded_channel();
         let now = self.now();
-        let mut drill = Drill {
+        let mut drill = RunningDrill {
             index: indexed.index,
             began: now,
             due: now.saturating_add(request.time),

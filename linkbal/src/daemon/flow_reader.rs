@@ -210,7 +210,7 @@ struct Reader {
 }
 
 /// The flow table and what is needed to read it, at one moment.
-struct Reading {
+struct TableReading {
     table: FlowTable,
     situation: Situation,
     filter: Filter,
@@ -228,7 +228,7 @@ impl Reader {
     }
 
     /// Opens everything; `None` if nobody listens any more.
-    fn open(&self) -> Result<Option<Reading>> {
+    fn open(&self) -> Result<Option<TableReading>> {
         let lent = descriptors::lend();
         let table = FlowTable::open(&self.source.maps)?;
         let situation = flows::situation(&self.source.maps)?;
@@ -244,7 +244,7 @@ impl Reader {
         });
         let accounting = accounting.transpose()?;
         let listened = self.out.goes_on().is_continue();
-        Ok(listened.then_some(Reading { table, situation, filter, accounting }))
+        Ok(listened.then_some(TableReading { table, situation, filter, accounting }))
     }
 
     /// Hands on flows as they are found.
@@ -308,11 +308,11 @@ impl Reader {
         }
         if others.clients > 0 {
             #[derive(Serialize)]
-            struct Last {
+            struct LastLine {
                 others: OthersRecord,
             }
             // The end below finds out whether somebody listens.
-            let _ = self.out.line(&Last { others: others.into() });
+            let _ = self.out.line(&LastLine { others: others.into() });
         }
         self.end(&reading, flows, flows.saturating_sub(others.totals.flows));
         Ok(())
@@ -351,7 +351,7 @@ impl Reader {
     }
 
     /// Ends an answer.
-    fn end(&mut self, reading: &Reading, flows: u64, shown: u64) {
+    fn end(&mut self, reading: &TableReading, flows: u64, shown: u64) {
         if self.query.progress {
             let bytes = match &reading.accounting {
                 None => ByteCounting::Off,
@@ -366,7 +366,7 @@ impl Reader {
     }
 }
 
-impl Reading {
+impl TableReading {
     /// Hands each live flow that satisfies the conditions to `each`, and what there is of an answer on
     /// after some thousand entries.
     fn for_each(

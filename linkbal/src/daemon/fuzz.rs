@@ -10,7 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Indexes, state, trial::Trial};
 use crate::{
-    api::reload::LONGEST,
+    api::reload::MAX_TRIAL,
     config::{Config, Sources},
     engine::{
         Engine, Event,
@@ -64,7 +64,7 @@ fn indexes(text: &[u8], config: &Config) {
 
 fn trial(text: &[u8]) {
     let Some(Some(trial)) = same::<Option<Trial>>(text) else { return };
-    assert!(trial.left() <= LONGEST);
+    assert!(trial.left() <= MAX_TRIAL);
     let _ = trial.former().parse();
 }
 

@@ -1,11 +1,11 @@
-//! Hosts that begin more than their share: they are reported by name.
+//! Hosts that begin more than their quota: they are reported by name.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use anyhow::Result;
 use linkbal_common::{
     counter::Counter,
-    share::{Share, WINDOW_S, address},
+    quota::{Quota, WINDOW_S, address},
 };
 
 use super::{Daemon, warn_of};
@@ -26,17 +26,17 @@ pub(super) struct Hosts {
     due: Duration,
     /// Value of the counter at the last check.
     refused: u64,
-    limited: BTreeMap<IpAddr, Share>,
+    limited: BTreeMap<IpAddr, Quota>,
 }
 
 impl Hosts {
     /// Returns the reported hosts, for the status.
     pub(super) fn limited(&self) -> Vec<LimitedHost> {
-        let each = self.limited.iter().map(|(host, share)| LimitedHost {
+        let each = self.limited.iter().map(|(host, quota)| LimitedHost {
             host: name(*host),
-            flows: share.flows,
-            sessions: share.sessions,
-            not_stored: share.refused,
+            flows: quota.flows,
+            sessions: quota.sessions,
+            not_stored: quota.refused,
         });
         each.collect()
     }
@@ -48,17 +48,17 @@ fn name(host: IpAddr) -> String {
 }
 
 /// Returns the hosts that are limited now and are to be reported.
-fn limited(shares: Vec<(u64, Share)>, now_s: u32) -> BTreeMap<IpAddr, Share> {
-    let recent = |share: &Share| now_s.wrapping_sub(share.since_s) < WINDOW_S;
-    let limited = shares.into_iter().filter(|(_, share)| share.refused > 0 && recent(share));
-    let named = limited.filter_map(|(host, share)| Some((address(host)?, share)));
+fn limited(quotas: Vec<(u64, Quota)>, now_s: u32) -> BTreeMap<IpAddr, Quota> {
+    let recent = |quota: &Quota| now_s.wrapping_sub(quota.since_s) < WINDOW_S;
+    let limited = quotas.into_iter().filter(|(_, quota)| quota.refused > 0 && recent(quota));
+    let named = limited.filter_map(|(host, quota)| Some((address(host)?, quota)));
     let mut named: Vec<_> = named.collect();
-    named.sort_by_key(|(_, share)| std::cmp::Reverse(share.refused));
+    named.sort_by_key(|(_, quota)| std::cmp::Reverse(quota.refused));
     named.into_iter().take(MAX_REPORTED).collect()
 }
 
 impl Daemon {
-    /// Checks which hosts begin more than their share, if the datapath has counted any since, or
+    /// Checks which hosts begin more than their quota, if the datapath has counted any since, or
     /// some were limited before.
     pub(super) fn poll_hosts(&mut self, now: Duration) {
         if self.hosts.due > now {
@@ -73,22 +73,22 @@ impl Daemon {
         }
     }
 
-    fn limited_hosts(&mut self) -> Result<Option<BTreeMap<IpAddr, Share>>> {
+    fn limited_hosts(&mut self) -> Result<Option<BTreeMap<IpAddr, Quota>>> {
         let refused = self.datapath.counter(Counter::HostLimited)?;
         if refused == self.hosts.refused && self.hosts.limited.is_empty() {
             return Ok(None);
         }
         self.hosts.refused = refused;
         let now_s = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)?.tv_sec();
-        Ok(Some(limited(self.datapath.shares()?, now_s as u32)))
+        Ok(Some(limited(self.datapath.quotas()?, now_s as u32)))
     }
 
-    fn report_hosts(&mut self, limited: BTreeMap<IpAddr, Share>) {
+    fn report_hosts(&mut self, limited: BTreeMap<IpAddr, Quota>) {
         let before = std::mem::replace(&mut self.hosts.limited, limited);
         let now = &self.hosts.limited;
         let new = now.iter().filter(|(host, _)| !before.contains_key(host));
-        let stored = |share: &Share| Host { flows: share.flows, sessions: share.sessions };
-        let new = new.map(|(host, share)| (*host, Some(stored(share))));
+        let stored = |quota: &Quota| Host { flows: quota.flows, sessions: quota.sessions };
+        let new = new.map(|(host, quota)| (*host, Some(stored(quota))));
         let gone = before.keys().filter(|host| !now.contains_key(host)).map(|host| (*host, None));
         let reports: Vec<Report> = new
             .chain(gone)
@@ -104,7 +104,7 @@ mod tests {
 
     use linkbal_common::{
         flow::FlowKey,
-        share::{ALL, host},
+        quota::{ALL, host},
         uplink::Family,
     };
 
@@ -117,14 +117,14 @@ mod tests {
             let source = [word, 0, 0, 0];
             host(&FlowKey { source, family: Family::Ipv4 as u8, ..FlowKey::default() })
         };
-        let share = |since_s, refused| Share { since_s, refused, ..Share::default() };
-        let shares = vec![
-            (of(1), share(1000, 5)),
-            (of(2), share(1000, 0)),
-            (of(3), share(1100 - WINDOW_S, 7)),
-            (ALL, share(1000, 9)),
+        let quota = |since_s, refused| Quota { since_s, refused, ..Quota::default() };
+        let quotas = vec![
+            (of(1), quota(1000, 5)),
+            (of(2), quota(1000, 0)),
+            (of(3), quota(1100 - WINDOW_S, 7)),
+            (ALL, quota(1000, 9)),
         ];
-        let named = limited(shares, 1100);
+        let named = limited(quotas, 1100);
         assert_eq!(Vec::from_iter(named.into_keys()), [IpAddr::from(Ipv4Addr::new(10, 0, 0, 1))]);
         assert_eq!(name("fd77:0:0:1::".parse().expect("an address")), "fd77:0:0:1::/64");
     }

@@ -58,7 +58,7 @@ async fn work(
             Task::Count(interfaces, uplinks) => match kernel.octets(&interfaces).await {
                 // The receiver is gone when the daemon ends.
                 Ok(interfaces) => {
-                    drop(observed.send(Event::Counted(Counts { interfaces, uplinks })));
+                    drop(observed.send(Event::LoadCounted(Counts { interfaces, uplinks })));
                 }
                 Err(error) => tracing::warn!("{error:#}"),
             },

@@ -19,7 +19,7 @@ use crate::sys::{
 };
 
 /// Shortest time for which a count is used again, and how much longer it is than it took to count.
-const SHORTEST: Duration = Duration::from_secs(2);
+const MIN_AGE: Duration = Duration::from_secs(2);
 const FACTOR: u32 = 20;
 
 /// Numbers of live flows, by uplink index.
@@ -48,7 +48,7 @@ impl LiveFlows {
             return Some(count.counts);
         }
         let counts = count(maps).inspect_err(|error| tracing::warn!("{error:#}")).ok();
-        let used = begun.elapsed().saturating_mul(FACTOR).max(SHORTEST);
+        let used = begun.elapsed().saturating_mul(FACTOR).max(MIN_AGE);
         let until = Instant::now().checked_add(used).unwrap_or(begun);
         *last = counts.map(|counts| Count { maps: maps.to_owned(), counts, until });
         counts

@@ -29,14 +29,14 @@ use crate::{
     },
     events::{self, EventKind, severity::EventSeverity},
     notify::{
-        digest::Line,
-        outage::{Cause, Seen, Sighting, Tracker},
+        digest::EventLine,
+        outage::{OutageCause, Seen, Sighting, Tracker},
         outbox::{Outbox, OutboxSettings, SendOutcome, Turn},
         text::{self, Message, Surroundings},
     },
     sys::{
-        notify::{Delivery, Failure, Taken, Way, Ways, deliver, gateway_name},
-        probe::{Path, Resolvers},
+        notify::{Delivery, Failure, Route, Routes, Taken, deliver, gateway_name},
+        probe::{ProbePath, Resolvers},
     },
 };
 
@@ -122,7 +122,7 @@ impl Notifications {
             event.kind == EventKind::Notify && event.object.as_ref() == Some(&slot.receiver.name)
         };
         for slot in self.slots.iter_mut().filter(|slot| !own(slot)) {
-            let line = Line { at: now, text: event.headline(), is_warning };
+            let line = EventLine { at: now, text: event.headline(), is_warning };
             slot.outbox.add_line(event.kind.name(), line);
         }
     }
@@ -182,7 +182,7 @@ impl Daemon {
         if !self.notifications.slots.iter().any(is_due) {
             return;
         }
-        let (ways, gateway, clock) = (self.ways(), gateway_name(), self.wall_clock());
+        let (routes, gateway, clock) = (self.routes(), gateway_name(), self.wall_clock());
         let mut up: Vec<&str> =
             self.notifications.up.iter().map(|(uplink, _)| uplink.as_str()).collect();
         up.dedup();
@@ -190,11 +190,11 @@ impl Daemon {
         for slot in &mut self.notifications.slots {
             let Some(digest) = slot.outbox.take(now) else { continue };
             let message = text::message(digest, &around);
-            let (to, ways) = (slot.receiver.to.clone(), ways.clone());
+            let (to, routes) = (slot.receiver.to.clone(), routes.clone());
             let (receiver, ended) =
                 (slot.receiver.name.clone(), self.notifications.ended.0.clone());
             tokio::spawn(async move {
-                let delivery = deliver(to, message, ways).await;
+                let delivery = deliver(to, message, routes).await;
                 // The receiver of this is gone when the daemon ends.
                 let _ = ended.send(Ended { receiver, delivery });
             });
@@ -211,8 +211,8 @@ impl Daemon {
         };
         let outcome = match delivery {
             Delivery::Sent { by, taken: Taken { said, refused } } => {
-                let way = by.as_deref().unwrap_or("no uplink");
-                tracing::info!("message sent to {receiver} by {way}: {said}");
+                let route = by.as_deref().unwrap_or("no uplink");
+                tracing::info!("message sent to {receiver} by {route}: {said}");
                 if !refused.is_empty() && slot.refused != refused {
                     let refused = refused.join("; ");
                     tracing::warn!("the server of {receiver} refuses some recipients: {refused}");
@@ -247,11 +247,11 @@ impl Daemon {
             // The client may have disconnected.
             Err(refused) => return drop(answer.send(Err(refused))),
         };
-        let (ways, gateway, clock) = (self.ways(), gateway_name(), self.wall_clock());
+        let (routes, gateway, clock) = (self.routes(), gateway_name(), self.wall_clock());
         let around = Surroundings { gateway: &gateway, now: self.now(), clock: &clock, up: vec![] };
         let each = tested.into_iter().map(|receiver| {
             let message = text::trial(&receiver.name, &around);
-            try_receiver(receiver.clone(), message, ways.clone())
+            try_receiver(receiver.clone(), message, routes.clone())
         });
         let each: Vec<_> = each.collect();
         tokio::spawn(async move {
@@ -300,9 +300,9 @@ impl Daemon {
     }
 }
 
-async fn try_receiver(receiver: Receiver, message: Message, ways: Ways) -> TestResult {
+async fn try_receiver(receiver: Receiver, message: Message, routes: Routes) -> TestResult {
     let Receiver { name, to, .. } = receiver;
-    let (sent, by, said) = match deliver(to, message, ways).await {
+    let (sent, by, said) = match deliver(to, message, routes).await {
         Delivery::Sent { by, taken: Taken { said, refused } } => {
             let refused = refused.iter().map(|refused| format!("; refused: {refused}"));
             (true, by, said + &refused.collect::<String>())
@@ -314,8 +314,8 @@ async fn try_receiver(receiver: Receiver, message: Message, ways: Ways) -> TestR
 }
 
 impl Daemon {
-    /// Returns the uplinks that are up, the best first, as ways for messages.
-    fn ways(&self) -> Ways {
+    /// Returns the uplinks that are up, the best first, as routes for messages.
+    fn routes(&self) -> Routes {
         let indexed = self.engine.uplinks().indexed();
         let resolvers = Resolvers::of(&self.config, &indexed);
         let doubtful = self.trial.as_ref().is_some_and(Trial::is_by_text);
@@ -326,13 +326,13 @@ impl Daemon {
             (!enabled, uplink.config.tier, Reverse(uplink.config.weight))
         });
         let Some(snapshot) = self.engine.snapshot() else {
-            let (ways, interfaces) = (Vec::new(), Default::default());
-            return Ways { ways, interfaces, resolvers, doubtful };
+            let (routes, interfaces) = (Vec::new(), Default::default());
+            return Routes { routes, interfaces, resolvers, doubtful };
         };
         let link = |interface: &str| snapshot.link(interface).map(|link| link.ifindex);
         let interfaces =
             uplinks.iter().filter_map(|uplink| link(&uplink.config.interface)).collect();
-        let ways = uplinks.iter().flat_map(|uplink| {
+        let routes = uplinks.iter().flat_map(|uplink| {
             let ifindex = link(&uplink.config.interface);
             let up = Family::ALL.into_iter().filter(|family| {
                 uplink.family(*family).is_some_and(|health| health.state() == State::Up)
@@ -341,11 +341,11 @@ impl Daemon {
             up.filter_map(move |family| {
                 let (index, ifindex) = (uplink.index, ifindex?);
                 let (gateway, own) = (None, None);
-                let path = Path { uplink: index, family, ifindex, fwmark, gateway, own };
-                Some(Way { uplink: uplink.config.name.clone(), path })
+                let path = ProbePath { uplink: index, family, ifindex, fwmark, gateway, own };
+                Some(Route { uplink: uplink.config.name.clone(), path })
             })
         });
-        Ways { ways: ways.collect(), interfaces, resolvers, doubtful }
+        Routes { routes: routes.collect(), interfaces, resolvers, doubtful }
     }
 
     /// Returns what is seen of all uplinks.
@@ -376,9 +376,9 @@ fn seen(health: &Health) -> Seen {
     }
 }
 
-fn cause(outage: &KnownOutage<'_>) -> Cause {
+fn cause(outage: &KnownOutage<'_>) -> OutageCause {
     match outage.cause.filter(|_| outage.ready) {
-        Some(cause) => Cause { brief: cause.brief().into(), advice: cause.words().into() },
-        None => Cause { brief: outage.reason.to_owned(), advice: String::new() },
+        Some(cause) => OutageCause { brief: cause.brief().into(), advice: cause.words().into() },
+        None => OutageCause { brief: outage.reason.to_owned(), advice: String::new() },
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     Daemon,
     admin::{Stored, not_stored},
-    drill::Drill,
+    drill::RunningDrill,
     edit::{self, Edit},
     reload_refusal::{ReloadRefusal, Unusable},
     service_manager,
@@ -48,7 +48,7 @@ const BUSY: &str = "another reload is under way: try again";
 /// A change of the configuration under way.
 #[derive(Debug)]
 pub(super) struct Reloading {
-    cause: Cause,
+    cause: ReloadCause,
     /// Time at which the reload began.
     begun: Instant,
     /// Set if another signal came meanwhile: the file may have changed since it was read.
@@ -58,7 +58,7 @@ pub(super) struct Reloading {
 }
 
 #[derive(Debug)]
-enum Cause {
+enum ReloadCause {
     /// A reload that was requested.
     Requested {
         confirm: Option<Duration>,
@@ -76,14 +76,21 @@ enum Cause {
     Keep(TrialReply),
 }
 
-impl Cause {
+impl ReloadCause {
     const fn requested(
         confirm: Option<Duration>,
         by_text: bool,
         answer: Option<ReloadReply>,
-    ) -> Cause {
+    ) -> ReloadCause {
         let changes = Vec::new();
-        Cause::Requested { confirm, by_text, answer, warnings: None, changes, unwritable: None }
+        ReloadCause::Requested {
+            confirm,
+            by_text,
+            answer,
+            warnings: None,
+            changes,
+            unwritable: None,
+        }
     }
 }
 
@@ -161,7 +168,7 @@ impl Daemon {
             return;
         }
         service_manager::reloading(true);
-        self.begin(Cause::requested(confirm, false, answer));
+        self.begin(ReloadCause::requested(confirm, false, answer));
         let (path, former) = (self.path.clone(), Arc::clone(&self.sources));
         self.step(move || {
             Step::Read(match Sources::load(&path) {
@@ -182,7 +189,7 @@ impl Daemon {
             return;
         }
         service_manager::reloading(true);
-        self.begin(Cause::requested(Some(limit), true, Some(answer)));
+        self.begin(ReloadCause::requested(Some(limit), true, Some(answer)));
         let (in_force, file_only) = (Arc::clone(&self.sources), FileOnly::of(&self.config));
         let confirmed = self.trial.as_ref().map_or(&*self.sources, Trial::former);
         let edit = Edit { path: self.path.clone(), former: confirmed.text.clone(), text };
@@ -211,7 +218,7 @@ impl Daemon {
         self.reloading.is_some()
     }
 
-    fn begin(&mut self, cause: Cause) {
+    fn begin(&mut self, cause: ReloadCause) {
         let begun = Instant::now();
         self.reloading = Some(Reloading { cause, begun, again: false, stored: None });
     }
@@ -237,7 +244,8 @@ impl Daemon {
                 let ReadConfig { parsed, sources, external, changes: differing, unwritable: why } =
                     *read;
                 let Parsed { config, warnings: found } = parsed;
-                if let Cause::Requested { warnings, changes, unwritable, .. } = &mut reloading.cause
+                if let ReloadCause::Requested { warnings, changes, unwritable, .. } =
+                    &mut reloading.cause
                 {
                     *warnings = Some(found);
                     *changes = differing;
@@ -255,7 +263,7 @@ impl Daemon {
 
     /// Creates a datapath for a configuration, unless there is an obstacle.
     fn prepare(&mut self, config: Config, sources: Sources, external: ExternalData) {
-        let obstacle = match self.drill.as_ref().map(Drill::uplink) {
+        let obstacle = match self.drill.as_ref().map(RunningDrill::uplink) {
             Some(uplink) => {
                 Some(format!("a drill of {uplink} is under way: reload when it is over"))
             }
@@ -311,7 +319,7 @@ impl Daemon {
     fn end_reload(&mut self, outcome: Result<()>) {
         let Some(Reloading { cause, begun, again, stored }) = self.reloading.take() else { return };
         match cause {
-            Cause::Requested { confirm, by_text, answer, warnings, changes, unwritable } => {
+            ReloadCause::Requested { confirm, by_text, answer, warnings, changes, unwritable } => {
                 if outcome.is_err() {
                     drop(Trial::keep(&self.instance, self.trial.as_ref()));
                 }
@@ -327,8 +335,8 @@ impl Daemon {
                     tokio::spawn(send(answer, outcome, stored));
                 }
             }
-            Cause::Rollback(trial, undo) => self.end_rollback(trial, undo, outcome),
-            Cause::Keep(answer) => {
+            ReloadCause::Rollback(trial, undo) => self.end_rollback(trial, undo, outcome),
+            ReloadCause::Keep(answer) => {
                 let kept =
                     outcome.map(|()| self.keep_trial()).map_err(|error| format!("{error:#}"));
                 // The client may have disconnected.

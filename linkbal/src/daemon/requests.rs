@@ -7,7 +7,7 @@ use linkbal_common::{bucket::BUCKETS, uplink::MAX_UPLINKS};
 use tokio::sync::oneshot;
 
 use super::{
-    Daemon, ReloadRefusal, drill::Drill, last_good::Fallback, rfc3339, trial::Trial, warn_of,
+    Daemon, ReloadRefusal, drill::RunningDrill, last_good::Fallback, rfc3339, trial::Trial, warn_of,
 };
 use crate::{
     api::{
@@ -80,7 +80,7 @@ impl Daemon {
             limited_hosts: self.hosts.limited(),
             rules: self.rules()?,
             memory: self.datapath.map_memory()?,
-            drill: self.drill.as_ref().and_then(Drill::on),
+            drill: self.drill.as_ref().and_then(RunningDrill::on),
             trial: self.trial.as_ref().map(Trial::left),
             events_not_hooked: self.hook.as_ref().map(Hook::dropped),
             receivers: self.notifications.status(),

@@ -22,7 +22,7 @@ use crate::{
         reconfigure::renamed,
     },
     sys::{
-        datapath::{Datapath, PinnedDatapath, Sizes, attach::Method, memory, set_shares},
+        datapath::{Datapath, PinnedDatapath, Sizes, attach::Method, memory, set_quotas},
         host::{
             instance::{Instance, netns_cookie},
             seed,
@@ -148,7 +148,7 @@ fn open(
     loop {
         match open(size, renumbering.clone()) {
             // A container may have less memory than the machine.
-            Err(error) if size > memory::LEAST_FLOWS && is_out_of_memory(&error) => {
+            Err(error) if size > memory::MIN_FLOWS && is_out_of_memory(&error) => {
                 tracing::warn!("no memory for a flow table of {size} entries: half of it is tried");
                 size /= 2;
             }
@@ -190,7 +190,7 @@ fn fill(
         dimensions: policy.dimensions,
         ..Settings::default()
     };
-    set_shares(&mut settings, flow_table_size);
+    set_quotas(&mut settings, flow_table_size);
     datapath.set_settings(settings)?;
     if config.local_balance {
         // A failure is logged when the programs are attached.

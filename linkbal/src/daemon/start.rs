@@ -176,7 +176,7 @@ impl Daemon {
 }
 
 /// Maps that are listed with their memory; the others are much smaller.
-const LARGEST: usize = 4;
+const MAX_MAPS: usize = 4;
 
 /// Logs the uplinks, the place of the maps, their memory, and which ones have the most.
 fn log_start(uplinks: usize, instance: &Instance, memory: &MapMemory) {
@@ -185,7 +185,7 @@ fn log_start(uplinks: usize, instance: &Instance, memory: &MapMemory) {
     tracing::info!("running with {uplinks}; maps are pinned in {folder}");
     let mut largest: Vec<(&String, &u64)> = memory.iter().collect();
     largest.sort_by_key(|(_, size)| Reverse(**size));
-    let largest = largest.iter().take(LARGEST);
+    let largest = largest.iter().take(MAX_MAPS);
     let largest: Vec<String> =
         largest.map(|(name, size)| format!("{name} {}", bytes(**size))).collect();
     let total = bytes(memory.values().sum());

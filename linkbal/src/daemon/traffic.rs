@@ -110,7 +110,7 @@ impl Daemon {
         let counters = indexes.iter().map(|index| (*index, of_uplink(*index))).collect();
         let counters = self.traffic_poller.update(counters, now);
         if !counters.is_empty() {
-            self.feed(Some(Event::Traffic { counters, networks }), now);
+            self.feed(Some(Event::DatapathTraffic { counters, networks }), now);
         }
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Configured, admin::Stored};
 use crate::{
-    api::reload::LONGEST,
+    api::reload::MAX_TRIAL,
     config::{Parsed, Sources},
     sys::host::{file, instance::Instance},
 };
@@ -108,7 +108,7 @@ impl Trial {
     /// Returns the time that is left.
     pub(super) fn left(&self) -> Duration {
         // A damaged file may contain any value.
-        self.until.unwrap_or_default().saturating_sub(since_boot()).min(LONGEST)
+        self.until.unwrap_or_default().saturating_sub(since_boot()).min(MAX_TRIAL)
     }
 
     fn announce(&self) {

@@ -11,9 +11,9 @@ pub(super) fn with_device_names(report: Report, snapshot: &Snapshot) -> Report {
             Report::Repair { kind, what, more, by }
         }
         Report::Throttled { what, by, pace } => Report::Throttled { what: named(&what), by, pace },
-        Report::Trouble { what, problem } => {
+        Report::Refused { what, problem } => {
             let problem = problem.map(|problem| named(&problem));
-            Report::Trouble { what: named(&what), problem }
+            Report::Refused { what: named(&what), problem }
         }
         other => other,
     }

@@ -186,7 +186,7 @@ impl Domains {
     ) {
         let Some(known) = self.store(&name, addresses, now) else { return };
         if known.recovered {
-            output.report(Report::Name { name: name.clone(), failure: None });
+            output.report(Report::Domain { domain: name.clone(), failure: None });
         }
         if !known.addresses.is_empty() {
             output.push(Command::Learn { name, addresses: known.addresses });
@@ -206,7 +206,7 @@ impl Domains {
             return self.store_unsent(&name, now);
         }
         if self.store_failure(&name, reason.clone(), now) {
-            output.report(Report::Name { name, failure: Some(reason) });
+            output.report(Report::Domain { domain: name, failure: Some(reason) });
         }
     }
 }

@@ -39,7 +39,8 @@ pub enum Event {
     /// Obstacles to shortcuts came or went.
     Obstacles(Obstacles),
     /// Parts of the datapath are missing.
-    Damaged(Vec<Part>),
+    #[serde(alias = "Damaged")]
+    DatapathPartsMissing(Vec<Part>),
     /// The interfaces that the programs could not be attached to at the last attempt, with the reason.
     NotAttached(BTreeMap<String, String>),
     /// The changes of one [`super::Command::Apply`] have been made, as far as possible.
@@ -109,15 +110,16 @@ pub enum Event {
         /// Round of the probe.
         round: u64,
     },
-    /// The administrator's wish for an uplink changed.
+    /// The requested state of an uplink changed.
     Admin {
         /// Index of the uplink.
         uplink: u32,
-        /// The new wish.
+        /// The state that the administrator requests from now on.
         admin: AdminState,
     },
     /// The administrator wants an uplink used again without waiting for `hold`.
-    Admit {
+    #[serde(alias = "Admit")]
+    EnableNow {
         /// Index of the uplink.
         uplink: u32,
     },
@@ -129,10 +131,12 @@ pub enum Event {
         /// Set if it is blocked from now on.
         on: bool,
     },
-    /// The traffic counters were read, about once a second.
-    Counted(Counts),
-    /// The datapath counted traffic.
-    Traffic {
+    /// The counters of the load were read, about once a second.
+    #[serde(alias = "Counted")]
+    LoadCounted(Counts),
+    /// The datapath counted packets and answers, which tell of the health of uplinks.
+    #[serde(alias = "Traffic")]
+    DatapathTraffic {
         /// Counters by uplink; those that did not change may be left out.
         counters: BTreeMap<u32, Traffic>,
         /// The networks that have answered settled flows since the last count, as bits, by uplink:

@@ -40,7 +40,7 @@ use std::{net::IpAddr, time::Duration};
 use linkbal_common::uplink::Family;
 
 use self::{
-    cause::GatewayState, damping::Damping, drill::Drill, failure::Failure, passive::Passive,
+    cause::GatewayState, damping::Damping, drill::DrillState, failure::Failure, passive::Passive,
     probing::Basis, quality::Quality, round::TargetState, schedule::Schedule, streak::Streak,
     transition::Signal, window::Window,
 };
@@ -72,7 +72,7 @@ pub struct Health {
     quality: Quality,
     damping: Damping,
     gateway: GatewayState,
-    drill: Drill,
+    drill: DrillState,
     /// Set if it has not failed since it was last up, or ever: it need not prove anything.
     fresh: bool,
     /// Set if another gateway has its address.
@@ -98,7 +98,7 @@ impl Health {
             quality: Quality::default(),
             damping: Damping::default(),
             gateway: GatewayState::default(),
-            drill: Drill::default(),
+            drill: DrillState::default(),
             fresh: !usable,
             standing_by: false,
         }

@@ -51,13 +51,13 @@ pub enum Report {
         /// The limits that it exceeds, and by how much; `None` if none.
         degraded: Option<String>,
     },
-    /// The administrator's wish for an uplink changed.
+    /// The requested state of an uplink changed.
     Admin {
         /// Name of the uplink.
         uplink: String,
-        /// Wish before.
+        /// Requested state before.
         from: AdminState,
-        /// Wish after.
+        /// Requested state after.
         to: AdminState,
     },
     /// An uplink is full, or no longer.
@@ -119,9 +119,9 @@ pub enum Report {
         exists: bool,
     },
     /// The domain of a rule cannot be resolved, or can be again.
-    Name {
+    Domain {
         /// The domain.
-        name: String,
+        domain: String,
         /// Reason for the failure; `None` if it can be resolved again.
         failure: Option<String>,
     },
@@ -160,17 +160,17 @@ pub enum Report {
         there: bool,
     },
     /// The kernel refuses something that linkbal needs, or no longer does.
-    Trouble {
+    Refused {
         /// Name of the thing.
         what: String,
         /// Reason, and what to do; `None` if it is in force now.
         problem: Option<String>,
     },
-    /// A host begins more than its share, or no longer does.
+    /// A host begins more than its quota, or no longer does.
     Host {
         /// Address of the host, or its network in IPv6.
         host: String,
-        /// The part that was stored; `None` if the host is within its share again.
+        /// The part that was stored; `None` if the host is within its quota again.
         limited: Option<Host>,
     },
     /// Messages to a receiver fail, or arrive again.

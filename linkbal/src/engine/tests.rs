@@ -184,11 +184,11 @@ impl World {
         text: &str,
         kernel: Snapshot,
         up: UpMask,
-        wishes: &BTreeMap<String, AdminState>,
+        requested: &BTreeMap<String, AdminState>,
     ) -> World {
         let config = Config::parse(text, "test").expect("a valid configuration");
         let indexed = indexed::assign(&config.uplinks, &Default::default());
-        let engine = Engine::new(config, indexed, up, Vec::new(), wishes, ms(0));
+        let engine = Engine::new(config, indexed, up, Vec::new(), requested, ms(0));
         World::of(engine, kernel)
     }
 
@@ -743,7 +743,7 @@ fn a_name_that_fails_is_said_once_and_again_when_it_works() {
     world.run_until(ms(1000)).heard();
     let said = |failure: Option<&str>| {
         let failure = failure.map(str::to_owned);
-        Command::Report(Report::Name { name: "bank.com".into(), failure })
+        Command::Report(Report::Domain { domain: "bank.com".into(), failure })
     };
     assert_eq!(not_resolved(&mut world, "bank.com"), [said(Some("no answer"))]);
     world.run_until(ms(6000)).heard();

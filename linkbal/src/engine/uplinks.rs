@@ -165,12 +165,16 @@ impl Uplinks {
     }
 
     /// Passes an event to the health of every uplink and family; returns what changed.
-    pub(super) fn handle_all(&mut self, event: &HealthEvent<'_>, now: Duration) -> Vec<Verdict> {
+    pub(super) fn handle_all(
+        &mut self,
+        event: &HealthEvent<'_>,
+        now: Duration,
+    ) -> Vec<VerdictChange> {
         let mut verdicts = Vec::new();
         for uplink in &mut self.0 {
             for (family, health) in uplink.health.iter_mut() {
                 let transition = health.handle(event, now);
-                verdicts.extend(transition.map(|transition| Verdict {
+                verdicts.extend(transition.map(|transition| VerdictChange {
                     uplink: uplink.index,
                     family,
                     transition,
@@ -212,7 +216,7 @@ impl IntoIterator for Uplinks {
 
 /// A change of state of an uplink in one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct VerdictChange {
     /// Index of the uplink.
     pub(super) uplink: u32,
     /// The family.

@@ -21,7 +21,7 @@ use crate::sys::host::{
 const QUEUE: usize = 1000;
 
 /// Largest size of the file, in bytes; the last half of it is kept then.
-const LONGEST: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// The file, and the events that are in it.
 struct Archive {
@@ -90,7 +90,7 @@ impl Archive {
     fn note(&mut self, line: String) {
         self.size = self.size.saturating_add(length(&line));
         self.lines.push_back(line);
-        while self.lines.len() > self.most || self.size > LONGEST / 2 {
+        while self.lines.len() > self.most || self.size > MAX_BYTES / 2 {
             let Some(oldest) = self.lines.pop_front() else { return };
             self.size = self.size.saturating_sub(length(&oldest));
         }
@@ -103,7 +103,7 @@ impl Archive {
             .written
             .map(|(lines, bytes)| (lines.saturating_add(1), bytes.saturating_add(length)));
         let fits = |(lines, bytes): &(usize, usize)| {
-            *lines <= self.most.saturating_mul(2) && *bytes <= LONGEST
+            *lines <= self.most.saturating_mul(2) && *bytes <= MAX_BYTES
         };
         let outcome = match grown.filter(fits) {
             Some(grown) => self.append(line).map(|()| grown),
@@ -203,10 +203,10 @@ mod tests {
         let path = folder.path().join("events.jsonl");
         let mut archive = Archive::new(&path, [].into_iter(), 1000);
         for number in 1..200 {
-            let report = Report::Trouble { what: "x".repeat(20_000), problem: None };
+            let report = Report::Refused { what: "x".repeat(20_000), problem: None };
             archive.add(&Event::new(number, SystemTime::UNIX_EPOCH, &report).json());
             let size = fs::metadata(&path).expect("it is there").len();
-            assert!(size <= LONGEST as u64, "{size}");
+            assert!(size <= MAX_BYTES as u64, "{size}");
         }
         assert!(sequences(&path, 1000).ends_with(&[198, 199]));
     }

@@ -62,7 +62,7 @@ pub struct Reader {
 
 /// The next thing for a reader.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum JournalEntry {
     /// An event.
     Event(Arc<Event>),
     /// A gap: events are missing, or may be.
@@ -174,7 +174,7 @@ impl Reader {
 
     /// Returns the next event, or a gap before it, and waits if there is neither; `None` if there will be
     /// none.
-    pub async fn next(&mut self) -> Option<News> {
+    pub async fn next(&mut self) -> Option<JournalEntry> {
         loop {
             self.last.mark_unchanged();
             if let Some(news) = self.ready() {
@@ -185,17 +185,17 @@ impl Reader {
     }
 
     /// Returns the next event or gap, if there is one already.
-    fn ready(&mut self) -> Option<News> {
+    fn ready(&mut self) -> Option<JournalEntry> {
         let next = self.peek();
         let jumps = |event: &Event| self.follows && event.sequence > self.behind.saturating_add(1);
         if self.gap || next.as_deref().is_some_and(jumps) {
             (self.gap, self.follows) = (false, false);
             let next = next.map(|event| Position::of(&event).to_string());
-            return Some(News::Gap(Gap { after: self.position.to_string(), next }));
+            return Some(JournalEntry::Gap(Gap { after: self.position.to_string(), next }));
         }
         let event = next?;
         self.pass(&event);
-        Some(News::Event(event))
+        Some(JournalEntry::Event(event))
     }
 
     fn peek(&self) -> Option<Arc<Event>> {
@@ -241,8 +241,8 @@ mod tests {
         let number = |id: &str| id.split('-').next().unwrap_or_default().to_owned();
         let ready = std::iter::from_fn(|| reader.next().now_or_never().flatten());
         let shown = |news| match news {
-            News::Event(event) => event.sequence.to_string(),
-            News::Gap(Gap { after, next }) => {
+            JournalEntry::Event(event) => event.sequence.to_string(),
+            JournalEntry::Gap(Gap { after, next }) => {
                 format!("{}..{}", number(&after), next.as_deref().map(number).unwrap_or_default())
             }
         };

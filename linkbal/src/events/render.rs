@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use linkbal_common::{share::WINDOW_S, uplink::Family};
+use linkbal_common::{quota::WINDOW_S, uplink::Family};
 
 use super::{
     EventKind,
     body::{EventBody, change, change_of, warning},
-    trouble::{clash, repair, throttled, trouble},
+    trouble::{conflict_of, repair, throttled, trouble},
 };
 use crate::engine::{
     Host, ReloadOutcome, Report,
@@ -55,23 +55,25 @@ pub(super) fn render(report: &Report) -> (EventKind, EventBody) {
         Report::Lan { interface, exists } => {
             (EventKind::Lan, of_interface(interface, lan(*exists)))
         }
-        Report::Name { name, failure } => {
+        Report::Domain { domain, failure } => {
             let body = lookup(failure.as_deref());
-            (EventKind::Domain, EventBody { domain: Some(name.clone()), ..body })
+            (EventKind::Domain, EventBody { domain: Some(domain.clone()), ..body })
         }
         Report::Repair { kind, what, more, by } => {
             (EventKind::Repair, repair(*kind, what, *more, by))
         }
         Report::Throttled { what, by, pace } => (EventKind::Conflict, throttled(what, by, *pace)),
-        Report::Conflict { conflict, there } => (EventKind::Conflict, clash(conflict, *there)),
+        Report::Conflict { conflict, there } => {
+            (EventKind::Conflict, conflict_of(conflict, *there))
+        }
         Report::Shortcuts { obstacle, there } => {
             (EventKind::Shortcuts, shortcuts(obstacle, *there))
         }
-        Report::Trouble { what, problem } => {
+        Report::Refused { what, problem } => {
             (EventKind::Trouble, trouble(what, problem.as_deref()))
         }
         Report::Host { host, limited } => {
-            (EventKind::Host, EventBody { object: Some(host.clone()), ..share(limited.as_ref()) })
+            (EventKind::Host, EventBody { object: Some(host.clone()), ..quota(limited.as_ref()) })
         }
         Report::Receiver { name, failure } => {
             let body = receiver(failure.as_deref());
@@ -155,18 +157,18 @@ fn shortcuts(obstacle: &Obstacle, there: bool) -> EventBody {
     EventBody { interface: interface.cloned(), ..body }
 }
 
-fn share(limited: Option<&Host>) -> EventBody {
+fn quota(limited: Option<&Host>) -> EventBody {
     let window = WINDOW_S / 60;
     match limited {
         Some(Host { flows, sessions }) => warning(
             "within",
             "limited",
             &format!(
-                "begins more than its share: {flows} flows and {sessions} sticky sessions within \
+                "begins more than its quota: {flows} flows and {sessions} sticky sessions within \
                  {window} min are stored; those beyond do not stick, and are not reset at a failover"
             ),
         ),
-        None => change("limited", "within", "within its share again"),
+        None => change("limited", "within", "within its quota again"),
     }
 }
 

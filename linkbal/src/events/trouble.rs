@@ -65,15 +65,16 @@ pub(super) fn throttled(what: &str, by: &Option<Process>, pace: Option<Duration>
     EventBody { object: Some(what.into()), by, ..change_of(pace.is_some(), from, to, &reason) }
 }
 
-pub(super) fn clash(conflict: &Conflict, there: bool) -> EventBody {
-    let Conflict { what, who, meaning, advice, compatible } = conflict;
+pub(super) fn conflict_of(conflict: &Conflict, there: bool) -> EventBody {
+    let Conflict { what, owner, meaning, advice, compatible } = conflict;
     let bad = if *compatible { "compatible" } else { "conflict" };
     let (from, to) = if there { ("none", bad) } else { (bad, "settled") };
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-    let reason = if there { format!("{who}: {meaning}{advice}") } else { format!("{who}: gone") };
+    let reason =
+        if there { format!("{owner}: {meaning}{advice}") } else { format!("{owner}: gone") };
     let worse = there && !compatible;
     let body = change_of(worse, from, to, &reason);
-    EventBody { object: Some(what.clone()), by: Some(who.clone()), ..body }
+    EventBody { object: Some(what.clone()), by: Some(owner.clone()), ..body }
 }
 
 pub(super) fn trouble(what: &str, problem: Option<&str>) -> EventBody {

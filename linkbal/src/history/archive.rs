@@ -25,10 +25,10 @@ const QUEUE: usize = 64;
 const GROWTH: u64 = 1 << 20;
 
 /// Largest size of a file that is written anew, more than all uplinks need; it may grow by half.
-const LARGEST: u64 = 16 << 20;
+const MAX_FILE: u64 = 16 << 20;
 
 /// Largest file that is read.
-const LONGEST: u64 = 2 * LARGEST;
+const MAX_READ: u64 = 2 * MAX_FILE;
 
 /// Longest time that the end of the daemon waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(300);
@@ -106,7 +106,7 @@ impl Archive {
 }
 
 fn read(path: &Path) -> History {
-    let bytes = match file::read(path, LONGEST) {
+    let bytes = match file::read(path, MAX_READ) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return History::default(),
         Err(error) => {
@@ -182,7 +182,7 @@ impl HistoryFile {
             let Some(uplink) = self.shared.lock().uplink(&name).cloned() else { continue };
             for part in uplink.lines(&name) {
                 let grown = size.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
-                if grown <= LARGEST {
+                if grown <= MAX_FILE {
                     file.write_all(part.as_bytes())?;
                     size = grown;
                 }

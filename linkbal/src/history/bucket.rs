@@ -13,7 +13,7 @@ pub struct Bucket {
     /// Traffic of both families: the datapath does not count them apart.
     pub traffic: Traffic,
     /// Probes and verdicts of each family: one may fail while the other works.
-    pub families: PerFamily<Line>,
+    pub families: PerFamily<FamilyMeasures>,
 }
 
 /// Traffic of the LAN by an uplink.
@@ -33,7 +33,7 @@ pub struct Traffic {
 /// Measures of an uplink in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(from = "Numbers", into = "Numbers")]
-pub struct Line {
+pub struct FamilyMeasures {
     /// Probes that were answered in time.
     pub answered: u32,
     /// Probes that were lost.
@@ -69,7 +69,7 @@ pub struct Tally {
     pub families: PerFamily<(u16, u16)>,
 }
 
-/// The numbers of a [`Line`] in the file: answered and lost probes, number and sum of latencies, the
+/// The numbers of a [`FamilyMeasures`] in the file: answered and lost probes, number and sum of latencies, the
 /// lowest and the highest one, number and sum of jitters, seconds up and down.
 type Numbers = (u32, u32, u32, u64, u32, u32, u32, u64, u32, u32);
 
@@ -86,23 +86,23 @@ impl Mean {
     }
 }
 
-impl Line {
+impl FamilyMeasures {
     /// Notes latencies of one second.
     pub fn note_latency(&mut self, sum: Duration, number: u32) {
         let sum_us = u64::try_from(sum.as_micros()).unwrap_or(u64::MAX);
         let Some(mean) = sum_us.checked_div(number.into()) else { return };
         let mean = u32::try_from(mean).unwrap_or(u32::MAX);
-        let of_second = Line {
+        let of_second = FamilyMeasures {
             latency: Mean { sum_us, number },
             latency_min_us: mean,
             latency_max_us: mean,
-            ..Line::default()
+            ..FamilyMeasures::default()
         };
         self.add(&of_second);
     }
 
     /// Adds the measures of another time.
-    pub fn add(&mut self, other: &Line) {
+    pub fn add(&mut self, other: &FamilyMeasures) {
         if other.latency.number > 0 {
             let first = self.latency.number == 0;
             let lowest = self.latency_min_us.min(other.latency_min_us);
@@ -141,7 +141,7 @@ impl Bucket {
     /// Returns the seconds up and down.
     pub fn tally(&self) -> Tally {
         let seconds = |all: u32| u16::try_from(all).unwrap_or(u16::MAX);
-        let of = |line: &Line| (seconds(line.up_s), seconds(line.down_s));
+        let of = |line: &FamilyMeasures| (seconds(line.up_s), seconds(line.down_s));
         Tally { families: PerFamily::from_fn(|family| of(&self.families[family])) }
     }
 }
@@ -158,11 +158,11 @@ impl From<Traffic> for (u64, u64, u32, u32) {
     }
 }
 
-impl From<Numbers> for Line {
-    fn from(numbers: Numbers) -> Line {
+impl From<Numbers> for FamilyMeasures {
+    fn from(numbers: Numbers) -> FamilyMeasures {
         let (answered, lost, latencies, latency_us, min, max, jitters, jitter_us, up_s, down_s) =
             numbers;
-        Line {
+        FamilyMeasures {
             answered,
             lost,
             latency: Mean { sum_us: latency_us, number: latencies },
@@ -175,8 +175,8 @@ impl From<Numbers> for Line {
     }
 }
 
-impl From<Line> for Numbers {
-    fn from(of: Line) -> Numbers {
+impl From<FamilyMeasures> for Numbers {
+    fn from(of: FamilyMeasures) -> Numbers {
         let (latency, jitter) = (of.latency, of.jitter);
         let (min, max) = (of.latency_min_us, of.latency_max_us);
         let probes = (of.answered, of.lost);
@@ -206,15 +206,15 @@ mod tests {
 
     #[test]
     fn latencies_have_a_mean_and_bounds() {
-        let mut line = Line::default();
+        let mut line = FamilyMeasures::default();
         line.note_latency(Duration::ZERO, 0);
-        assert_eq!((line, line.latency.millis()), (Line::default(), None));
+        assert_eq!((line, line.latency.millis()), (FamilyMeasures::default(), None));
         line.note_latency(Duration::from_millis(30), 3);
         line.note_latency(Duration::from_millis(6), 1);
         assert_eq!((line.latency_min_us, line.latency_max_us), (6_000, 10_000));
         assert_eq!(line.latency.millis(), Some(9.0));
         let text = serde_json::to_string(&line).expect("JSON");
         assert_eq!(text, "[0,0,4,36000,6000,10000,0,0,0,0]");
-        assert_eq!(serde_json::from_str::<Line>(&text).expect("a line"), line);
+        assert_eq!(serde_json::from_str::<FamilyMeasures>(&text).expect("a line"), line);
     }
 }

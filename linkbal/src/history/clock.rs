@@ -16,7 +16,7 @@ const EARLIEST: u64 = 1_767_225_600;
 const PROBATION: Duration = Duration::from_secs(600);
 
 /// Longest step forward, in seconds, that needs no proof.
-const LONGEST_STEP: u64 = DAY;
+const MAX_STEP: u64 = DAY;
 
 /// The kept time. All times are seconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Clock {
 
 /// The meaning of a reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum ClockReading {
     /// The clock is believed.
     Believed {
         /// The believed time before; `None` at first.
@@ -44,22 +44,22 @@ pub enum Reading {
 impl Clock {
     /// Judges a reading of the clock at a monotonic time; `newest` is the latest time that something
     /// is recorded for.
-    pub fn read(&mut self, wall: u64, now: Duration, newest: Option<u64>) -> Reading {
+    pub fn read(&mut self, wall: u64, now: Duration, newest: Option<u64>) -> ClockReading {
         if wall < EARLIEST {
-            return Reading::Doubted;
+            return ClockReading::Doubted;
         }
         let behind = newest.max(self.last).is_some_and(|newest| wall < newest);
         let last = self.last.unwrap_or(wall);
-        let far = wall.saturating_sub(last) > LONGEST_STEP;
+        let far = wall.saturating_sub(last) > MAX_STEP;
         if behind || far {
             let since = *self.doubted.get_or_insert(now);
             if now.saturating_sub(since) < PROBATION {
-                return Reading::Doubted;
+                return ClockReading::Doubted;
             }
         }
         self.doubted = None;
         let before = self.last.replace(wall);
-        Reading::Believed { before: before.filter(|before| *before <= wall), set_back: behind }
+        ClockReading::Believed { before: before.filter(|before| *before <= wall), set_back: behind }
     }
 }
 
@@ -71,8 +71,8 @@ mod tests {
 
     const START: u64 = EARLIEST + 1000;
 
-    fn believed(before: Option<u64>) -> Reading {
-        Reading::Believed { before, set_back: false }
+    fn believed(before: Option<u64>) -> ClockReading {
+        ClockReading::Believed { before, set_back: false }
     }
 
     #[test]
@@ -80,19 +80,19 @@ mod tests {
         let mut clock = Clock::default();
         let kept = Some(START);
         let mut read = |wall, s| clock.read(wall, Duration::from_secs(s), kept);
-        assert_eq!([read(17, 1), read(START - 300, 20)], [Reading::Doubted; 2]);
+        assert_eq!([read(17, 1), read(START - 300, 20)], [ClockReading::Doubted; 2]);
         assert_eq!(read(START + 5, 30), believed(None));
         assert_eq!(read(START + 6, 31), believed(Some(START + 5)));
         // Nothing is forgotten in the year 1970, however long that takes.
-        assert_eq!(read(17, 10_000), Reading::Doubted);
+        assert_eq!(read(17, 10_000), ClockReading::Doubted);
     }
 
     #[test]
     fn a_clock_that_was_wrong_for_long_is_set_back() {
         let mut clock = Clock::default();
         let mut read = |wall, s| clock.read(wall, Duration::from_secs(s), Some(START + 3600));
-        assert_eq!([read(START, 1), read(START + 599, 600)], [Reading::Doubted; 2]);
-        let back = Reading::Believed { before: None, set_back: true };
+        assert_eq!([read(START, 1), read(START + 599, 600)], [ClockReading::Doubted; 2]);
+        let back = ClockReading::Believed { before: None, set_back: true };
         assert_eq!(read(START + 600, 601), back);
     }
 
@@ -101,9 +101,9 @@ mod tests {
         let mut clock = Clock::default();
         let mut read = |wall, s| clock.read(wall, Duration::from_secs(s), None);
         assert_eq!(read(START, 1), believed(None));
-        assert_eq!(read(START * 2, 2), Reading::Doubted);
+        assert_eq!(read(START * 2, 2), ClockReading::Doubted);
         assert_eq!(read(START + 2, 3), believed(Some(START)));
-        assert_eq!(read(START * 2, 4), Reading::Doubted);
+        assert_eq!(read(START * 2, 4), ClockReading::Doubted);
         assert_eq!(read(START * 2 + 600, 604), believed(Some(START + 2)));
     }
 
@@ -115,7 +115,7 @@ mod tests {
             let (mut clock, mut now, mut last) = (Clock::default(), Duration::ZERO, None);
             for (wall, passed) in readings {
                 now += Duration::from_secs(passed);
-                let Reading::Believed { before, set_back } = clock.read(wall, now, last) else { continue };
+                let ClockReading::Believed { before, set_back } = clock.read(wall, now, last) else { continue };
                 prop_assert!(wall >= EARLIEST);
                 prop_assert!(set_back || last.is_none_or(|last| last <= wall));
                 prop_assert!(before.is_none_or(|before| before <= wall));

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     History, UplinkHistory,
-    bucket::{Bucket, Line, Tally, Traffic},
+    bucket::{Bucket, FamilyMeasures, Tally, Traffic},
     outages::Outage,
     series::{DAY, HOUR, RESOLUTIONS},
 };
 use crate::per_family::PerFamily;
 
 /// Longest name of an uplink that is read.
-const LONGEST_NAME: usize = 128;
+const MAX_NAME: usize = 128;
 
 /// A line.
 #[derive(Debug, Deserialize, Serialize)]
@@ -33,9 +33,9 @@ struct BucketLine<'a> {
     at: u64,
     traffic: Traffic,
     #[serde(default, skip_serializing_if = "is_unknown")]
-    ipv4: Line,
+    ipv4: FamilyMeasures,
     #[serde(default, skip_serializing_if = "is_unknown")]
-    ipv6: Line,
+    ipv6: FamilyMeasures,
 }
 
 /// The hours of a day that are known: the hour, seconds up and down in IPv4, and in IPv6.
@@ -52,8 +52,8 @@ struct OutageLine<'a> {
     outage: Cow<'a, Outage>,
 }
 
-fn is_unknown(line: &Line) -> bool {
-    *line == Line::default()
+fn is_unknown(line: &FamilyMeasures) -> bool {
+    *line == FamilyMeasures::default()
 }
 
 fn json(line: &FileLine<'_>) -> String {
@@ -181,7 +181,7 @@ impl History {
     }
 
     fn named(&mut self, name: &str) -> Option<&mut UplinkHistory> {
-        if name.len() > LONGEST_NAME {
+        if name.len() > MAX_NAME {
             return None;
         }
         self.make_room(name, &[]);

@@ -11,10 +11,10 @@ use crate::engine::kernel::network::family;
 pub const KEPT: usize = 250;
 
 /// Longest reason that is kept, in bytes.
-const LONGEST_REASON: usize = 160;
+const MAX_REASON: usize = 160;
 
 /// Longest name of a cause.
-const LONGEST_CAUSE: usize = 32;
+const MAX_CAUSE: usize = 32;
 
 /// An outage of an uplink in one family. Times are seconds since 1970, UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -69,7 +69,7 @@ impl Outages {
 
     /// Notes that it is down since a time; returns the outage if that is news.
     pub fn went_down(&mut self, family: Family, since: u64, down: &Down) -> Option<&Outage> {
-        let reason = shorten(&down.reason, LONGEST_REASON);
+        let reason = shorten(&down.reason, MAX_REASON);
         if self.open(family).is_none() {
             let cause = down.cause.to_owned();
             let outage = Outage {
@@ -118,8 +118,8 @@ impl Outages {
 
     /// Stores an outage as the file has it, in place of what was known of it before.
     pub fn set(&mut self, mut outage: Outage) {
-        outage.reason = shorten(&outage.reason, LONGEST_REASON);
-        outage.cause = shorten(&outage.cause, LONGEST_CAUSE);
+        outage.reason = shorten(&outage.reason, MAX_REASON);
+        outage.cause = shorten(&outage.cause, MAX_CAUSE);
         outage.end = outage.end.map(|end| end.max(outage.begin));
         let same = |kept: &&mut Outage| (kept.family, kept.begin) == (outage.family, outage.begin);
         match self.0.iter_mut().find(same) {

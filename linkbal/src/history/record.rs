@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    bucket::{Bucket, Line, Tally},
+    bucket::{Bucket, FamilyMeasures, Tally},
     outages::Outage,
 };
 use crate::per_family::PerFamily;
@@ -164,9 +164,9 @@ impl Point {
 }
 
 impl LineRecord {
-    fn new(line: &Line) -> Option<LineRecord> {
+    fn new(line: &FamilyMeasures) -> Option<LineRecord> {
         let bound = |micros: u32| (line.latency.number > 0).then(|| f64::from(micros) / 1000.0);
-        let known = *line != Line::default();
+        let known = *line != FamilyMeasures::default();
         known.then(|| LineRecord {
             up_s: line.up_s,
             down_s: line.down_s,

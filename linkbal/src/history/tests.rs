@@ -280,7 +280,7 @@ fn no_more_uplinks_are_kept_than_there_is_room_for() {
         let at = START + number;
         history.record(at, Duration::from_secs(number), &[sample(&name, 0, LineState::Up, START)]);
     }
-    assert_eq!(history.uplinks.len(), MOST);
+    assert_eq!(history.uplinks.len(), MAX_NAMES);
     assert_eq!(history.names().next().map(String::as_str), Some("u076"));
     let long = outage(&"x".repeat(1000), &outages_of_one());
     assert_eq!(History::read(long.as_bytes()).1, 1);
@@ -349,14 +349,14 @@ fn full_rings_fit_the_file() {
         let traffic =
             Traffic { bytes_up: 1 << 40, bytes_down: 1 << 40, flows: 99_999, seconds: 10 };
         let mut bucket = Bucket { traffic, ..Bucket::default() };
-        bucket.families.ipv4.add(&Line {
+        bucket.families.ipv4.add(&FamilyMeasures {
             answered: 54_000,
             latency: Mean { sum_us: 1 << 38, number: 54_000 },
             latency_min_us: 10_000,
             latency_max_us: 1_000_000,
             jitter: Mean { sum_us: 1 << 32, number: 3600 },
             up_s: 10,
-            ..Line::default()
+            ..FamilyMeasures::default()
         });
         bucket.families.ipv6 = bucket.families.ipv4;
         for (step_s, length) in RESOLUTIONS {
@@ -414,7 +414,7 @@ proptest! {
         history.record(at, Duration::from_secs(at), &[sample("a", 0, LineState::Up, at)]);
         for (step, up) in steps {
             at += step;
-            known += if step <= LONGEST_GAP { step } else { 0 };
+            known += if step <= MAX_GAP { step } else { 0 };
             let verdict = if up { LineState::Up } else { down("internet") };
             history.record(at, Duration::from_secs(at), &[sample("a", 0, verdict, at)]);
         }

@@ -20,13 +20,13 @@ const ATTEMPTS: usize = 64;
 /// Lines that belong together.
 #[derive(Default)]
 struct Block {
-    lines: Vec<Line>,
+    lines: Vec<OutputLine>,
     /// Set if one refused line takes the whole block with it.
     whole: bool,
 }
 
 /// A line of the output.
-struct Line {
+struct OutputLine {
     text: String,
     origin: Lines,
     /// Set if the configuration is one without it.
@@ -35,18 +35,22 @@ struct Line {
 
 impl Block {
     fn fixed(&mut self, text: impl Into<String>) {
-        self.lines.push(Line { text: text.into(), origin: Lines::default(), removable: false });
+        self.lines.push(OutputLine {
+            text: text.into(),
+            origin: Lines::default(),
+            removable: false,
+        });
     }
 
     fn header(&mut self, text: &str, lines: &Lines) {
         let text = with_origin(text, lines, "");
-        self.lines.push(Line { text, origin: lines.clone(), removable: false });
+        self.lines.push(OutputLine { text, origin: lines.clone(), removable: false });
     }
 
     fn setting(&mut self, prefix: &str, setting: &Setting) {
         let text = format!("{prefix}{} = {}", setting.key, setting.value);
         let text = with_origin(&text, &setting.lines, &setting.remark);
-        self.lines.push(Line { text, origin: setting.lines.clone(), removable: true });
+        self.lines.push(OutputLine { text, origin: setting.lines.clone(), removable: true });
     }
 }
 
@@ -169,7 +173,7 @@ fn uplink(uplink: &Uplink, draft: &mut Draft) -> Block {
     match &uplink.device {
         Device::Known(name, lines) => {
             let text = with_origin(&format!("interface = {}", quote(name)), lines, "");
-            block.lines.push(Line { text, origin: lines.clone(), removable: false });
+            block.lines.push(OutputLine { text, origin: lines.clone(), removable: false });
         }
         Device::Guessed(name, lines) => {
             let text = format!("interface = {}", quote(name));
@@ -214,7 +218,7 @@ fn exempt(draft: &Draft) -> Option<Block> {
     block.fixed("exempt = [");
     for entry in &draft.exempt {
         let text = with_origin(&format!("    {},", entry.value), &entry.lines, &entry.remark);
-        block.lines.push(Line { text, origin: entry.lines.clone(), removable: true });
+        block.lines.push(OutputLine { text, origin: entry.lines.clone(), removable: true });
     }
     block.fixed("]");
     Some(block)
@@ -224,7 +228,7 @@ fn rule(settled: &Settled, draft: &mut Draft) -> Block {
     let Settled { rule, settings } = settled;
     let mut block = Block { whole: true, ..Block::default() };
     let title = quoted(&rule.title);
-    block.lines.push(Line {
+    block.lines.push(OutputLine {
         text: with_origin("[[rule]]", &rule.lines, &title),
         origin: rule.lines.clone(),
         removable: true,

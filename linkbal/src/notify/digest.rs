@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::outage::{Change, Key, News, Outage};
+use super::outage::{Change, Key, Outage, OutageNews};
 
 /// Most entries of uplinks, and most lines of other events.
 const MAX_UPLINKS: usize = 64;
@@ -13,13 +13,13 @@ const MAX_LINES: usize = 40;
 
 /// Time without a change after which an uplink that flapped is told of, and the longest time until then.
 const CALM: Duration = Duration::from_secs(10 * 60);
-const LONGEST_CALM: Duration = Duration::from_secs(3600);
+const MAX_CALM: Duration = Duration::from_secs(3600);
 
 /// News that wait to be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     uplinks: BTreeMap<Key, Entry>,
-    lines: VecDeque<Line>,
+    lines: VecDeque<EventLine>,
     /// Number of news that there was no room for, or that could not be sent.
     lost: u64,
 }
@@ -44,7 +44,7 @@ pub struct Entry {
 
 /// Another event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct EventLine {
     /// Time of the event.
     pub at: Duration,
     /// The event in one line.
@@ -54,8 +54,8 @@ pub struct Line {
 }
 
 impl Entry {
-    fn new(now: Duration, news: &News) -> Entry {
-        let News { outage, flaps, .. } = news;
+    fn new(now: Duration, news: &OutageNews) -> Entry {
+        let OutageNews { outage, flaps, .. } = news;
         Entry {
             times: 1,
             total: outage.length(),
@@ -86,13 +86,13 @@ impl Entry {
             return soon;
         }
         let calm = self.changed.saturating_add(CALM);
-        calm.min(self.asked.saturating_add(LONGEST_CALM)).max(soon)
+        calm.min(self.asked.saturating_add(MAX_CALM)).max(soon)
     }
 }
 
 impl Digest {
     /// Adds news of an outage.
-    pub fn add_outage(&mut self, now: Duration, news: &News) {
+    pub fn add_outage(&mut self, now: Duration, news: &OutageNews) {
         let key = news.outage.key();
         let known = self.uplinks.remove(&key);
         match (news.change, known) {
@@ -109,7 +109,7 @@ impl Digest {
     }
 
     /// Adds another event.
-    pub fn add_line(&mut self, line: Line) {
+    pub fn add_line(&mut self, line: EventLine) {
         if self.lines.len() >= MAX_LINES {
             self.lines.pop_front();
             self.lost = self.lost.saturating_add(1);
@@ -170,7 +170,7 @@ impl Digest {
     }
 
     /// Returns the other events in order.
-    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+    pub fn lines(&self) -> impl Iterator<Item = &EventLine> {
         self.lines.iter()
     }
 

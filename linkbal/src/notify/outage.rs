@@ -38,14 +38,14 @@ pub enum Seen {
     /// The uplink is up.
     Up,
     /// The uplink is down.
-    Down(Cause),
+    Down(OutageCause),
     /// Nothing is known: it was disabled, or is blocked by a drill.
     Unwatched,
 }
 
 /// The cause of an outage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cause {
+pub struct OutageCause {
     /// A few words, in the past tense or without any.
     pub brief: String,
     /// The cause with what to do; empty if there is no more to say.
@@ -68,7 +68,7 @@ pub struct Outage {
     /// Set if it ended because nobody watches the uplink any longer.
     pub unwatched: bool,
     /// The cause.
-    pub cause: Cause,
+    pub cause: OutageCause,
 }
 
 impl Outage {
@@ -85,7 +85,7 @@ impl Outage {
 
 /// News of an outage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub struct OutageNews {
     /// The outage as it is now.
     pub outage: Outage,
     /// The change.
@@ -120,7 +120,7 @@ struct Track {
 
 impl Tracker {
     /// Takes what is seen of all uplinks at a time; returns the news.
-    pub fn observe(&mut self, now: Duration, all: &[Sighting]) -> Vec<News> {
+    pub fn observe(&mut self, now: Duration, all: &[Sighting]) -> Vec<OutageNews> {
         let mut former = mem::take(&mut self.tracks);
         let mut news = Vec::new();
         for sighting in all {
@@ -135,7 +135,7 @@ impl Tracker {
 }
 
 impl Track {
-    fn observe(&mut self, now: Duration, sighting: &Sighting) -> Option<News> {
+    fn observe(&mut self, now: Duration, sighting: &Sighting) -> Option<OutageNews> {
         match (&sighting.seen, &mut self.open) {
             (Seen::Down(cause), None) => Some(self.begin(now, sighting, cause)),
             (Seen::Down(cause), Some(outage)) => {
@@ -153,7 +153,7 @@ impl Track {
         }
     }
 
-    fn begin(&mut self, now: Duration, sighting: &Sighting, cause: &Cause) -> News {
+    fn begin(&mut self, now: Duration, sighting: &Sighting, cause: &OutageCause) -> OutageNews {
         let began = sighting.since.min(now);
         let outage = Outage {
             uplink: sighting.uplink.clone(),
@@ -172,15 +172,15 @@ impl Track {
         self.news(outage, Change::Began, now)
     }
 
-    fn end(&mut self, at: Duration, unwatched: bool) -> Option<News> {
+    fn end(&mut self, at: Duration, unwatched: bool) -> Option<OutageNews> {
         let open = self.open.take()?;
         let outage = Outage { ended: Some(at.max(open.began)), unwatched, ..open };
         Some(self.news(outage, Change::Ended, at))
     }
 
-    fn news(&self, outage: Outage, change: Change, now: Duration) -> News {
+    fn news(&self, outage: Outage, change: Change, now: Duration) -> OutageNews {
         let first = self.begins.front().filter(|_| self.begins.len() == FLAPS);
         let flaps = first.is_some_and(|first| now.saturating_sub(*first) <= FLAP_WINDOW);
-        News { outage, change, flaps }
+        OutageNews { outage, change, flaps }
     }
 }

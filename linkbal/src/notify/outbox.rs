@@ -3,16 +3,16 @@
 use std::{collections::VecDeque, mem, time::Duration};
 
 use super::{
-    digest::{Digest, Line},
-    outage::News,
+    digest::{Digest, EventLine},
+    outage::OutageNews,
 };
 
 /// Time in which messages are counted for the limit.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Pause after the first failure; it doubles with each further one, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(30);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
+/// Pause after the first failure; it doubles with each further one, up to the maximum.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(30 * 60);
 
 /// Number of failures in a row after which the news are given up.
 const MAX_FAILURES: u32 = 8;
@@ -109,14 +109,14 @@ impl Outbox {
     }
 
     /// Takes news of an outage.
-    pub fn add_outage(&mut self, now: Duration, news: &News) {
+    pub fn add_outage(&mut self, now: Duration, news: &OutageNews) {
         if self.settings.wants("uplink", true) {
             self.digest.add_outage(now, news);
         }
     }
 
     /// Takes another event.
-    pub fn add_line(&mut self, kind: &str, line: Line) {
+    pub fn add_line(&mut self, kind: &str, line: EventLine) {
         if self.settings.wants(kind, line.is_warning) {
             self.digest.add_line(line);
         }
@@ -182,8 +182,8 @@ impl Outbox {
 
     fn failed(&mut self, now: Duration, reason: String) -> Option<Turn> {
         self.counts.failed = self.counts.failed.saturating_add(1);
-        let doubled = FIRST_PAUSE.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(0));
-        self.not_before = now.saturating_add(doubled.min(LONGEST_PAUSE));
+        let doubled = RETRY_DELAY.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(0));
+        self.not_before = now.saturating_add(doubled.min(MAX_RETRY_DELAY));
         self.failures = self.failures.saturating_add(1);
         if self.failures >= MAX_FAILURES {
             self.failures = 0;

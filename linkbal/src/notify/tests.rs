@@ -6,8 +6,8 @@ use linkbal_common::uplink::Family;
 use proptest::prelude::*;
 
 use super::{
-    digest::{Digest, Line},
-    outage::{Cause, Change, News, Outage, Seen, Sighting, Tracker},
+    digest::{Digest, EventLine},
+    outage::{Change, Outage, OutageCause, OutageNews, Seen, Sighting, Tracker},
     outbox::{Outbox, OutboxSettings, SendOutcome, Turn},
     text::{Message, Surroundings, message},
 };
@@ -24,7 +24,7 @@ fn settings(events: &[&str], limit: u32) -> OutboxSettings {
 }
 
 fn down() -> Seen {
-    Seen::Down(Cause { brief: "no carrier on eth0".into(), advice: String::new() })
+    Seen::Down(OutageCause { brief: "no carrier on eth0".into(), advice: String::new() })
 }
 
 /// A gateway with a receiver whose messages arrive, and the time.
@@ -166,7 +166,7 @@ fn a_better_known_cause_is_told_once() {
     let mut bed = Bed::new(&["fiber"]);
     bed.set("fiber", down());
     bed.pass(2, true);
-    let known = Cause { brief: "no answer behind the gateway".into(), advice: "call".into() };
+    let known = OutageCause { brief: "no answer behind the gateway".into(), advice: "call".into() };
     bed.states[0].1 = Seen::Down(known);
     assert_eq!(bed.pass(60, true), ["fiber is down: no answer behind the gateway"]);
 }
@@ -178,7 +178,7 @@ fn the_limit_holds_and_nothing_is_lost_by_it() {
     let mut titles = Vec::new();
     for number in 0..10 {
         let text = format!("trouble {number}");
-        bed.outbox.add_line("trouble", Line { at: bed.now, text, is_warning: true });
+        bed.outbox.add_line("trouble", EventLine { at: bed.now, text, is_warning: true });
         titles.extend(bed.pass(60, true));
     }
     assert_eq!(titles, ["trouble 0", "trouble 1"]);
@@ -188,7 +188,7 @@ fn the_limit_holds_and_nothing_is_lost_by_it() {
 #[test]
 fn a_failure_is_tried_again_and_given_up_in_the_end() {
     let mut outbox = Outbox::new(settings(&["all"], 10));
-    let line = Line { at: at(0), text: "trouble".into(), is_warning: true };
+    let line = EventLine { at: at(0), text: "trouble".into(), is_warning: true };
     outbox.add_line("trouble", line.clone());
     let mut attempts = Vec::new();
     let mut turns = Vec::new();
@@ -201,7 +201,7 @@ fn a_failure_is_tried_again_and_given_up_in_the_end() {
     assert_eq!(attempts, [10, 40, 100, 220, 460, 940, 1900, 3700]);
     assert_eq!(turns, [Turn::Failing("refused".into())]);
     assert_eq!((outbox.counts().failed, outbox.counts().dropped), (8, 1));
-    outbox.add_line("trouble", Line { at: at(20_000), ..line });
+    outbox.add_line("trouble", EventLine { at: at(20_000), ..line });
     assert_eq!(outbox.take(at(20_010)).map(Digest::lost), Some(1));
     assert_eq!(outbox.done(at(20_011), SendOutcome::Sent), Some(Turn::Working));
     assert_eq!(outbox.failing(), None);
@@ -211,7 +211,7 @@ fn a_failure_is_tried_again_and_given_up_in_the_end() {
 fn receivers_are_told_what_they_want() {
     let told = |events: &[&str], kind: &str, is_warning| {
         let mut outbox = Outbox::new(settings(events, 10));
-        outbox.add_line(kind, Line { at: at(0), text: "x".into(), is_warning });
+        outbox.add_line(kind, EventLine { at: at(0), text: "x".into(), is_warning });
         outbox.waiting() == 1
     };
     assert!(told(&["quality"], "quality", false) && !told(&["quality"], "load", true));
@@ -227,7 +227,7 @@ fn outage(uplink: u8, began: u64, ended: Option<u64>) -> Outage {
         began: at(began),
         ended: ended.map(at),
         unwatched: false,
-        cause: Cause::default(),
+        cause: OutageCause::default(),
     }
 }
 
@@ -286,7 +286,7 @@ proptest! {
                         outbox.add_outage(now, &news);
                     }
                 }
-                Step::Line => outbox.add_line("load", Line { at: now, text: "x".into(), is_warning: true }),
+                Step::Line => outbox.add_line("load", EventLine { at: now, text: "x".into(), is_warning: true }),
                 Step::Pass(seconds) => now += at(seconds),
                 Step::Attempt(works) => attempt(&mut outbox, now, works),
             }
@@ -311,11 +311,11 @@ proptest! {
     fn a_digest_is_bounded(outages in prop::collection::vec((0u8.., 0u64..1000), 0..300), lines in 0usize..200) {
         let mut digest = Digest::default();
         for (uplink, began) in outages {
-            let news = News { outage: outage(uplink, began, None), change: Change::Began, flaps: false };
+            let news = OutageNews { outage: outage(uplink, began, None), change: Change::Began, flaps: false };
             digest.add_outage(at(began), &news);
         }
         for number in 0..lines {
-            digest.add_line(Line { at: at(0), text: number.to_string(), is_warning: false });
+            digest.add_line(EventLine { at: at(0), text: number.to_string(), is_warning: false });
         }
         let earlier = digest.clone();
         digest.put_back(earlier);

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use super::{
-    digest::{Digest, Entry, Line},
+    digest::{Digest, Entry, EventLine},
     template::TOKEN,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Most characters of a title.
-const LONGEST_TITLE: usize = 120;
+const MAX_TITLE: usize = 120;
 
 /// Most outages that a title names.
 const IN_TITLE: usize = 3;
@@ -65,7 +65,7 @@ pub struct Surroundings<'a> {
 /// Returns the message that tells some news.
 pub fn message(digest: &Digest, around: &Surroundings<'_>) -> Message {
     let outages = headlines(digest.uplinks().collect());
-    let lines: Vec<&Line> = digest.lines().collect();
+    let lines: Vec<&EventLine> = digest.lines().collect();
     let mut text = String::new();
     for outage in &outages {
         // Writing to a text does not fail.
@@ -106,7 +106,7 @@ pub fn trial(receiver: &str, around: &Surroundings<'_>) -> Message {
     }
 }
 
-fn title(outages: &[Headline<'_>], lines: &[&Line]) -> String {
+fn title(outages: &[Headline<'_>], lines: &[&EventLine]) -> String {
     let title = match (outages, lines) {
         ([only], []) => only.brief(true),
         ([], [only]) => only.text.clone(),
@@ -121,7 +121,7 @@ fn title(outages: &[Headline<'_>], lines: &[&Line]) -> String {
             parts.join(", ")
         }
     };
-    match title.char_indices().nth(LONGEST_TITLE) {
+    match title.char_indices().nth(MAX_TITLE) {
         Some((end, _)) => format!("{}..", title.get(..end).unwrap_or_default()),
         None => title,
     }

@@ -75,7 +75,7 @@ pub(super) use self::takeover::remove_pin;
 pub use self::takeover::{PinnedDatapath, fwmark_mask};
 pub use self::{
     addresses::in_words,
-    sizes::{Sizes, set_shares},
+    sizes::{Sizes, set_quotas},
 };
 
 /// The eBPF object, built by the build script.

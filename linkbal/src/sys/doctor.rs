@@ -47,10 +47,10 @@ const UNITS: [&str; 2] = ["/etc/systemd/system", "/usr/local/lib/systemd/system"
 const ELF: &str = "\u{7f}ELF";
 
 /// Most bytes of a script that are read.
-const MOST_OF_SCRIPT: u64 = 64 << 10;
+const MAX_SCRIPT: u64 = 64 << 10;
 
 /// Most bytes of a crontab or command line that are read.
-const MOST: u64 = 256 << 10;
+const MAX_FILE: u64 = 256 << 10;
 
 /// Mean length of a year.
 const YEAR: Duration = Duration::from_secs(31_556_952);
@@ -105,7 +105,7 @@ pub(in crate::sys) fn processes() -> Vec<Process> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let process = |pid: u32| {
         fs::read_link(format!("/proc/{pid}/ns/net")).ok().filter(|there| *there == own)?;
-        let line = file::read(Path::new(&format!("/proc/{pid}/cmdline")), MOST).ok()?;
+        let line = file::read(Path::new(&format!("/proc/{pid}/cmdline")), MAX_FILE).ok()?;
         let line = String::from_utf8_lossy(&line).into_owned();
         let words = line.split('\0').filter(|word| !word.is_empty()).map(str::to_owned);
         Some(Process { pid, words: words.collect() })
@@ -134,7 +134,7 @@ fn runs_suspect_script(pid: u32, words: &[&str]) -> bool {
         Some(path) => format!("/proc/{pid}/root/{path}"),
         None => format!("/proc/{pid}/cwd/{script}"),
     };
-    let text = file::read(Path::new(&path), MOST_OF_SCRIPT).unwrap_or_default();
+    let text = file::read(Path::new(&path), MAX_SCRIPT).unwrap_or_default();
     leftovers::is_suspect_script(&String::from_utf8_lossy(&text))
 }
 
@@ -153,22 +153,22 @@ pub(in crate::sys) fn jobs() -> Vec<Job> {
         String::from_utf8_lossy(&text).into_owned()
     };
     let is_suspect = |path: &str| {
-        let text = text_of(Path::new(path), MOST_OF_SCRIPT);
+        let text = text_of(Path::new(path), MAX_SCRIPT);
         !text.starts_with(ELF) && leftovers::is_suspect_script(&text)
     };
     let read = |path: PathBuf| {
-        leftovers::jobs(&path.display().to_string(), &text_of(&path, MOST), &is_suspect)
+        leftovers::jobs(&path.display().to_string(), &text_of(&path, MAX_FILE), &is_suspect)
     };
     let runs = |path: &PathBuf| {
         let mode = fs::metadata(path).map(|found| found.permissions().mode());
-        leftovers::runs(&path.display().to_string(), mode.is_ok_and(|mode| mode & 0o111 != 0))
+        leftovers::runs(&path.display().to_string(), mode.unwrap_or_default())
     };
     let enabled = enabled_units();
     let is_unit = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "service");
     let units =
         UNITS.into_iter().flat_map(files_in).filter(|path| is_unit(path) && !path.is_symlink());
     let of_units = units.filter_map(|path| {
-        let text = text_of(&path, MOST);
+        let text = text_of(&path, MAX_FILE);
         leftovers::unit_job(&path.display().to_string(), &text, &enabled, &is_suspect)
     });
     let jobs = files.filter(runs).flat_map(read).chain(of_units);

@@ -28,7 +28,7 @@ use crate::{
 const ATTEMPTS: usize = 3;
 
 /// Time for which each answer is waited for.
-const LIMIT: Duration = Duration::from_millis(250);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Kernel {
     /// Observes what mistakes of a configuration can be told by; asks the routers on the links, and
@@ -50,7 +50,7 @@ impl Kernel {
         let claims = if thorough { mistakes::claims(config, &snapshot) } else { Vec::new() };
         let claimed = ask_all(claims, &own);
         // The file may be on a disk that hangs.
-        let resolvers = timeout(LIMIT, thread::run("resolvers", system_resolvers));
+        let resolvers = timeout(ANSWER_TIMEOUT, thread::run("resolvers", system_resolvers));
         let (asked, claimed, resolvers) = tokio::join!(asked, claimed, resolvers);
         let resolvers = resolvers.ok().and_then(Result::ok).unwrap_or_default();
         Ok(MachineFacts { snapshot, devices, asked, claimed, resolvers })
@@ -73,7 +73,7 @@ async fn ask_all(
 async fn ask(question: NeighbourQuestion, own: &BTreeSet<Mac>) -> Option<bool> {
     let NeighbourQuestion { ifindex, gateway, local } = question;
     for _ in 0..ATTEMPTS {
-        match timeout(LIMIT, neighbour_answers(ifindex, gateway, local, own)).await {
+        match timeout(ANSWER_TIMEOUT, neighbour_answers(ifindex, gateway, local, own)).await {
             Ok(Ok(answers)) => return Some(answers),
             Ok(Err(_)) => return None,
             Err(_) => {}

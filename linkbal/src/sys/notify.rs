@@ -10,15 +10,15 @@ mod post;
 mod secrets;
 mod stream;
 
-use std::{collections::BTreeSet, fs, path::Path as FilePath};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use tokio::time::timeout;
 
-use self::attempt::{Attempt, CONNECT_LIMIT, LIMIT};
+use self::attempt::{Attempt, CONNECT_TIMEOUT, DELIVERY_TIMEOUT};
 use super::{
     host::{file, thread},
-    probe::{Path, Resolvers},
+    probe::{ProbePath, Resolvers},
 };
 use crate::{
     config::{Destination, Host},
@@ -28,20 +28,20 @@ use crate::{
 /// File with the name of this machine.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// A way to send by an uplink.
+/// A route to send by an uplink.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub struct Route {
     /// Name of the uplink.
     pub uplink: String,
     /// The uplink and family.
-    pub path: Path,
+    pub path: ProbePath,
 }
 
-/// The ways out of this machine.
+/// The routes out of this machine.
 #[derive(Clone, Debug)]
-pub struct Ways {
+pub struct Routes {
     /// Uplinks and families that are up, the best first.
-    pub ways: Vec<Way>,
+    pub routes: Vec<Route>,
     /// Indexes of the interfaces of all uplinks.
     pub interfaces: BTreeSet<u32>,
     /// DNS servers.
@@ -108,10 +108,10 @@ pub fn gateway_name() -> String {
     if name.is_empty() { "gateway".into() } else { name.to_owned() }
 }
 
-/// Sends a message by the first way that works; takes less than a minute.
-pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery {
+/// Sends a message by the first route that works; takes less than a minute.
+pub async fn deliver(to: Destination, message: Message, routes: Routes) -> Delivery {
     let tried = async {
-        if ways.doubtful && is_open(&to) {
+        if routes.doubtful && is_open(&to) {
             let reason = "while a text is on trial, no secret is sent without TLS: it could lead that \
                           elsewhere";
             return Delivery::Failed(reason.into());
@@ -121,10 +121,10 @@ pub async fn deliver(to: Destination, message: Message, ways: Ways) -> Delivery 
             Err(error) => return Delivery::Failed(format!("{error:#}").into()),
         };
         let delivery =
-            Attempt { to: &to, message: &message, secret: secret.as_deref(), ways: &ways };
+            Attempt { to: &to, message: &message, secret: secret.as_deref(), routes: &routes };
         delivery.by_all().await
     };
-    let limit = LIMIT.saturating_add(CONNECT_LIMIT);
+    let limit = DELIVERY_TIMEOUT.saturating_add(CONNECT_TIMEOUT);
     let seconds = limit.as_secs();
     let late = |_| Delivery::Failed(format!("not done within {seconds} s").into());
     timeout(limit, tried).await.unwrap_or_else(late)
@@ -150,7 +150,7 @@ async fn secret(to: &Destination) -> Result<Option<String>> {
     };
     let Some(path) = path else { return Ok(None) };
     let shown = path.display().to_string();
-    let read = move || file::read_text(FilePath::new(&path), file::SMALL);
+    let read = move || file::read_text(Path::new(&path), file::SMALL);
     let text = thread::run("secret", read).await?;
     let text = text.with_context(|| format!("failed to read the secret in {shown}"))?;
     let secret = text.trim();
@@ -191,10 +191,10 @@ mod tests {
         ] {
             assert!(!is_open(&safe), "{safe:?}");
         }
-        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
-        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: true };
+        let (routes, interfaces) = (Vec::new(), BTreeSet::new());
+        let routes = Routes { routes, interfaces, resolvers: Resolvers::default(), doubtful: true };
         let to = post("chat.example", false, Some("/no/such/token"));
-        let delivery = deliver(to, Message::default(), ways).await;
+        let delivery = deliver(to, Message::default(), routes).await;
         assert!(matches!(delivery, Delivery::Failed(why) if why.public.contains("on trial")));
     }
 }

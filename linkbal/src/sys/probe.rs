@@ -47,11 +47,11 @@ use crate::{config::Target, engine::Event};
 const GATEWAY_ATTEMPTS: usize = 3;
 
 /// Time for which each answer of a gateway is waited for.
-const GATEWAY_LIMIT: Duration = Duration::from_millis(400);
+const GATEWAY_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The path of a probe.
 #[derive(Clone, Copy, Debug)]
-pub struct Path {
+pub struct ProbePath {
     /// Index of the uplink.
     pub uplink: u32,
     /// Family of the probes.
@@ -66,10 +66,10 @@ pub struct Path {
     pub own: Option<IpAddr>,
 }
 
-impl Path {
+impl ProbePath {
     /// Returns the path of what is reached without an uplink.
-    const fn without_uplink(self) -> Path {
-        Path { ifindex: 0, fwmark: 0, gateway: None, own: None, ..self }
+    const fn without_uplink(self) -> ProbePath {
+        ProbePath { ifindex: 0, fwmark: 0, gateway: None, own: None, ..self }
     }
 }
 
@@ -117,7 +117,7 @@ impl Prober {
 
     /// Sends a probe to each target; answers are waited for no longer than `limit`. A probe that
     /// could not be sent is reported as an event.
-    pub fn send(&mut self, path: Path, round: u64, targets: Vec<Target>, limit: Duration) {
+    pub fn send(&mut self, path: ProbePath, round: u64, targets: Vec<Target>, limit: Duration) {
         while self.running.try_join_next().is_some() {}
         for target in targets {
             let asking: BoxFuture<'static, Result<ProbeResult>> = match target.clone() {
@@ -140,10 +140,10 @@ impl Prober {
 
     /// Asks the gateway of an uplink whether it is there, up to three times. Nothing comes of it if
     /// this machine cannot ask.
-    pub fn ask_gateway(&mut self, path: Path) {
+    pub fn ask_gateway(&mut self, path: ProbePath) {
         let ended = self.ended.0.clone();
         self.running.spawn(async move {
-            let Path { uplink, family, .. } = path;
+            let ProbePath { uplink, family, .. } = path;
             let Some(answers) = gateway_answers(path).await else { return };
             // The prober is gone if nobody listens.
             let _ = ended.send(Event::GatewayAsked { uplink, family, answers });
@@ -153,7 +153,7 @@ impl Prober {
     /// Runs a probe beside the others.
     fn converse(
         &mut self,
-        path: Path,
+        path: ProbePath,
         round: u64,
         target: Target,
         asking: Timeout<BoxFuture<'static, Result<ProbeResult>>>,
@@ -187,7 +187,7 @@ impl Prober {
 /// # Errors
 ///
 /// If there is no way to the other end, it refuses, or this machine cannot ask.
-pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream> {
+pub(super) async fn connect(path: ProbePath, address: SocketAddr) -> Result<TcpStream> {
     let stream = socket::connect(path, address).await?;
     // What was sent is to arrive after the end.
     SockRef::from(&stream).set_linger(None)?;
@@ -202,7 +202,7 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
 /// If the name cannot be resolved by this uplink.
 pub(super) async fn look_up(
     resolvers: &Resolvers,
-    path: Path,
+    path: ProbePath,
     name: &str,
     limit: Duration,
 ) -> Result<Option<Vec<IpAddr>>> {
@@ -213,8 +213,8 @@ pub(super) async fn look_up(
     }
 }
 
-fn event(path: Path, round: u64, target: Target, result: Result<ProbeResult>) -> Event {
-    let Path { uplink, family, .. } = path;
+fn event(path: ProbePath, round: u64, target: Target, result: Result<ProbeResult>) -> Event {
+    let ProbePath { uplink, family, .. } = path;
     match result {
         Ok(ProbeResult::Answered) => Event::ProbeAnswer { uplink, family, target, round },
         Ok(ProbeResult::NoAddress) => Event::ProbeSkipped { uplink, family, target, round },
@@ -231,9 +231,9 @@ fn event(path: Path, round: u64, target: Target, result: Result<ProbeResult>) ->
 }
 
 /// Asks the gateway of an uplink; `None` if this machine cannot.
-async fn gateway_answers(path: Path) -> Option<bool> {
+async fn gateway_answers(path: ProbePath) -> Option<bool> {
     for _ in 0..GATEWAY_ATTEMPTS {
-        match timeout(GATEWAY_LIMIT, neighbour::ask(path)).await {
+        match timeout(GATEWAY_TIMEOUT, neighbour::ask(path)).await {
             Ok(Ok(result)) => return (result == ProbeResult::Answered).then_some(true),
             Ok(Err(_)) => return None,
             Err(_) => {}

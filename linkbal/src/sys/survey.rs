@@ -25,7 +25,7 @@ use super::{
     nft,
 };
 use crate::engine::kernel::conflict::{
-    lookup::{self, RouteAnswer, RouteQuestion},
+    lookup::{LookedUpRoute, RouteAnswer, RouteQuestion},
     survey::Survey,
 };
 
@@ -72,7 +72,7 @@ pub async fn survey(questions: Vec<RouteQuestion>) -> Result<Survey> {
         let netlink = Netlink::connect()?;
         for question in questions {
             let answer = netlink.route_get(&question).await?;
-            survey.paths.push(lookup::Path { question, answer });
+            survey.paths.push(LookedUpRoute { question, answer });
         }
     }
     Ok(survey)

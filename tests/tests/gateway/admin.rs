@@ -77,7 +77,7 @@ fn a_drained_uplink_keeps_its_flows_and_its_state_even_over_a_teardown() {
     let status = gateway.daemon.status().unwrap();
     assert_eq!(admin(&status, "isp-b"), "drained");
     assert!(status["uplinks"].as_array().unwrap().iter().all(daemon::is_up), "{status}");
-    assert_eq!(uplink_status(&status, "isp-b")["share_wanted"], 0.0);
+    assert_eq!(uplink_status(&status, "isp-b")["target_share"], 0.0);
     gateway.wait_for_uplinks(&[0]);
     gateway.assert_uplinks(20, &[0]);
     assert_undisturbed(&flows, &before, 4 * FLOWS, |_| true);

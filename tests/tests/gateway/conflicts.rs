@@ -25,7 +25,7 @@ fn shell(gateway: &Gateway, words: &str) {
     gateway.lab.gateway.run("sh", &["-ec", words]).unwrap();
 }
 
-/// Waits until each of `words` is in a clash, and returns the status.
+/// Waits until each of `words` is in a conflict, and returns the status.
 pub(crate) fn wait_for_conflicts(gateway: &mut Gateway, words: &[&str]) -> Value {
     let named = |status: &Value| {
         let conflicts = conflicts_of(status).concat();

@@ -111,10 +111,10 @@ fn conflicts_are_reported_in_log_status_and_events_and_not_changed() {
         }
     }";
     namespace.load_nft(table).unwrap();
-    let named = |status: &Value, who: &str, words: &str| {
+    let named = |status: &Value, owner: &str, words: &str| {
         let mut all = status["conflicts"].as_array().unwrap().iter();
         all.any(|conflict| {
-            conflict["who"].as_str().unwrap().starts_with(who)
+            conflict["owner"].as_str().unwrap().starts_with(owner)
                 && conflict.to_string().contains(words)
         })
     };
@@ -137,8 +137,8 @@ fn conflicts_are_reported_in_log_status_and_events_and_not_changed() {
     ip("rule delete lookup 51820");
     ip("rule delete pref 26055");
     namespace.run("nft", &["delete", "table", "ip", "mangle"]).unwrap();
-    let clashes = |conflict: &Value| conflict["compatible"] == false;
-    let none = |status: &Value| !status["conflicts"].as_array().unwrap().iter().any(clashes);
+    let conflicts = |conflict: &Value| conflict["compatible"] == false;
+    let none = |status: &Value| !status["conflicts"].as_array().unwrap().iter().any(conflicts);
     gateway.daemon.wait_for("no conflicts", LIMIT, none).unwrap();
     wait::until("events of their end", LIMIT, || {
         let events = gateway.daemon.run(&["events", "--json"])?;

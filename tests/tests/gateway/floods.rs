@@ -162,7 +162,7 @@ fn a_flood_of_one_host_moves_no_flow_of_others_and_the_host_is_reported() {
         };
         quiet.gateway.daemon.wait_for("the host's name", LIMIT, named).unwrap();
         let events = quiet.gateway.daemon.run(&["events"]).unwrap();
-        assert!(events.contains(&format!("host {name}: begins more than its share")), "{events}");
+        assert!(events.contains(&format!("host {name}: begins more than its quota")), "{events}");
     }
 }
 

@@ -224,7 +224,7 @@ fn a_drained_uplink_runs_out_of_live_flows() {
     let live = |status: &Value| uplink_status(status, "isp-a")["live_flows"].as_u64();
     let is_right = |status: &Value| live(status) == Some(on_first as u64);
     let status = gateway.daemon.wait_for("the flows that are left", LIMIT, is_right).unwrap();
-    let share = &uplink_status(&status, "isp-a")["recent_share"];
+    let share = &uplink_status(&status, "isp-a")["actual_share"];
     let expected = on_first as f64 / specs.len() as f64;
     assert!((share.as_f64().unwrap() - expected).abs() < 0.001, "{share}, not {expected}");
     let shown = gateway.daemon.run(&["status"]).unwrap();

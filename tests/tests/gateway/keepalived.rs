@@ -19,7 +19,7 @@ const CLOCKS: usize = 8;
 /// The pause between two requests of these.
 const TICK: Duration = Duration::from_millis(10);
 /// Longest gap that is no failure: generous, for busy machines.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_GAP: Duration = Duration::from_secs(5);
 
 /// Both gateways with all that runs on them, and flows through the master.
 struct Cluster {
@@ -64,7 +64,7 @@ impl Cluster {
         assert_alive(&self.pair, &self.flows, &before, FLOWS, |_| true);
         let gap = gap(&ticks, &self.clocks.settle().unwrap());
         println!("{what}: {gap:?} without packets; the addresses moved after {taken:?}");
-        assert!(gap < LONGEST, "{what}: {gap:?}\n{}", self.logs());
+        assert!(gap < MAX_GAP, "{what}: {gap:?}\n{}", self.logs());
         self.pair.wait_until_up(to);
         // New flows are shared by both uplinks, and sessions stay where they were.
         self.pair.gateway.assert_uplinks(20, &[0, 1]);

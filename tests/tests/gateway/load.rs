@@ -74,7 +74,7 @@ fn check_spillover(mut gateway: Gateway, uplinks: &[usize]) {
     assert_eq!(load["capacity"]["up"], CAPACITY * 1_000_000);
     let up = load["up"].as_u64().unwrap();
     assert!((CAPACITY * 500_000..CAPACITY * 1_100_000).contains(&up), "{up}");
-    assert_eq!(uplink_status(&status, "isp-b")["share_wanted"], 1.0);
+    assert_eq!(uplink_status(&status, "isp-b")["target_share"], 1.0);
     gateway.assert_uplinks(50, &[1]);
     assert_undisturbed(&flows, &before, 40, |_| true);
     let text = gateway.daemon.run(&["status"]).unwrap();
@@ -105,7 +105,7 @@ fn a_full_uplink_leaves_new_flows_to_the_others_of_its_tier() {
 fn adaptive_weights_send_new_flows_to_the_uplink_with_capacity_left() {
     let mut gateway = start_with("", "", "[balance]\nadaptive = true\n");
     let upload = Upload::start(&gateway.lab);
-    let wanted = |status: &Value| uplink_status(status, "isp-a")["share_wanted"].as_f64().unwrap();
+    let wanted = |status: &Value| uplink_status(status, "isp-a")["target_share"].as_f64().unwrap();
     // 30 and 70 as long as both have room; with 80 % of the first one in use 6 and 70.
     let what = "a share that follows the load";
     let status = gateway.daemon.wait_for(what, LIMIT, |status| wanted(status) < 0.12).unwrap();

@@ -199,7 +199,7 @@ fn the_page_has_words_for_what_is_rare() {
     let waiting = "Promise.all([import('/page/overview.js'), fetch('/v1/status')]) \
         .then(async ([page, answer]) => { const status = await answer.json(); \
         const [best, other] = status.uplinks; other.tier = 2; \
-        for (const family of [other.ipv4, other.ipv6]) family.share_wanted = 0; \
+        for (const family of [other.ipv4, other.ipv6]) family.target_share = 0; \
         page.showOverview(status); \
         return [best, other].map(({ name }) => document.querySelector( \
         `article[data-key=${name}] > div:nth-child(2)`)?.innerText ?? null); })";

@@ -210,7 +210,7 @@ fn drift_is_repaired_and_reported() {
 }
 
 /// Returns the events of conflicts, except for what is compatible.
-fn clashes(gateway: &Gateway) -> Vec<Value> {
+fn conflicts(gateway: &Gateway) -> Vec<Value> {
     let mut conflicts = events(gateway, "conflict");
     conflicts.retain(|event| event["to"] != "compatible");
     conflicts
@@ -246,7 +246,7 @@ fn assert_reported(gateway: &Gateway) {
     assert!(by.starts_with("nft (process "), "{by}");
     let rule = of("ip rule 26100: ipv4");
     assert!(rule["by"].as_str().unwrap().contains("process "), "{rule}");
-    assert_eq!(clashes(gateway), [Value::Null; 0]);
+    assert_eq!(conflicts(gateway), [Value::Null; 0]);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn repeated_drift_becomes_a_conflict() {
     (kind.undo)(&gateway);
     // The kernel's answers while the rule was away may be conflicts, too.
     let throttled = || {
-        let found = clashes(&gateway).into_iter();
+        let found = conflicts(&gateway).into_iter();
         found.map(|event| event["reason"].as_str().unwrap().to_owned())
     };
     wait::until("a throttled repair", LIMIT, || {

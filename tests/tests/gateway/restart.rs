@@ -27,7 +27,7 @@ fn live_flows_stay_where_they_are_when_weights_change() {
     let gateway = restart(Signal::SIGTERM, |config| config.replace("weight = 30", "weight = 0"));
     gateway.wait_for_uplinks(&[1]);
     let status = gateway.daemon.status().unwrap();
-    assert_eq!(uplink_status(&status, "isp-a")["share_wanted"], 0.0);
+    assert_eq!(uplink_status(&status, "isp-a")["target_share"], 0.0);
 }
 
 /// Stops the daemon by `signal`, starts it with the configuration as `tune` changes it, and checks

@@ -18,7 +18,7 @@ fn the_second_tier_carries_flows_only_while_the_first_is_down() {
 
     gateway.lab.cut_cable(1).unwrap();
     let status = gateway.wait_until_down(1);
-    assert_eq!(uplink_status(&status, "lte")["share_wanted"], 1.0);
+    assert_eq!(uplink_status(&status, "lte")["target_share"], 1.0);
     let instead_of = ["isp-a", "isp-b"]
         .map(|uplink| serde_json::json!({"uplink": uplink, "tier": 1, "state": "down"}));
     let families = ["ipv4", "ipv6"];

@@ -13,7 +13,7 @@ const STATUS: &str = r#"{"version":1,"pid":1,"started":"2026-01-01T00:00:00Z","i
     "domains":null,"counters":{"flow_known":7},"memory":{"bytes":0,"maps":{"FLOWS":4096}},
     "events_not_hooked":null,"drill":null,"confirm_within_s":null,
     "uplinks":[{"name":"fibre \"A\"\\1","interface":"wan","index":0,"weight":2,"tier":0,"fwmark":1,
-    "table":201,"state":"up","admin":"enabled","share_wanted":0.5,"share_had":0.5,"flows":3,
+    "table":201,"state":"up","admin":"enabled","target_share":0.5,"lifetime_share":0.5,"flows":3,
     "flows_moved_in":1,"packets":9,"bytes":900,
     "load":{"down":8000,"up":800,"capacity":null,"full":false},
     "ipv4":{"state":"up","since":"2026-01-01T00:00:00Z","reason":"","gateway":null,"loss":0.25,

@@ -47,8 +47,8 @@ function notices(status) {
   for (const lan of status.lan) if (!lan.exists) add(words("lan_missing", lan.interface));
   for (const { tier } of status.fallbacks) add(tier == null ? words("fallback_none") : words("fallback", tier));
   for (const host of status.limited_hosts) add(words("limited", host.host, number(host.not_stored)));
-  for (const { what, who, meaning, advice, compatible } of status.conflicts) {
-    add(words(compatible ? "note" : "clash", [`${what} (${who}): ${meaning}`, advice].filter(Boolean).join("; ")));
+  for (const { what, owner, meaning, advice, compatible } of status.conflicts) {
+    add(words(compatible ? "note" : "conflict", [`${what} (${owner}): ${meaning}`, advice].filter(Boolean).join("; ")));
   }
   for (const { what, by, repairs } of status.throttled) add(words("undone", what, by ?? "?", repairs));
   for (const [what, why] of Object.entries(status.refused)) add(words("kernel_refuses", what, why));
@@ -108,7 +108,7 @@ function card(status, uplink) {
   const facts = [
     ["rate", `↑\u00a0${rate(load.up)}  ↓\u00a0${rate(load.down)}${capacity ?? ""}${load.full ? `; ${words("full")}` : ""}`],
     ["live_flows", uplink.live_flows == null ? "-" : number(uplink.live_flows)],
-    ["share", words("share_is", uplink.recent_share == null ? "-" : percent(uplink.recent_share), percent(uplink.share_wanted))],
+    ["share", words("share_is", uplink.actual_share == null ? "-" : percent(uplink.actual_share), percent(uplink.target_share))],
   ];
   return make(
     "article", { "data-state": stateOfAll(uplink), "data-key": uplink.name, "aria-label": uplink.name },
@@ -132,15 +132,15 @@ function remarks(status, uplink) {
 }
 
 /// Says how far an uplink is drained.
-function drained({ share_wanted, live_flows }) {
-  if (share_wanted > 0) return words("draining_used");
+function drained({ target_share, live_flows }) {
+  if (target_share > 0) return words("draining_used");
   if (live_flows == null) return words("draining_new");
   return live_flows === 0 ? words("draining_none") : counted("draining", live_flows);
 }
 
 /// Returns the tier in use, if an uplink that is up gets no new flows for being of a worse one.
 function betterTier({ uplinks }, uplink) {
-  const isUsed = (other) => families(other).some(([, family]) => family.share_wanted > 0);
+  const isUsed = (other) => families(other).some(([, family]) => family.target_share > 0);
   if (stateOfAll(uplink) !== "up" || isUsed(uplink)) return null;
   const better = uplinks.filter((other) => other.tier < uplink.tier && isUsed(other));
   return better.length ? Math.min(...better.map((other) => other.tier)) : null;

@@ -55,7 +55,7 @@ pub struct Sources<'a> {
     pub shortcuts: Option<[Shortcuts; MAX_UPLINKS]>,
     /// Interfaces at whose drivers there are no shortcuts, with the reason.
     pub without_xdp: BTreeMap<String, String>,
-    /// Hosts that begin more than their share.
+    /// Hosts that begin more than their quota.
     pub limited_hosts: Vec<LimitedHost>,
     /// Kernel memory by map.
     pub memory: MapMemory,
@@ -215,11 +215,11 @@ impl Uplink {
             table: kernel.table(index),
             state: state.state(),
             admin: state.admin,
-            share_wanted: share_wanted(sources, index, first),
-            share_had: counters.flows_new as f64 / all_flows.max(1) as f64,
+            target_share: target_share(sources, index, first),
+            lifetime_share: counters.flows_new as f64 / all_flows.max(1) as f64,
             flows: counters.flows_new,
             live_flows: None,
-            recent_share: sources.recent.share(index as usize),
+            actual_share: sources.recent.share(index as usize),
             flows_moved_in: counters.flows_moved_in,
             packets: counters.packets,
             bytes: counters.bytes,
@@ -257,7 +257,7 @@ impl From<&Ipv6> for Ipv6Mode {
 }
 
 /// Returns the share of the buckets that lead to an uplink now, for a family.
-fn share_wanted(sources: &Sources<'_>, index: u32, family: Family) -> f64 {
+fn target_share(sources: &Sources<'_>, index: u32, family: Family) -> f64 {
     let is_up = |uplink: &UplinkState| {
         uplink.family(family).is_some_and(|health| health.state() == State::Up)
     };
@@ -320,7 +320,7 @@ impl FamilyStatus {
             remedy: remedy.or_else(|| own_firewall(&closed)),
             degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
-            share_wanted: share_wanted(sources, state.index, family),
+            target_share: target_share(sources, state.index, family),
             loss: health.window().loss(),
             latency_ms: health.window().latency().map(millis),
             jitter_ms: health.window().jitter().map(millis),

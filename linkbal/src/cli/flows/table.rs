@@ -17,7 +17,7 @@ const HEADER: [&str; COLUMNS] =
 const NUMBERS: std::ops::Range<usize> = 4..8;
 
 /// Least widths, so that later rows fit, too: the first ones may be of few flows.
-const LEAST: [usize; COLUMNS] = [5, 19, 19, 6, 4, 4, 6, 6, 11, 6];
+const MIN_WIDTHS: [usize; COLUMNS] = [5, 19, 19, 6, 4, 4, 6, 6, 11, 6];
 
 /// The cells of a line, in one text: a million lines do not allocate ten million cells.
 #[derive(Default)]
@@ -150,7 +150,7 @@ fn put(text: &mut String, arguments: fmt::Arguments<'_>) {
 
 pub(super) fn widths<'a>(flows: impl Iterator<Item = &'a FlowRecord<'a>>) -> [usize; COLUMNS] {
     let mut row = Row::default();
-    flows.fold(LEAST, |mut widths, flow| {
+    flows.fold(MIN_WIDTHS, |mut widths, flow| {
         row.set(flow);
         let pairs = widths.iter_mut().zip(row.cells());
         pairs.for_each(|(width, cell)| *width = (*width).max(width_of(cell)));

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Least columns of a list: a narrower window wraps by itself.
-const LEAST: usize = 50;
+const MIN_WIDTH: usize = 50;
 
 /// Asks what the proposal shall be made of.
 ///
@@ -61,7 +61,7 @@ pub(super) fn choice(facts: &Facts) -> Result<Choice> {
 /// Folds the list of interfaces to the terminal.
 fn listed(text: &str) -> String {
     const INDENT: &str = "                 ";
-    let options = textwrap::Options::new(terminal_width().max(LEAST)).subsequent_indent(INDENT);
+    let options = textwrap::Options::new(terminal_width().max(MIN_WIDTH)).subsequent_indent(INDENT);
     text.lines().map(|line| textwrap::fill(line, &options) + "\n").collect()
 }
 

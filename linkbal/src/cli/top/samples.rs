@@ -23,7 +23,7 @@ pub(super) fn family(state: &str) -> Value {
         "state": state, "since": "2026-11-22T02:08:43Z",
         "reason": if up { "targets answer" } else { "the gateway answers, but nothing behind it" },
         "remedy": (!up).then_some("restart the modem, or call the provider"),
-        "gateway": "192.0.2.1", "share_wanted": 0.3, "loss": if up { 0.012 } else { 1.0 },
+        "gateway": "192.0.2.1", "target_share": 0.3, "loss": if up { 0.012 } else { 1.0 },
         "latency_ms": up.then_some(12.34), "degraded": false, "jitter_ms": up.then_some(0.42),
     })
 }
@@ -32,8 +32,8 @@ pub(super) fn family(state: &str) -> Value {
 pub(super) fn uplink(name: &str, state: &str) -> Uplink {
     let uplink = json!({
         "name": name, "interface": "eth0", "index": 0, "weight": 1, "tier": 1, "fwmark": 1, "table": 2601,
-        "state": state, "admin": "enabled", "share_wanted": 0.3, "share_had": 0.312, "flows": 4000,
-        "flows_moved_in": 0, "packets": 1, "bytes": 2, "live_flows": 623, "recent_share": 0.312,
+        "state": state, "admin": "enabled", "target_share": 0.3, "lifetime_share": 0.312, "flows": 4000,
+        "flows_moved_in": 0, "packets": 1, "bytes": 2, "live_flows": 623, "actual_share": 0.312,
         "load": {"down": 7_700_000, "up": 312_500,
             "capacity": {"down": 10_000_000, "up": 2_000_000, "used": 0.77}, "full": false},
         "ipv4": family(state), "ipv6": null, "ipv6_mode": "off",

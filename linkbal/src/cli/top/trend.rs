@@ -28,12 +28,12 @@ pub(super) struct Measures {
 }
 
 /// An uplink's name, and `ipv4` or `ipv6`.
-type Line = (String, &'static str);
+type FamilyKey = (String, &'static str);
 
 /// The steps of all lines, by their number since 1970.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trends {
-    lines: BTreeMap<Line, BTreeMap<u64, Measures>>,
+    lines: BTreeMap<FamilyKey, BTreeMap<u64, Measures>>,
     last: u64,
 }
 

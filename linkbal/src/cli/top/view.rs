@@ -141,7 +141,7 @@ fn alarms(model: &Model, width: u16, paint: Paint) -> Vec<Line<'static>> {
         said.extend(text::fold(&format!("! {why}"), width.into()));
     }
     if let Some(status) = &model.status {
-        let all = status::alarms(status, &model.zone) + &status::clashes(status, &model.zone);
+        let all = status::alarms(status, &model.zone) + &status::problems(status, &model.zone);
         let all = all.lines().filter(|line| !line.starts_with("note: "));
         said.extend(all.map(|line| text::cut(&format!("! {line}"), width.into(), paint)));
     }

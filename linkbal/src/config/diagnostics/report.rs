@@ -180,7 +180,7 @@ pub(super) fn render(f: &mut fmt::Formatter<'_>, shown: &Shown<'_>) -> fmt::Resu
     writeln!(f)?;
     GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
         .without_syntax_highlighting()
-        .with_width(f.width().unwrap_or(wrap::WIDTH).max(wrap::LEAST))
+        .with_width(f.width().unwrap_or(wrap::WIDTH).max(wrap::MIN_WIDTH))
         .with_word_separator(wrap::SEPARATOR)
         .with_word_splitter(wrap::SPLITTER)
         .with_break_words(false)

@@ -7,7 +7,7 @@ use textwrap::{WordSeparator, WordSplitter, core::Word};
 pub(super) const WIDTH: usize = 100;
 
 /// Least width: a narrower window wraps by itself.
-pub(super) const LEAST: usize = 40;
+pub(super) const MIN_WIDTH: usize = 40;
 
 /// Splits lines at spaces alone, and never within what is to be copied.
 pub(super) const SEPARATOR: WordSeparator = WordSeparator::Custom(separate);
@@ -56,9 +56,9 @@ const fn pair(c: char) -> Option<char> {
 
 /// Returns whether what begins at a byte ends before long: else it is a sign like any other.
 fn closes(line: &str, at: usize, end: char) -> bool {
-    const LONGEST: usize = 72;
+    const MAX_QUOTED: usize = 72;
     let rest = line.get(at.saturating_add(1)..).unwrap_or_default();
-    rest.find(end).is_some_and(|length| length <= LONGEST)
+    rest.find(end).is_some_and(|length| length <= MAX_QUOTED)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::config::{
 const MAX_PREFIXES: usize = 16;
 
 /// Shortest IPv6 prefix that is accepted: a regional registry gets a /12, a provider less.
-const SHORTEST: u8 = 16;
+const MIN_PREFIX_LENGTH: u8 = 16;
 
 /// Shortest IPv4 prefix that is accepted.
 const SHORTEST_IPV4: u8 = 8;
@@ -173,7 +173,7 @@ fn net(help: &'static str) -> impl Fn(&DeValue<'_>) -> Result<IpNet, Fault> {
             IpNet::V6(net) => {
                 let address = net.addr();
                 let other = address.is_multicast() || address.is_unicast_link_local();
-                (!other && address.segments()[0] != 0, SHORTEST)
+                (!other && address.segments()[0] != 0, MIN_PREFIX_LENGTH)
             }
         };
         if !for_hosts {

@@ -27,7 +27,7 @@ pub(super) struct Outside {
     links: BTreeMap<u32, String>,
     /// ip rules of others that come before linkbal's.
     rules: Vec<String>,
-    /// Settings of others that clash with linkbal, which may divert it in a way that a look-up does not
+    /// Settings of others that conflict with linkbal, which may divert it in a way that a look-up does not
     /// tell.
     conflicts: Vec<String>,
 }

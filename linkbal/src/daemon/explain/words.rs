@@ -188,15 +188,12 @@ impl Words {
         protocol: u8,
     ) -> Decision {
         let why = findings.choice.map(|(_, why)| why).unwrap_or_default();
-        let all = counts.values().fold(0u64, |sum, count| sum.saturating_add(u64::from(*count)));
-        let share = |count: u32| {
-            let tenths = u64::from(count).saturating_mul(1000).checked_div(all).unwrap_or(0);
-            u32::try_from(tenths).unwrap_or(1000)
-        };
+        let all: f64 = counts.values().copied().map(f64::from).sum();
+        let share = |count: u32| f64::from(count) / all.max(1.0);
         let shares: BTreeMap<_, _> =
             counts.iter().map(|(index, count)| (self.name(*index), share(*count))).collect();
         let parts =
-            shares.iter().map(|(name, share)| format!("{} % {name}", share.saturating_add(5) / 10));
+            shares.iter().map(|(name, share)| format!("{} % {name}", (share * 100.0).round()));
         let text = format!(
             "{}, by its {}: {}",
             parts.collect::<Vec<_>>().join(", "),

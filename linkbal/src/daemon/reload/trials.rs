@@ -2,7 +2,7 @@
 
 use anyhow::{Error, Result};
 
-use super::{BUSY, Cause, Reloading, Step, TrialReply, with_external};
+use super::{BUSY, ReloadCause, Reloading, Step, TrialReply, with_external};
 use crate::{
     config::Sources,
     daemon::{
@@ -17,7 +17,8 @@ use crate::{
 impl Daemon {
     /// Begins the trial of the configuration that is about to be in force, if it is to be on trial.
     pub(super) fn begin_trial(&mut self, candidate: &Sources) {
-        if !matches!(&self.reloading, Some(Reloading { cause: Cause::Requested { .. }, .. })) {
+        if !matches!(&self.reloading, Some(Reloading { cause: ReloadCause::Requested { .. }, .. }))
+        {
             return;
         }
         self.trial = self.next_trial(candidate);
@@ -29,7 +30,7 @@ impl Daemon {
 
     /// Returns the trial for the configuration under way, if one is wanted.
     pub(super) fn next_trial(&self, candidate: &Sources) -> Option<Trial> {
-        let Some(Reloading { cause: Cause::Requested { confirm, by_text, .. }, .. }) =
+        let Some(Reloading { cause: ReloadCause::Requested { confirm, by_text, .. }, .. }) =
             &self.reloading
         else {
             return None;
@@ -98,7 +99,7 @@ impl Daemon {
             Some(trial) if trial.is_by_text() => {
                 let (former, text) = (trial.former().text.clone(), trial.candidate_text().into());
                 let edit = Edit { path: self.path.clone(), former, text };
-                self.begin(Cause::Keep(answer));
+                self.begin(ReloadCause::Keep(answer));
                 return self.step(move || Step::Written(edit.write()));
             }
             Some(_) => {
@@ -145,7 +146,7 @@ impl Daemon {
 
     fn roll_back(&mut self, trial: Trial, undo: Option<TrialReply>) {
         let former = trial.former().clone();
-        self.begin(Cause::Rollback(trial, undo));
+        self.begin(ReloadCause::Rollback(trial, undo));
         self.step(move || {
             Step::Read(match former.parse() {
                 Ok(parsed) => with_external(parsed, former, Vec::new()),

@@ -31,7 +31,7 @@ const EMPTYING: Duration = Duration::from_secs(5);
 const RELIEF: f64 = 0.8;
 
 /// Least time between two readings of the counters: a shorter one says little about a rate.
-const SHORTEST: Duration = Duration::from_millis(500);
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Bytes of an uplink in each direction, since some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -96,7 +96,7 @@ impl Load {
             return;
         };
         let elapsed = now.saturating_sub(*then);
-        if elapsed < SHORTEST {
+        if elapsed < MIN_INTERVAL {
             return;
         }
         // The counters of a recreated interface begin at zero.

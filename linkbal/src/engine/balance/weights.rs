@@ -1,7 +1,7 @@
 //! Weights that follow the free capacity, if the configuration wants it.
 //!
 //! The weight of an uplink with a capacity is multiplied by the part of it that is free, but at
-//! least by [`LEAST`]: new flows prefer lines with room, and none starves for long. The weights
+//! least by [`MIN_WEIGHT_PART`]: new flows prefer lines with room, and none starves for long. The weights
 //! change at most every [`INTERVAL`], and only by more than [`STEP`]; each change moves the fewest
 //! buckets, and live flows stay where they are. Weights that rules give are kept.
 
@@ -17,7 +17,7 @@ use crate::engine::{
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The part of its weight that an uplink always keeps.
-const LEAST: f64 = 0.2;
+const MIN_WEIGHT_PART: f64 = 0.2;
 
 /// The least relative change of a weight that is worth moving buckets.
 const STEP: f64 = 0.1;
@@ -86,5 +86,5 @@ impl Weights {
 /// Returns the free part of an uplink's capacity; all of it if the capacity is not known.
 fn free(uplink: &UplinkState) -> f64 {
     let capacity = uplink.config.capacity;
-    capacity.map_or(1.0, |capacity| (1.0 - uplink.load.share(capacity)).clamp(LEAST, 1.0))
+    capacity.map_or(1.0, |capacity| (1.0 - uplink.load.share(capacity)).clamp(MIN_WEIGHT_PART, 1.0))
 }

@@ -282,11 +282,11 @@ fn hook(file: &str) -> Option<(Runs, &str)> {
     Some((*rule, name))
 }
 
-/// Returns whether a file runs where it is; `may` is whether it may be executed.
-pub fn runs(file: &str, may: bool) -> bool {
+/// Returns whether a file runs where it is; `mode` are its permissions.
+pub fn runs(file: &str, mode: u32) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
     hook(file).is_none_or(|(rule, name)| {
-        (rule.sourced || may) && (!rule.by_name || name.chars().all(plain))
+        (rule.sourced || mode & 0o111 != 0) && (!rule.by_name || name.chars().all(plain))
     })
 }
 

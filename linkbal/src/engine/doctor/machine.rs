@@ -17,10 +17,10 @@ const CONNTRACK: [&str; 2] = ["net/netfilter/nf_conntrack_count", "net/netfilter
 const RECEIVE_BUFFER: &str = "net/core/rmem_max";
 
 /// The kernel's default of that, in bytes: less loses news of the kernel.
-const LEAST_BUFFER: u64 = 212_992;
+const MIN_BUFFER: u64 = 212_992;
 
 /// Open files that a gateway needs with many uplinks and interfaces, and in a flood of requests.
-const LEAST_FILES: u64 = 4096;
+const MIN_FILES: u64 = 4096;
 
 /// A year in which no clock can be that is right.
 const LONG_AGO: u32 = 2025;
@@ -79,11 +79,11 @@ fn daemon(machine: &Machine) -> Option<Complaint> {
 
 fn open_files(machine: &Machine) -> Option<Complaint> {
     let daemon = machine.daemon?;
-    let (files, most) = daemon.open_files.filter(|(files, _)| *files < LEAST_FILES)?;
+    let (files, most) = daemon.open_files.filter(|(files, _)| *files < MIN_FILES)?;
     let what = format!("linkbal may have only {files} files open");
     let advice =
         "a flood of requests could keep it from probing: LimitNOFILE= of the unit keeps it";
-    let limits = if most < LEAST_FILES { "65536:65536".into() } else { format!("{most}:") };
+    let limits = if most < MIN_FILES { "65536:65536".into() } else { format!("{most}:") };
     let command = format!("prlimit --pid {} --nofile={limits}", daemon.pid);
     Some(Complaint::new(Severity::Warning, what, advice, command))
 }
@@ -116,10 +116,10 @@ fn conntrack(machine: &Machine) -> Option<Complaint> {
 }
 
 fn buffer(machine: &Machine) -> Option<Complaint> {
-    let most = machine.number(RECEIVE_BUFFER).filter(|most| *most < LEAST_BUFFER)?;
+    let most = machine.number(RECEIVE_BUFFER).filter(|most| *most < MIN_BUFFER)?;
     let what = format!("programs get at most {most} bytes for what a socket receives");
     let advice = "answers to probes may be lost in bursts";
-    let command = format!("sysctl -w net.core.rmem_max={LEAST_BUFFER}");
+    let command = format!("sysctl -w net.core.rmem_max={MIN_BUFFER}");
     Some(Complaint::new(Severity::Warning, what, advice, command))
 }
 

@@ -273,21 +273,21 @@ fn a_unit_that_runs_at_boot_is_disabled() {
 
 #[test]
 fn a_script_runs_by_the_rule_of_its_folder() {
-    for (file, executable, runs) in [
-        ("/etc/network/if-up.d/wan", true, true),
-        ("/etc/network/if-up.d/wan", false, false),
-        ("/etc/network/if-up.d/wan.bak", true, false),
-        ("/etc/cron.daily/wan.dpkg-old", true, false),
-        ("/etc/dhcp/dhclient-exit-hooks.d/wan", false, true),
-        ("/etc/dhcp/dhclient-exit-hooks.d/wan.bak", true, false),
-        ("/etc/hotplug.d/iface/99-wan.sh", false, true),
-        ("/etc/NetworkManager/dispatcher.d/10-wan.sh", true, true),
-        ("/etc/NetworkManager/dispatcher.d/10-wan.sh", false, false),
-        ("/etc/networkd-dispatcher/off.d/10-wan.sh", true, true),
-        ("/etc/networkd-dispatcher/off.d/10-wan.sh", false, false),
-        ("/etc/crontab", false, true),
+    for (file, mode, runs) in [
+        ("/etc/network/if-up.d/wan", 0o755, true),
+        ("/etc/network/if-up.d/wan", 0o644, false),
+        ("/etc/network/if-up.d/wan.bak", 0o755, false),
+        ("/etc/cron.daily/wan.dpkg-old", 0o755, false),
+        ("/etc/dhcp/dhclient-exit-hooks.d/wan", 0o644, true),
+        ("/etc/dhcp/dhclient-exit-hooks.d/wan.bak", 0o755, false),
+        ("/etc/hotplug.d/iface/99-wan.sh", 0o644, true),
+        ("/etc/NetworkManager/dispatcher.d/10-wan.sh", 0o755, true),
+        ("/etc/NetworkManager/dispatcher.d/10-wan.sh", 0o644, false),
+        ("/etc/networkd-dispatcher/off.d/10-wan.sh", 0o755, true),
+        ("/etc/networkd-dispatcher/off.d/10-wan.sh", 0o644, false),
+        ("/etc/crontab", 0o644, true),
     ] {
-        assert_eq!(leftovers::runs(file, executable), runs, "{file} {executable}");
+        assert_eq!(leftovers::runs(file, mode), runs, "{file} {mode:o}");
     }
 }
 

@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_secs(600);
 const REMEMBERED: usize = 100;
 
 /// Number of doublings that lead from any hold time beyond any ceiling.
-const MOST: u32 = 32;
+const MAX_DOUBLINGS: u32 = 32;
 
 /// The history of one uplink and family going down.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,9 @@ impl Damping {
     pub(super) fn went_down(&mut self, now: Duration) {
         if let Some(last) = self.downs.back() {
             let quiet = (now - *last).as_secs() / WINDOW.as_secs();
-            let fewer = self.doublings.saturating_sub(u32::try_from(quiet).unwrap_or(MOST));
-            self.doublings = if quiet == 0 { (fewer + 1).min(MOST) } else { fewer };
+            let fewer =
+                self.doublings.saturating_sub(u32::try_from(quiet).unwrap_or(MAX_DOUBLINGS));
+            self.doublings = if quiet == 0 { (fewer + 1).min(MAX_DOUBLINGS) } else { fewer };
         }
         if self.downs.len() == REMEMBERED {
             self.downs.pop_front();

@@ -17,7 +17,7 @@ const BLOCKED: &str = "a drill of it, which is over, blocked it on purpose";
 
 /// Part that a drill has in the state of a family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Drill {
+pub(super) struct DrillState {
     phase: Phase,
     /// Time before which nothing counts as an outage.
     counts_from: Duration,
@@ -34,7 +34,7 @@ enum Phase {
     Over { since: Duration, late: bool },
 }
 
-impl Drill {
+impl DrillState {
     /// Returns the time at which [`Self::end_grace`] has something to do.
     pub(super) fn deadline(self) -> Option<Duration> {
         match self.phase {
@@ -92,7 +92,7 @@ impl Drill {
     }
 
     const fn leave(&mut self, now: Duration) {
-        *self = Drill { phase: Phase::None, counts_from: now };
+        *self = DrillState { phase: Phase::None, counts_from: now };
     }
 }
 

@@ -30,7 +30,7 @@ const SUSPICION: Duration = Duration::from_secs(2);
 /// Time for which answers of few networks excuse lost probes.
 const BRIEFLY: Duration = Duration::from_secs(1);
 /// Time for which any answers excuse lost probes.
-const AT_MOST: Duration = Duration::from_secs(60);
+const MAX_EXCUSED: Duration = Duration::from_secs(60);
 
 /// Number of rounds that are sent while only few networks answer.
 const DOUBT: u32 = 50;
@@ -229,7 +229,7 @@ impl Health {
     fn is_excused_by(&self, answers: Option<Answers>, sent_at: Duration) -> bool {
         let Some(silence) = self.passive.silence else { return true };
         let silent = sent_at.saturating_sub(silence.since);
-        let most = AT_MOST.max(self.few());
+        let most = MAX_EXCUSED.max(self.few());
         match answers {
             Some(Answers::Many) => silent < most,
             Some(Answers::Few) => {

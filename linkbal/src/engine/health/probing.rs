@@ -6,7 +6,7 @@ use super::{
     Health, State,
     event::Pause,
     failure::Failure,
-    round::{End, Outcome, TargetState, Verdict},
+    round::{End, Outcome, RoundResult, TargetState},
     transition::{Signal, Transition},
 };
 use crate::config::Target;
@@ -175,18 +175,18 @@ impl Health {
     pub(super) fn judge(&mut self, round: usize, now: Duration) -> Option<Transition> {
         let transition =
             match self.schedule.rounds[round].judge(&self.targets, self.probe.quorum)? {
-                Verdict::Good => {
+                RoundResult::Good => {
                     let sent_at = self.schedule.rounds[round].sent_at;
                     if self.state == State::Up {
                         self.drill.heard(sent_at, now);
                     }
                     self.good_round(now)
                 }
-                Verdict::Bad if self.excuses(round, now) => {
+                RoundResult::Bad if self.excuses(round, now) => {
                     self.streak.bad = 0;
                     None
                 }
-                Verdict::Bad => self.bad_round(now),
+                RoundResult::Bad => self.bad_round(now),
             };
         if self.state == State::Up {
             self.quality.look(&self.probe, &self.window, now);

@@ -134,7 +134,7 @@ struct Probe {
 
 /// The result of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RoundResult {
     Good,
     Bad,
 }
@@ -285,7 +285,7 @@ impl Round {
     }
 
     /// Returns the result, once: as soon as it is good, or when all of its probes are over.
-    pub(super) fn judge(&mut self, targets: &[TargetState], quorum: u32) -> Option<Verdict> {
+    pub(super) fn judge(&mut self, targets: &[TargetState], quorum: u32) -> Option<RoundResult> {
         if self.judged {
             return None;
         }
@@ -294,12 +294,12 @@ impl Round {
         let (known, unknown) = self.elsewhere(targets);
         if answered > 0 && answered + known >= quorum {
             self.judged = true;
-            return Some(Verdict::Good);
+            return Some(RoundResult::Good);
         }
         self.judged = self.count(&[Outcome::Pending]) == 0;
         let failed = self.count(&[Outcome::Failed, Outcome::Expired, Outcome::Late]) > 0;
         let missed = answered + known + unknown < quorum;
-        (self.judged && failed && missed).then_some(Verdict::Bad)
+        (self.judged && failed && missed).then_some(RoundResult::Bad)
     }
 
     fn count(&self, wanted: &[Outcome]) -> usize {

@@ -17,7 +17,7 @@ use crate::{
             reconcile::Reconciler,
         },
         report::Report,
-        uplinks::{UplinkState, Verdict},
+        uplinks::{UplinkState, VerdictChange},
     },
     per_family::other,
 };
@@ -106,15 +106,15 @@ pub(in crate::engine) fn handle(
     uplink: u32,
     family: Family,
     event: &HealthEvent<'_>,
-) -> Vec<Verdict> {
+) -> Vec<VerdictChange> {
     let now = context.now;
     let Some(state) = context.uplinks.by_index_mut(uplink) else { return Vec::new() };
     let transition = state.health[family].handle(event, now);
-    transition.map(|transition| Verdict { uplink, family, transition }).into_iter().collect()
+    transition.map(|transition| VerdictChange { uplink, family, transition }).into_iter().collect()
 }
 
 /// Takes down uplinks that are disabled, and lets those that no longer are prove themselves.
-pub(in crate::engine) fn update_admin(context: &mut Context) -> Vec<Verdict> {
+pub(in crate::engine) fn update_admin(context: &mut Context) -> Vec<VerdictChange> {
     let disabled = |uplink: &UplinkState| uplink.admin == AdminState::Disabled;
     let uplinks = context.uplinks.iter().map(|uplink| (uplink.index, disabled(uplink)));
     let mut verdicts = Vec::new();
@@ -132,7 +132,7 @@ pub(in crate::engine) fn neighbour_failed(
     context: &mut Context,
     ifindex: u32,
     address: std::net::IpAddr,
-) -> Vec<Verdict> {
+) -> Vec<VerdictChange> {
     let Some(snapshot) = &context.snapshot else { return Vec::new() };
     let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
     let failed = Some(Nexthop { ifindex, gateway: Some(address) });
@@ -150,7 +150,7 @@ pub(in crate::engine) fn check_readiness(
     context: &mut Context,
     reconciler: &mut Reconciler,
     bonds: &bond::Watch,
-) -> Vec<Verdict> {
+) -> Vec<VerdictChange> {
     let mut verdicts = Vec::new();
     let Some(snapshot) = &context.snapshot else { return verdicts };
     let installed = reconciler.is_installed();
@@ -184,7 +184,7 @@ pub(in crate::engine) fn check_readiness(
                 Ok(_) => HealthEvent::Ready,
             };
             let transition = health.handle(&event, now);
-            verdicts.extend(transition.map(|transition| Verdict {
+            verdicts.extend(transition.map(|transition| VerdictChange {
                 uplink: uplink.index,
                 family,
                 transition,
@@ -195,7 +195,7 @@ pub(in crate::engine) fn check_readiness(
 }
 
 /// Returns the verdicts on families that have no targets of their own: the other family decides.
-pub(in crate::engine) fn other_families(context: &mut Context) -> Vec<Verdict> {
+pub(in crate::engine) fn other_families(context: &mut Context) -> Vec<VerdictChange> {
     let now = context.now;
     let mut verdicts = Vec::new();
     for uplink in context.uplinks.iter_mut() {
@@ -204,15 +204,19 @@ pub(in crate::engine) fn other_families(context: &mut Context) -> Vec<Verdict> {
             let state = uplink.present[leader].then(|| uplink.health[leader].state());
             let transition = uplink.health[family].handle(&HealthEvent::OtherFamily(state), now);
             let uplink = uplink.index;
-            verdicts.extend(transition.map(|transition| Verdict { uplink, family, transition }));
+            verdicts.extend(transition.map(|transition| VerdictChange {
+                uplink,
+                family,
+                transition,
+            }));
         }
     }
     verdicts
 }
 
 /// Notes which uplinks are usable, and whose flows connection tracking has yet to forget.
-pub(in crate::engine) fn store(context: &mut Context, verdicts: &[Verdict]) {
-    for Verdict { uplink, family, transition } in verdicts {
+pub(in crate::engine) fn store(context: &mut Context, verdicts: &[VerdictChange]) {
+    for VerdictChange { uplink, family, transition } in verdicts {
         let usable = transition.to == State::Up;
         context.up = context.up.with(*uplink, *family, usable);
         let Some(state) = context.uplinks.by_index_mut(*uplink) else { continue };
@@ -227,8 +231,12 @@ pub(in crate::engine) fn store(context: &mut Context, verdicts: &[Verdict]) {
 }
 
 /// Reports verdicts.
-pub(in crate::engine) fn report(context: &Context, verdicts: &[Verdict], output: &mut Output) {
-    for Verdict { uplink, family, transition } in verdicts {
+pub(in crate::engine) fn report(
+    context: &Context,
+    verdicts: &[VerdictChange],
+    output: &mut Output,
+) {
+    for VerdictChange { uplink, family, transition } in verdicts {
         let Some(state) = context.uplinks.by_index(*uplink) else { continue };
         // An IPv4 line without IPv6 is no news.
         let Some(health) = state.family(*family) else { continue };

@@ -1,4 +1,4 @@
-//! Settings of others in the kernel that clash with linkbal, or might be thought to.
+//! Settings of others in the kernel that conflict with linkbal, or might be thought to.
 //!
 //! Nothing here is ever changed: each setting is reported, with its probable owner, its meaning,
 //! and advice.
@@ -41,7 +41,7 @@ use super::network::Snapshot;
 use crate::config::Config;
 
 /// Maximum number of conflicts of one kind that are named: the rest would say nothing new.
-const MOST: usize = 8;
+const MAX_OF_KIND: usize = 8;
 
 /// A setting of others that linkbal meets.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, ToSchema)]
@@ -49,7 +49,7 @@ pub struct Conflict {
     /// The setting that was found.
     pub what: String,
     /// The probable owner.
-    pub who: String,
+    pub owner: String,
     /// The meaning for linkbal.
     pub meaning: String,
     /// Advice; empty if nothing need be done.
@@ -61,7 +61,7 @@ pub struct Conflict {
 /// The conflict in one sentence.
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.what, self.who, self.meaning)?;
+        write!(f, "{} ({}): {}", self.what, self.owner, self.meaning)?;
         if self.advice.is_empty() { Ok(()) } else { write!(f, "; {}", self.advice) }
     }
 }
@@ -88,7 +88,7 @@ pub fn find(
         inbound::find(config, snapshot).into_iter().collect(),
     ];
     let mut found: BTreeSet<Conflict> =
-        each.into_iter().flat_map(|found| found.into_iter().take(MOST)).collect();
+        each.into_iter().flat_map(|found| found.into_iter().take(MAX_OF_KIND)).collect();
     add_paths(&mut found, path::find(config, snapshot, &survey.paths));
     found
 }
@@ -97,8 +97,8 @@ pub fn find(
 /// other words says nothing new.
 pub fn add_paths(found: &mut BTreeSet<Conflict>, astray: Vec<Conflict>) {
     let is_known = |rule: &str| found.iter().any(|known| !known.compatible && known.what == rule);
-    let new = |path: &Conflict| !path.who.split(", ").all(is_known);
-    let new: Vec<Conflict> = astray.into_iter().filter(new).take(MOST).collect();
+    let new = |path: &Conflict| !path.owner.split(", ").all(is_known);
+    let new: Vec<Conflict> = astray.into_iter().filter(new).take(MAX_OF_KIND).collect();
     found.extend(new);
 }
 

@@ -14,7 +14,7 @@ mod undone;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use self::repair_record::Throttled;
-pub(in crate::engine) use self::undone::Last;
+pub(in crate::engine) use self::undone::LastState;
 use self::{
     probe_pause::ProbePauses,
     repair_record::{Decision, RepairRecord, SLOW},
@@ -183,9 +183,9 @@ impl Drift {
         requested: Option<&'a Desired>,
         snapshot: Option<&'a Snapshot>,
         refusals: &'a RefusalTracker,
-    ) -> Last<'a> {
+    ) -> LastState<'a> {
         let routes_changed = self.changed_at.contains_key(&ResourceKind::Routes);
-        Last { requested, snapshot, refusals, routes_changed }
+        LastState { requested, snapshot, refusals, routes_changed }
     }
 
     /// Returns the changes that may be made now, and reports those that are repairs.
@@ -193,7 +193,7 @@ impl Drift {
         &mut self,
         changes: Vec<Change>,
         desired: &Desired,
-        last: &Last<'_>,
+        last: &LastState<'_>,
         snapshot: &Snapshot,
         now: Duration,
         output: &mut Output,
@@ -313,7 +313,7 @@ impl Drift {
 
 #[cfg(test)]
 mod tests {
-    use super::{repair_record::MOST, *};
+    use super::{repair_record::MAX_REPAIRS, *};
 
     const TABLE: Subject = Subject::Resource(Resource::NftTable);
     const OTHER: Subject = Subject::Datapath(Part::Local);
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn what_is_undone_again_and_again_is_repaired_slowly_until_it_is_left_alone() {
         let mut drift = Drift::default();
-        for _ in 0..MOST {
+        for _ in 0..MAX_REPAIRS {
             assert_eq!(drift.judge(&TABLE, None, s(1)), Decision::Repair);
         }
         let by = Process { pid: 7, name: None };

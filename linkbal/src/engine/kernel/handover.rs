@@ -3,7 +3,7 @@
 //! keepalived hears of a cut cable when we do, and its partner takes over a few advertisements later.
 //! Connections whose uplink failed here meanwhile would be reset and moved, though they live on at the
 //! partner. So a carrier that is gone from an interface with virtual addresses is kept in the observation
-//! for [`PARTNER_LIMIT`], and what is decided from it, verdicts, routes and rules, knows nothing of the cut.
+//! for [`PARTNER_TIMEOUT`], and what is decided from it, verdicts, routes and rules, knows nothing of the cut.
 //! Packets by that cable are lost until then. If the addresses go within that time, the gateway is on
 //! standby; if not, the uplink fails as any other does.
 
@@ -25,7 +25,7 @@ use crate::{
 
 /// Time that the partner has to take over: several times what keepalived needs with ten
 /// advertisements a second.
-pub(in crate::engine) const PARTNER_LIMIT: Duration = Duration::from_secs(1);
+pub(in crate::engine) const PARTNER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The carrier of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl Handover {
             }
         };
         self.carriers.insert(ifindex, Carrier::LostAt(lost_at));
-        let until = lost_at.saturating_add(PARTNER_LIMIT);
+        let until = lost_at.saturating_add(PARTNER_TIMEOUT);
         let kept = link.up && now < until;
         link.carrier = kept;
         kept.then_some(until)

@@ -119,7 +119,7 @@ impl Leases {
                     names.join(" and ")
                 )
             });
-            output.report(Report::Trouble { what: format!("address {address}"), problem });
+            output.report(Report::Refused { what: format!("address {address}"), problem });
         }
     }
 

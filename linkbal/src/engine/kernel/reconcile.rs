@@ -22,7 +22,7 @@ pub(in crate::engine) const SETTLE: Duration = Duration::from_millis(20);
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Time from a failed observation to the next one.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The observations, and the changes that are under way.
 #[derive(Debug, Default)]
@@ -118,7 +118,7 @@ impl Reconciler {
     /// Notes that an observation failed.
     pub(in crate::engine) fn not_observed(&mut self, now: Duration) {
         self.observing = false;
-        self.observe_at = Some(now + RETRY);
+        self.observe_at = Some(now + RETRY_DELAY);
     }
 
     /// Notes that the changes of one command are made.

@@ -1,8 +1,8 @@
-//! The administrator's wishes.
+//! Requested states of uplinks.
 
 use super::*;
 
-/// Tells the engine the administrator's wish for `uplink`, now.
+/// Requests a state of `uplink`, now.
 fn want(world: &mut World, uplink: u32, admin: AdminState) -> Vec<Command> {
     world.engine.handle_event(Event::Admin { uplink, admin }, world.now);
     let now = world.now;
@@ -50,7 +50,7 @@ fn an_admitted_uplink_comes_back_with_its_first_answer() {
     let enabled = world.run_until(ms(10_000)).now;
     world.decisions();
     want(&mut world, A, AdminState::Enabled);
-    world.engine.handle_event(Event::Admit { uplink: A }, world.now);
+    world.engine.handle_event(Event::EnableNow { uplink: A }, world.now);
     let commands = world.run_until(enabled + ms(600)).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003), "no hold time");
     // It must prove itself again after the next outage, and while it proves itself, it can be
@@ -59,11 +59,11 @@ fn an_admitted_uplink_comes_back_with_its_first_answer() {
     want(&mut world, A, AdminState::Enabled);
     let now = world.now;
     assert!(!masks(&world.run_until(now + ms(2000)).decisions()).contains(&0x0003_0003));
-    world.engine.handle_event(Event::Admit { uplink: A }, world.now);
+    world.engine.handle_event(Event::EnableNow { uplink: A }, world.now);
     let now = world.now;
     let commands = world.run_until(now).decisions();
     assert_eq!(masks(&commands).last(), Some(&0x0003_0003), "at once");
-    world.engine.handle_event(Event::Admit { uplink: A }, world.now);
+    world.engine.handle_event(Event::EnableNow { uplink: A }, world.now);
     assert!(masks(&world.run_until(now).decisions()).is_empty(), "nothing new");
 }
 

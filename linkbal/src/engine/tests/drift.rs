@@ -220,7 +220,7 @@ fn missing_parts_of_the_datapath_are_restored_until_they_are_throttled() {
     let mut world = both_up();
     let parts = || vec![Part::Pin("FLOWS".into()), Part::Local];
     for round in 0..20 {
-        world.engine.handle_event(Event::Damaged(parts()), ms(1000 + round));
+        world.engine.handle_event(Event::DatapathPartsMissing(parts()), ms(1000 + round));
     }
     let commands = world.run_until(ms(1100)).decisions();
     let restored = commands.iter().filter(|each| **each == Command::Restore(parts()));
@@ -265,13 +265,13 @@ fn a_refusal_is_told_once_and_so_is_its_end() {
     world.run_until(ms(3500));
     let commands = world.decisions();
     let troubles =
-        told(&commands).into_iter().filter(|each| matches!(each, Report::Trouble { .. }));
+        told(&commands).into_iter().filter(|each| matches!(each, Report::Refused { .. }));
     assert_eq!(troubles.count(), 1);
     assert!(world.engine.refused()[&what].contains("docker run --sysctl"));
     world.kernel.sysctls.insert(path(), "1".into());
     world.run_until(ms(40_000));
     let commands = world.decisions();
-    let over = Report::Trouble { what, problem: None };
+    let over = Report::Refused { what, problem: None };
     assert_eq!(told(&commands), [&over]);
     assert!(world.engine.refused().is_empty());
 }
@@ -285,14 +285,14 @@ fn what_cannot_be_observed_is_told_once_and_so_is_its_end() {
     world.kernel.unobserved = [silent].into();
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
     let commands = world.run_until(ms(100_000)).decisions();
-    let [Report::Trouble { problem: Some(problem), .. }] = told(&commands)[..] else {
+    let [Report::Refused { problem: Some(problem), .. }] = told(&commands)[..] else {
         panic!("{commands:?}");
     };
     assert!(problem.contains("not seen") && problem.contains("10 s"), "{problem}");
     assert_eq!(world.engine.refused().len(), 1);
     world.kernel.unobserved.clear();
     let commands = world.run_until(ms(200_000)).decisions();
-    assert_eq!(told(&commands), [&Report::Trouble { what, problem: None }]);
+    assert_eq!(told(&commands), [&Report::Refused { what, problem: None }]);
     assert!(world.engine.refused().is_empty());
 }
 
@@ -306,7 +306,7 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
     let [Report::Conflict { conflict, there: true }] = told(&commands)[..] else {
         panic!("{commands:?}");
     };
-    assert!(conflict.who == "keepalived" && !conflict.compatible);
+    assert!(conflict.owner == "keepalived" && !conflict.compatible);
     assert!(world.engine.conflicts().contains(conflict));
     world.kernel.rules.pop();
     world.engine.handle_event(Event::Network(NetworkEvent::Changed), world.now);
@@ -325,7 +325,7 @@ fn conflicts_are_told_when_they_come_and_when_they_go() {
     let [Report::Conflict { conflict, there: true }] = told(&commands)[..] else {
         panic!("{commands:?}");
     };
-    assert_eq!(conflict.who, "firewalld (process 812)");
+    assert_eq!(conflict.owner, "firewalld (process 812)");
     // A process that changes things all the time is not looked at all the time.
     world.engine.handle_event(changed(), world.now);
     assert_eq!(world.engine.conflicts.survey_at(&world.engine.context), Some(ms(6050)));

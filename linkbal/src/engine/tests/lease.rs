@@ -411,7 +411,7 @@ fn two_uplinks_with_one_address_are_told_apart_by_the_mark_alone() {
     assert_eq!(sources, []);
     let told = |commands: &[Command]| -> Vec<Option<String>> {
         let troubles = commands.iter().filter_map(|command| match command {
-            Command::Report(Report::Trouble { what, problem }) => {
+            Command::Report(Report::Refused { what, problem }) => {
                 assert_eq!(what, "address 203.0.113.2");
                 Some(problem.clone())
             }

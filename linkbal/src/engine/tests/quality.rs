@@ -126,7 +126,7 @@ fn without_limits_an_uplink_is_degraded_no_longer() {
     assert!(world.engine.uplinks()[A as usize].health.ipv4.degraded().is_none());
 }
 
-/// Tells the engine the administrator's wish for an uplink, and returns what it decides.
+/// Requests a state of an uplink, and returns what it decides.
 fn want(world: &mut World, uplink: u32, admin: AdminState) -> Vec<Command> {
     let now = world.now;
     world.engine.handle_event(Event::Admin { uplink, admin }, now);

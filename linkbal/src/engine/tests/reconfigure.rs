@@ -12,13 +12,13 @@ fn config(text: &str) -> Config {
 
 /// Reconfigures the engine with `text`, now.
 fn reconfigure(world: &mut World, text: &str) -> Vec<Command> {
-    reconfigure_wishing(world, text, &BTreeMap::new())
+    reconfigure_requesting(world, text, &BTreeMap::new())
 }
 
-fn reconfigure_wishing(
+fn reconfigure_requesting(
     world: &mut World,
     text: &str,
-    wishes: &BTreeMap<String, AdminState>,
+    requested: &BTreeMap<String, AdminState>,
 ) -> Vec<Command> {
     let config = config(text);
     let known = world.engine.uplinks().indexed().into_iter();
@@ -26,7 +26,7 @@ fn reconfigure_wishing(
     let mut indexes = indexed::indexes(&known, &BTreeMap::new());
     indexes.extend(renamed(&known, &config.uplinks));
     let indexed = indexed::assign(&config.uplinks, &indexes);
-    world.engine.reconfigure(config, indexed, wishes, world.now);
+    world.engine.reconfigure(config, indexed, requested, world.now);
     let now = world.now;
     world.run_until(now).heard()
 }
@@ -187,8 +187,8 @@ fn a_new_uplink_comes_up_after_it_is_in_place_and_answers() {
 fn a_new_uplink_that_was_disabled_stays_so() {
     let mut world = World::with_config(&without_b(), machine(), UpMask::default());
     world.run_until(ms(1000)).heard();
-    let wishes = BTreeMap::from([("b".to_owned(), AdminState::Disabled)]);
-    reconfigure_wishing(&mut world, CONFIG, &wishes);
+    let requested = BTreeMap::from([("b".to_owned(), AdminState::Disabled)]);
+    reconfigure_requesting(&mut world, CONFIG, &requested);
     let now = world.now;
     world.run_until(now + ms(10_000));
     assert_eq!(world.engine.up(), UpMask(0x0001_0001));

@@ -60,7 +60,7 @@ fn carry_with(
         }
         world.run_until(now);
         heard.append(&mut world.heard);
-        let event = Event::Traffic { counters: counters.clone(), networks };
+        let event = Event::DatapathTraffic { counters: counters.clone(), networks };
         world.engine.handle_event(event, now);
         heard.append(&mut world.heard);
     }

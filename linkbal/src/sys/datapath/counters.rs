@@ -4,7 +4,7 @@ use anyhow::Result;
 use linkbal_common::{
     counter::{Counter, UplinkCounters},
     maps,
-    share::{Host, Share},
+    quota::{Host, Quota},
     uplink::MAX_UPLINKS,
 };
 
@@ -47,10 +47,10 @@ impl Datapath {
     }
 
     /// Returns the number of entries that each host has stored.
-    pub fn shares(&self) -> Result<Vec<(Host, Share)>> {
-        let mut shares = Vec::new();
-        self.for_each(maps::HOSTS, |host, share| shares.push((*host, *share)))?;
-        Ok(shares)
+    pub fn quotas(&self) -> Result<Vec<(Host, Quota)>> {
+        let mut quotas = Vec::new();
+        self.for_each(maps::HOSTS, |host, quota| quotas.push((*host, *quota)))?;
+        Ok(quotas)
     }
 
     /// Returns the traffic by uplink index, summed over all CPUs.

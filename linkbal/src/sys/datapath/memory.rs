@@ -119,10 +119,10 @@ fn allocated(told: u64, shape: &Shape, used: u64) -> u64 {
 }
 
 /// Minimum number of entries of a flow table that is sized by memory.
-pub const LEAST_FLOWS: u32 = 65_536;
+pub const MIN_FLOWS: u32 = 65_536;
 
 /// Maximum number of its entries.
-const MOST_FLOWS: u64 = 1 << 22;
+const MAX_FLOWS: u64 = 1 << 22;
 
 /// Memory of the machine for each entry, in bytes; the tables take about 240 of them.
 const PER_FLOW: u64 = 16_384;
@@ -141,7 +141,7 @@ pub fn flow_table_size() -> Result<u32> {
 
 /// Returns the number of entries for so many bytes of memory: a power of two.
 fn flows_for(memory: u64) -> u32 {
-    let flows = (memory / PER_FLOW).clamp(LEAST_FLOWS.into(), MOST_FLOWS);
+    let flows = (memory / PER_FLOW).clamp(MIN_FLOWS.into(), MAX_FLOWS);
     1 << flows.ilog2()
 }
 

@@ -53,10 +53,10 @@ impl Sizes {
 }
 
 /// Writes into `settings` how much of these tables one host may take, and all hosts together,
-/// before [`share::WINDOW_S`] is over.
+/// before [`quota::WINDOW_S`] is over.
 ///
-/// [`share::WINDOW_S`]: linkbal_common::share::WINDOW_S
-pub fn set_shares(settings: &mut Settings, flow_table_size: u32) {
+/// [`quota::WINDOW_S`]: linkbal_common::quota::WINDOW_S
+pub fn set_quotas(settings: &mut Settings, flow_table_size: u32) {
     let [(_, flows), _, (_, sessions)] = table_sizes(flow_table_size);
     settings.host_flows = flows / 8;
     settings.host_sessions = sessions / 8;

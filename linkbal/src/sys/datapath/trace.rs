@@ -18,11 +18,11 @@ use linkbal_common::{
     local::{self, LocalSocket},
     maps::{self, kind},
     packet::model::ModelPacket,
+    quota::{Host, Quota},
     recent::Recent,
     rule::{RuleAction, RuleSet},
     select::Selection,
     settings::{Settings, StickyClass},
-    share::{Host, Share},
     shortcut::{Shortcut, ShortcutCounters, Way},
     slow,
     tables::{
@@ -251,7 +251,7 @@ impl Tables for Live<'_> {
 
     fn settle_flow(&self, _key: &FlowKey, _slot: ()) {}
 
-    fn with_share<R>(&self, _host: Host, _with: impl FnOnce(&mut Share) -> R) -> Option<R> {
+    fn with_quota<R>(&self, _host: Host, _with: impl FnOnce(&mut Quota) -> R) -> Option<R> {
         None
     }
 

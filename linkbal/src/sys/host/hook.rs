@@ -37,7 +37,7 @@ use crate::events::Event;
 const QUEUE: usize = 100;
 
 /// Time that the program may run for one event.
-const LIMIT: Duration = Duration::from_secs(10);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum length of its output that is read, in bytes; then the pipe is closed.
 const OUTPUT: usize = 16 << 10;
@@ -118,7 +118,7 @@ async fn work(command: Vec<String>, mut events: mpsc::Receiver<Arc<Event>>, drop
                 }
             }
             Ok(Start::Hangs(starting)) => {
-                let limit = LIMIT.as_secs();
+                let limit = HOOK_TIMEOUT.as_secs();
                 failed(anyhow::anyhow!(
                     "{program} could not be started within {limit} s: is its disk in order? \
                      Until that start has ended, it is run for no event"
@@ -174,7 +174,7 @@ async fn start(program: &str, arguments: &[String], event: &Event) -> Result<Sta
         // Nobody waits for it if the hook is another one by now.
         let _ = sender.send(command.spawn().map(|child| Group { child }));
     })?;
-    match timeout(LIMIT, &mut starting).await {
+    match timeout(HOOK_TIMEOUT, &mut starting).await {
         Ok(started) => {
             Ok(Start::Done(started?.with_context(|| format!("failed to start {program}"))?))
         }
@@ -185,9 +185,9 @@ async fn start(program: &str, arguments: &[String], event: &Event) -> Result<Sta
 /// Hands a program its event, and waits for its end.
 async fn run(program: &str, mut group: Group, event: &Event) -> Result<()> {
     let line = event.json() + "\n";
-    let status = match timeout(LIMIT, group.communicate(&line)).await {
+    let status = match timeout(HOOK_TIMEOUT, group.communicate(&line)).await {
         Ok(status) => status.with_context(|| format!("failed to wait for {program}"))?,
-        Err(_) => anyhow::bail!("it was killed after {} s", LIMIT.as_secs()),
+        Err(_) => anyhow::bail!("it was killed after {} s", HOOK_TIMEOUT.as_secs()),
     };
     anyhow::ensure!(status.success(), "{program} ended with {status}");
     Ok(())

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Most bytes of a file that are read.
-const MOST: u64 = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 
 const MWAN3: &str = "/etc/config/mwan3";
 const NETWORK: &str = "/etc/config/network";
@@ -21,7 +21,7 @@ const BOOT: &str = "/config/config.boot";
 /// Returns the files that `linkbal import` reads; `jobs` are those that look like old scripts.
 pub(super) fn configurations(jobs: &[Job]) -> Vec<Found> {
     let mut found = Vec::new();
-    let read = |path: &str| file::read(Path::new(path), MOST).ok();
+    let read = |path: &str| file::read(Path::new(path), MAX_FILE).ok();
     if read(MWAN3).is_some() {
         let network = read(NETWORK).map(|_| NETWORK.to_owned());
         found.push(Found { path: MWAN3.into(), kind: Tool::Mwan3, network });

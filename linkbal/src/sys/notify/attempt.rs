@@ -1,4 +1,4 @@
-//! Attempts at sending one message, one way after the other.
+//! Attempts at sending one message, by one route after the other.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -12,7 +12,9 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{Delivery, Failure, Refused, Taken, Way, Ways, mail, post, secrets::without_secret};
+use super::{
+    Delivery, Failure, Refused, Route, Routes, Taken, mail, post, secrets::without_secret,
+};
 use crate::{
     config::{Destination, Host, Server},
     engine::Event,
@@ -21,20 +23,20 @@ use crate::{
     sys::{
         host::descriptors,
         netlink::Netlink,
-        probe::{Path, connect, look_up},
+        probe::{ProbePath, connect, look_up},
         resolve::resolve,
     },
 };
 
 /// Longest time for one uplink and family, and for all of them.
-const WAY_LIMIT: Duration = Duration::from_secs(20);
-pub(super) const LIMIT: Duration = Duration::from_secs(45);
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Longest time for a connection to one address.
-pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most ways that are tried, and most addresses of each.
-const MAX_WAYS: usize = 6;
+/// Most routes that are tried, and most addresses of each.
+const MAX_ROUTES: usize = 6;
 const MAX_ADDRESSES: usize = 3;
 
 /// A message to be sent.
@@ -42,46 +44,46 @@ pub(super) struct Attempt<'a> {
     pub(super) to: &'a Destination,
     pub(super) message: &'a Message,
     pub(super) secret: Option<&'a str>,
-    pub(super) ways: &'a Ways,
+    pub(super) routes: &'a Routes,
 }
 
 impl Attempt<'_> {
-    /// Sends it by the first way that works.
+    /// Sends it by the first route that works.
     pub(super) async fn by_all(&self) -> Delivery {
-        let deadline = Instant::now().checked_add(LIMIT).unwrap_or_else(Instant::now);
+        let deadline = Instant::now().checked_add(DELIVERY_TIMEOUT).unwrap_or_else(Instant::now);
         let mut failures: Vec<Failure> = Vec::new();
         let known = self.known_addresses();
         if let Some(address) = self.direct(&known).await {
-            return match timeout(WAY_LIMIT, self.send(None, address)).await {
+            return match timeout(ROUTE_TIMEOUT, self.send(None, address)).await {
                 Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
                 Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-                Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
+                Err(_) => Delivery::Failed(no_answer(ROUTE_TIMEOUT).into()),
             };
         }
         let mut refused_by: Option<&str> = None;
-        for way in self.ways.ways.iter().take(MAX_WAYS) {
-            if refused_by == Some(&way.uplink) {
+        for route in self.routes.routes.iter().take(MAX_ROUTES) {
+            if refused_by == Some(&route.uplink) {
                 // The other family will hear the same.
                 continue;
             }
-            let limit = deadline.min(Instant::now().checked_add(WAY_LIMIT).unwrap_or(deadline));
-            let error = match timeout_at(limit, self.by(way, &known)).await {
+            let limit = deadline.min(Instant::now().checked_add(ROUTE_TIMEOUT).unwrap_or(deadline));
+            let error = match timeout_at(limit, self.by(route, &known)).await {
                 Ok(Ok(Some((taken, direct)))) => {
-                    return Delivery::Sent { by: (!direct).then(|| way.uplink.clone()), taken };
+                    return Delivery::Sent { by: (!direct).then(|| route.uplink.clone()), taken };
                 }
                 Ok(Ok(None)) => continue,
                 Ok(Err(error)) => error,
-                Err(_) => anyhow!(no_answer(WAY_LIMIT)),
+                Err(_) => anyhow!(no_answer(ROUTE_TIMEOUT)),
             };
             if error.is::<Refused>() {
-                refused_by = Some(&way.uplink);
+                refused_by = Some(&route.uplink);
             }
-            let family = way.path.family.name();
-            let by = |reason| format!("by {} ({family}): {reason}", way.uplink);
+            let family = route.path.family.name();
+            let by = |reason| format!("by {} ({family}): {reason}", route.uplink);
             let Failure { text, public } = self.words(&error);
             failures.push(Failure { text: by(text), public: by(public) });
         }
-        match (failures.is_empty(), self.ways.ways.is_empty()) {
+        match (failures.is_empty(), self.routes.routes.is_empty()) {
             (true, true) => self.without_uplinks().await,
             (true, false) => {
                 Delivery::Failed("the server has no address of a family that works".into())
@@ -96,20 +98,20 @@ impl Attempt<'_> {
     /// Sends it although no uplink works, to a name in the LAN.
     async fn without_uplinks(&self) -> Delivery {
         let Host::Name(name) = &self.to.server().host else { return Delivery::NoWay };
-        let found = timeout(CONNECT_LIMIT, system_addresses(name)).await;
+        let found = timeout(CONNECT_TIMEOUT, system_addresses(name)).await;
         let found = found.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
         let Some(address) = self.direct(&found).await else { return Delivery::NoWay };
-        match timeout(WAY_LIMIT, self.send(None, address)).await {
+        match timeout(ROUTE_TIMEOUT, self.send(None, address)).await {
             Ok(Ok(taken)) => Delivery::Sent { by: None, taken },
             Ok(Err(error)) => Delivery::Failed(self.words(&error)),
-            Err(_) => Delivery::Failed(no_answer(WAY_LIMIT).into()),
+            Err(_) => Delivery::Failed(no_answer(ROUTE_TIMEOUT).into()),
         }
     }
 
     /// Sends it by an uplink; returns the server's answer, and whether it went past all uplinks, or
     /// `None` if the server has no address of that family.
-    async fn by(&self, way: &Way, known: &[IpAddr]) -> Result<Option<(Taken, bool)>> {
-        let path = way.path;
+    async fn by(&self, route: &Route, known: &[IpAddr]) -> Result<Option<(Taken, bool)>> {
+        let path = route.path;
         let found = match &self.to.server().host {
             Host::Name(name) if known.is_empty() => self.look_up(path, name).await?,
             Host::Name(_) | Host::Address(_) => known.to_vec(),
@@ -129,9 +131,9 @@ impl Attempt<'_> {
         failure.map_or(Ok(None), Err)
     }
 
-    async fn look_up(&self, path: Path, name: &str) -> Result<Vec<IpAddr>> {
+    async fn look_up(&self, path: ProbePath, name: &str) -> Result<Vec<IpAddr>> {
         let failed = || format!("failed to resolve {name}");
-        match look_up(&self.ways.resolvers, path, name, CONNECT_LIMIT).await {
+        match look_up(&self.routes.resolvers, path, name, CONNECT_TIMEOUT).await {
             Ok(Some(addresses)) => Ok(addresses),
             // This machine has a server of its own.
             Ok(None) => system_addresses(name).await.with_context(failed),
@@ -140,7 +142,7 @@ impl Attempt<'_> {
     }
 
     /// Sends it to an address.
-    async fn send(&self, by: Option<Path>, address: IpAddr) -> Result<Taken> {
+    async fn send(&self, by: Option<ProbePath>, address: IpAddr) -> Result<Taken> {
         let server = self.to.server();
         let address = SocketAddr::new(address, server.port);
         let connecting = async {
@@ -152,8 +154,8 @@ impl Attempt<'_> {
                 }
             }
         };
-        let stream = timeout(CONNECT_LIMIT, connecting).await;
-        let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_LIMIT)))?;
+        let stream = timeout(CONNECT_TIMEOUT, connecting).await;
+        let stream = stream.map_err(|_| anyhow!("{address}: {}", no_answer(CONNECT_TIMEOUT)))?;
         let stream = stream.with_context(|| address.to_string())?;
         let Taken { said, refused } = match self.to {
             Destination::Mail(mail) => mail::send(stream, mail, self.message, self.secret).await?,
@@ -186,7 +188,7 @@ impl Attempt<'_> {
 
     async fn is_direct(&self, destination: IpAddr) -> Result<bool> {
         let Server { port, .. } = self.to.server();
-        let (tcp, uplinks) = (protocol::TCP, &self.ways.interfaces);
+        let (tcp, uplinks) = (protocol::TCP, &self.routes.interfaces);
         Ok(Netlink::connect()?.is_beside(destination, tcp, *port, uplinks).await?)
     }
 
@@ -227,9 +229,10 @@ mod tests {
         let refused =
             || Refused { public: "the server answers 404".into(), said: "/s3cret".into() };
         let (to, message) = (Destination::Mail(mail::tests::mail()), Message::default());
-        let (ways, interfaces) = (Vec::new(), BTreeSet::new());
-        let ways = Ways { ways, interfaces, resolvers: Resolvers::default(), doubtful: false };
-        let attempt = Attempt { to: &to, message: &message, secret: None, ways: &ways };
+        let (routes, interfaces) = (Vec::new(), BTreeSet::new());
+        let routes =
+            Routes { routes, interfaces, resolvers: Resolvers::default(), doubtful: false };
+        let attempt = Attempt { to: &to, message: &message, secret: None, routes: &routes };
         for error in [Error::new(refused()), Error::new(refused()).context("failed to log in")] {
             let Failure { text, public } = attempt.words(&error);
             assert!(text.contains("/s3cret"), "{text}");

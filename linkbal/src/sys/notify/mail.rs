@@ -32,7 +32,7 @@ use crate::{
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 
 /// Longest time for the answer to QUIT.
-const QUIT_LIMIT: Duration = Duration::from_secs(5);
+const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Hands a message to a mail server over a connection.
 ///
@@ -55,7 +55,7 @@ pub(super) async fn send(
     }
     let (response, refused) = hand_over(&mut connection, &letter).await?;
     // The server has the message: however long it takes to part, the message is not sent again.
-    tokio::spawn(async move { timeout(QUIT_LIMIT, connection.quit()).await });
+    tokio::spawn(async move { timeout(QUIT_TIMEOUT, connection.quit()).await });
     let said = format!("{} {}", response.code(), response.first_line().unwrap_or_default());
     Ok(Taken { said, refused })
 }

@@ -17,7 +17,7 @@ use linkbal_common::uplink::Family;
 use socket2::SockRef;
 
 use super::{
-    Path, ProbeResult,
+    ProbePath, ProbeResult,
     failure::{Call, Meaning, WrongAnswer, classified, meaning},
     random, socket,
 };
@@ -36,7 +36,7 @@ const MAX_ADDRESSES: usize = 4;
 /// # Errors
 ///
 /// If there is no way to the server, or it answers with an error of its own.
-pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<ProbeResult> {
+pub(super) async fn ask(path: ProbePath, server: SocketAddr, name: String) -> Result<ProbeResult> {
     let reply = exchange(path, server, &name).await?;
     match reply.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(ProbeResult::Answered),
@@ -54,7 +54,7 @@ pub(super) async fn ask(path: Path, server: SocketAddr, name: String) -> Result<
 ///
 /// If there is no way to the server, the name does not exist or the server cannot tell.
 pub(super) async fn addresses(
-    path: Path,
+    path: ProbePath,
     server: SocketAddr,
     name: &str,
 ) -> Result<(Vec<IpAddr>, Duration)> {
@@ -85,7 +85,7 @@ fn addresses_in(reply: &Message, family: Family) -> (Vec<IpAddr>, Duration) {
 }
 
 /// Asks once and waits for the reply.
-async fn exchange(path: Path, server: SocketAddr, name: &str) -> Result<Message> {
+async fn exchange(path: ProbePath, server: SocketAddr, name: &str) -> Result<Message> {
     let query = query(path.family, name, random() as u16)?;
     let socket = socket::datagrams(path, server)?;
     let query_bytes = query.to_vec()?;

@@ -29,7 +29,7 @@ use tokio_rustls::{
 };
 
 use super::{
-    Path, ProbeResult,
+    ProbePath, ProbeResult,
     failure::{NotSent, WrongAnswer, first_of},
     resolver::{HostCache, Resolvers},
     socket,
@@ -68,7 +68,7 @@ impl Http {
     /// the configuration wants.
     pub(super) async fn ask(
         self: Arc<Self>,
-        path: Path,
+        path: ProbePath,
         target: HttpTarget,
         limit: Duration,
     ) -> Result<ProbeResult> {
@@ -90,7 +90,12 @@ impl Http {
         Ok(if absent { ProbeResult::NoAddress } else { ProbeResult::Answered })
     }
 
-    async fn exchange(&self, path: Path, target: &HttpTarget, addresses: &[IpAddr]) -> Result<()> {
+    async fn exchange(
+        &self,
+        path: ProbePath,
+        target: &HttpTarget,
+        addresses: &[IpAddr],
+    ) -> Result<()> {
         let stream = connect(path, addresses, target.port).await?;
         if !target.secure {
             return request(stream, target).await;
@@ -154,7 +159,7 @@ fn tls_failure(error: io::Error, unsynchronised: bool) -> Error {
 }
 
 /// Connects to the first address that answers.
-async fn connect(path: Path, addresses: &[IpAddr], port: u16) -> Result<TcpStream> {
+async fn connect(path: ProbePath, addresses: &[IpAddr], port: u16) -> Result<TcpStream> {
     let connect =
         |address: &IpAddr| Box::pin(socket::connect(path, SocketAddr::new(*address, port)));
     first_of(addresses.iter().map(connect)).await

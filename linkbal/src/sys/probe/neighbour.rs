@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{
-    Path, ProbeResult,
+    ProbePath, ProbeResult,
     failure::{Call, Meaning, classified, meaning},
     socket,
 };
@@ -50,7 +50,7 @@ enum Request {
 /// # Errors
 ///
 /// If the request cannot be sent.
-pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
+pub(super) async fn ask(path: ProbePath) -> Result<ProbeResult> {
     let Some(gateway) = path.gateway else { return Ok(ProbeResult::Answered) };
     let socket = open(path.ifindex, gateway).map_err(opened)?;
     if ethernet_address(&socket).map_err(opened)?.is_none() {
@@ -61,7 +61,7 @@ pub(super) async fn ask(path: Path) -> Result<ProbeResult> {
 
 /// Returns the address to ask a gateway in the name of. Where uplinks share a device, the kernel would
 /// take that of any of them, and a gateway may answer its own neighbours alone.
-fn source(path: Path, gateway: IpAddr) -> Result<IpAddr> {
+fn source(path: ProbePath, gateway: IpAddr) -> Result<IpAddr> {
     let is_link_local = matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local());
     let own = path.own.filter(|own| !is_link_local && own.is_ipv4() == gateway.is_ipv4());
     own.map_or_else(|| socket::source(path, gateway), Ok)

@@ -10,7 +10,7 @@ use anyhow::Result;
 use socket2::SockRef;
 
 use super::{
-    Path, ProbeResult,
+    ProbePath, ProbeResult,
     failure::{Call, Meaning, classified, meaning},
     random, socket,
 };
@@ -32,7 +32,7 @@ const MAX_STRATUM: u8 = 15;
 /// # Errors
 ///
 /// If there is no way to the server.
-pub(super) async fn ask(path: Path, server: SocketAddr) -> Result<ProbeResult> {
+pub(super) async fn ask(path: ProbePath, server: SocketAddr) -> Result<ProbeResult> {
     let transmitted = random();
     let socket = socket::datagrams(path, server)?;
     // Not by tokio, which would wait until there is room again.

@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::{net::UdpSocket, sync::mpsc};
 
 use super::{
-    Path, echo,
+    ProbePath, echo,
     failure::{Call, Meaning, classified, meaning},
     random, socket,
 };
@@ -119,12 +119,12 @@ impl Pinger {
     /// If the socket cannot be made, or the probe cannot be sent.
     pub(super) fn send(
         &mut self,
-        path: Path,
+        path: ProbePath,
         round: u64,
         address: IpAddr,
         limit: Duration,
     ) -> Result<()> {
-        let Path { uplink, family, ifindex, .. } = path;
+        let ProbePath { uplink, family, ifindex, .. } = path;
         let probe = Probe { uplink, target: address, round };
         let key = (uplink, family);
         if self.sockets.get(&key).is_some_and(|bound| bound.ifindex != ifindex) {
@@ -187,7 +187,7 @@ impl Pinger {
         self.first_id.wrapping_add(uplink as u16)
     }
 
-    fn open(&self, path: Path) -> Result<Bound> {
+    fn open(&self, path: ProbePath) -> Result<Bound> {
         let socket = open_socket(path).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 let need =
@@ -205,7 +205,7 @@ impl Pinger {
 
 /// Opens a raw socket rather than an ICMP datagram one, which would need
 /// `net.ipv4.ping_group_range`.
-pub(super) fn open_socket(path: Path) -> io::Result<UdpSocket> {
+pub(super) fn open_socket(path: ProbePath) -> io::Result<UdpSocket> {
     let (domain, protocol) = match path.family {
         Family::Ipv4 => (Domain::IPV4, Protocol::ICMPV4),
         Family::Ipv6 => (Domain::IPV6, Protocol::ICMPV6),
@@ -219,7 +219,7 @@ pub(super) fn open_socket(path: Path) -> io::Result<UdpSocket> {
 async fn read_answers(
     socket: Arc<UdpSocket>,
     id: u16,
-    path: Path,
+    path: ProbePath,
     received: mpsc::UnboundedSender<Received>,
 ) {
     let mut buffer = [0; 512];

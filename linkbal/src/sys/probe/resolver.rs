@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{
     super::{host::thread, netlink::Netlink, resolve::system_resolvers},
-    Path, dns,
+    ProbePath, dns,
     failure::{NotSent, WrongAnswer, first_of},
 };
 use crate::{
@@ -114,7 +114,7 @@ impl Resolvers {
     /// If the name cannot be resolved by this uplink.
     pub(super) async fn look_up(
         &self,
-        path: Path,
+        path: ProbePath,
         name: &str,
         limit: Duration,
     ) -> Result<(Vec<IpAddr>, Duration)> {
@@ -173,7 +173,7 @@ impl HostCache {
     /// If the name cannot be resolved by this uplink.
     pub(super) async fn take(
         &self,
-        path: Path,
+        path: ProbePath,
         target: &HttpTarget,
         name: &str,
         limit: Duration,
@@ -202,7 +202,7 @@ impl HostCache {
     }
 
     /// Remembers addresses that work for as long as they are valid.
-    pub(super) fn keep(&self, path: Path, target: &HttpTarget, known: HostAddresses) {
+    pub(super) fn keep(&self, path: ProbePath, target: &HttpTarget, known: HostAddresses) {
         self.lock().insert((path.uplink, path.family, target.clone()), known);
     }
 
@@ -238,9 +238,9 @@ mod tests {
         }
     }
 
-    fn path() -> Path {
+    fn path() -> ProbePath {
         let (ifindex, fwmark, gateway, own) = (7, 1, None, None);
-        Path { uplink: 0, family: Family::Ipv4, ifindex, fwmark, gateway, own }
+        ProbePath { uplink: 0, family: Family::Ipv4, ifindex, fwmark, gateway, own }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::{
-    Path,
+    ProbePath,
     failure::{Call, classified},
     icmp,
 };
@@ -23,7 +23,7 @@ use crate::sys::host::descriptors;
 ///
 /// If the kernel refuses, or free descriptors are needed by more important work.
 pub(super) fn bound(
-    path: Path,
+    path: ProbePath,
     domain: Domain,
     kind: Type,
     protocol: Option<Protocol>,
@@ -46,7 +46,7 @@ pub(super) fn bound(
 /// # Errors
 ///
 /// If there is no way to the other end, it refuses, or this machine cannot ask.
-pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream> {
+pub(super) async fn connect(path: ProbePath, address: SocketAddr) -> Result<TcpStream> {
     let opened = |error| classified(Call::Open, error, "failed to connect");
     let domain = Domain::for_address(address);
     let socket = bound(path, domain, Type::STREAM, Some(Protocol::TCP)).map_err(opened)?;
@@ -79,7 +79,7 @@ pub(super) async fn connect(path: Path, address: SocketAddr) -> Result<TcpStream
 /// # Errors
 ///
 /// If there is no way to it, or this machine has no socket for it.
-pub(super) fn datagrams(path: Path, peer: SocketAddr) -> Result<UdpSocket> {
+pub(super) fn datagrams(path: ProbePath, peer: SocketAddr) -> Result<UdpSocket> {
     let opened = |error| classified(Call::Open, error, "failed to open a socket");
     let socket = bound(path, Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP));
     let socket = socket.map_err(opened)?;
@@ -93,7 +93,7 @@ pub(super) fn datagrams(path: Path, peer: SocketAddr) -> Result<UdpSocket> {
 /// # Errors
 ///
 /// If it has none.
-pub(super) fn source(path: Path, neighbour: IpAddr) -> Result<IpAddr> {
+pub(super) fn source(path: ProbePath, neighbour: IpAddr) -> Result<IpAddr> {
     const ANY_PORT: u16 = 9;
     let peer = match neighbour {
         IpAddr::V6(address) if address.is_unicast_link_local() => {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Path, ProbeResult, socket};
+use super::{ProbePath, ProbeResult, socket};
 
 /// Opens a connection. A reset is an answer, too: the packets passed both ways. An ICMP error is none, see
 /// [`icmp`](super::icmp).
@@ -16,7 +16,7 @@ use super::{Path, ProbeResult, socket};
 /// # Errors
 ///
 /// If there is no way to the target.
-pub(super) async fn ask(path: Path, address: SocketAddr) -> Result<ProbeResult> {
+pub(super) async fn ask(path: ProbePath, address: SocketAddr) -> Result<ProbeResult> {
     let refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
     match socket::connect(path, address).await {
         Err(error) if !error.downcast_ref().is_some_and(refused) => Err(error),

@@ -18,7 +18,7 @@ use linkbal_common::uplink::Family;
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::{
-    Path, ProbeResult, Resolvers, dns, echo, gateway_answers, http::Http, ntp, ping, random,
+    ProbePath, ProbeResult, Resolvers, dns, echo, gateway_answers, http::Http, ntp, ping, random,
     socket, tcp,
 };
 use crate::{
@@ -28,13 +28,13 @@ use crate::{
 };
 
 /// Time for which an answer is waited for; a page may take longer.
-const LIMIT: Duration = Duration::from_secs(2);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time for which answers to packets of all sizes are waited for.
-const SIZE_LIMIT: Duration = Duration::from_secs(1);
+const SIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time that a page may take.
-const PAGE_LIMIT: Duration = Duration::from_secs(5);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Number of times that something is asked before it counts as lost.
 const ATTEMPTS: usize = 3;
@@ -50,7 +50,7 @@ const NAME: &str = "a.root-servers.net";
 
 /// Tries an uplink; takes a few seconds at most.
 pub async fn try_uplink(
-    path: Path,
+    path: ProbePath,
     targets: Vec<Target>,
     resolvers: Resolvers,
     device_mtu: u32,
@@ -90,7 +90,7 @@ pub async fn try_uplink(
 }
 
 /// Returns the addresses that this machine has towards hosts by an uplink.
-fn own_addresses<'a>(path: Path, hosts: impl Iterator<Item = &'a IpAddr>) -> BTreeSet<IpAddr> {
+fn own_addresses<'a>(path: ProbePath, hosts: impl Iterator<Item = &'a IpAddr>) -> BTreeSet<IpAddr> {
     hosts.filter_map(|host| socket::source(path, *host).ok()).collect()
 }
 
@@ -107,7 +107,7 @@ async fn count<F: Future<Output = bool>>(all: impl Iterator<Item = (String, F)>)
 /// Tries something until it succeeds, a few times.
 async fn again<F: Future<Output = Result<ProbeResult>>>(ask: impl Fn() -> F) -> bool {
     for _ in 0..ATTEMPTS {
-        if let Ok(Ok(ProbeResult::Answered)) = timeout(LIMIT, ask()).await {
+        if let Ok(Ok(ProbeResult::Answered)) = timeout(TRIAL_TIMEOUT, ask()).await {
             return true;
         }
     }
@@ -116,7 +116,7 @@ async fn again<F: Future<Output = Result<ProbeResult>>>(ask: impl Fn() -> F) -> 
 
 /// Tries TCP: targets at their ports, other hosts where they probably answer.
 async fn try_tcp(
-    path: Path,
+    path: ProbePath,
     targets: &[Target],
     hosts: &BTreeSet<IpAddr>,
     servers: &[IpAddr],
@@ -145,7 +145,7 @@ async fn try_tcp(
         let name = Target::Http(page.clone()).to_string();
         // What the page says is another matter: the packets have passed.
         let asking = async move {
-            let asked = timeout(PAGE_LIMIT, http.ask(path, page, PAGE_LIMIT)).await;
+            let asked = timeout(PAGE_TIMEOUT, http.ask(path, page, PAGE_TIMEOUT)).await;
             asked.is_ok_and(|result| match result {
                 Ok(result) => result == ProbeResult::Answered,
                 Err(error) => super::WrongAnswer::kind(&error).is_some(),
@@ -167,7 +167,11 @@ fn sum(a: Attempts, b: Attempts) -> Attempts {
 }
 
 /// Tries UDP, DNS apart.
-async fn try_datagrams(path: Path, targets: &[Target], servers: &[IpAddr]) -> (Attempts, Attempts) {
+async fn try_datagrams(
+    path: ProbePath,
+    targets: &[Target],
+    servers: &[IpAddr],
+) -> (Attempts, Attempts) {
     let judged = targets.iter().filter(|target| target.judges(path.family));
     let mut queries: BTreeSet<(SocketAddr, String)> = BTreeSet::new();
     let mut times = BTreeSet::new();
@@ -188,7 +192,7 @@ async fn try_datagrams(path: Path, targets: &[Target], servers: &[IpAddr]) -> (A
 }
 
 /// Sends an echo request and waits for its answer.
-async fn ping(path: Path, address: IpAddr) -> Result<ProbeResult> {
+async fn ping(path: ProbePath, address: IpAddr) -> Result<ProbeResult> {
     let socket = ping::open_socket(path)?;
     let (id, token) = (random() as u16, random());
     let request = echo::request(path.family, id, 1, token);
@@ -205,7 +209,7 @@ async fn ping(path: Path, address: IpAddr) -> Result<ProbeResult> {
 
 /// Returns the largest packet, up to the MTU of the device, that a host answers to; `None` if none
 /// is answered.
-async fn try_sizes(path: Path, hosts: &BTreeSet<IpAddr>, device_mtu: u32) -> Option<u32> {
+async fn try_sizes(path: ProbePath, hosts: &BTreeSet<IpAddr>, device_mtu: u32) -> Option<u32> {
     let sizes: BTreeSet<u32> =
         SIZES.into_iter().filter(|size| *size < device_mtu).chain([device_mtu]).collect();
     let each = hosts.iter().take(ATTEMPTS).map(|host| largest(path, *host, &sizes));
@@ -213,7 +217,7 @@ async fn try_sizes(path: Path, hosts: &BTreeSet<IpAddr>, device_mtu: u32) -> Opt
 }
 
 /// Returns the largest packet that comes back from a host.
-async fn largest(path: Path, host: IpAddr, sizes: &BTreeSet<u32>) -> Result<Option<u32>> {
+async fn largest(path: ProbePath, host: IpAddr, sizes: &BTreeSet<u32>) -> Result<Option<u32>> {
     let socket = ping::open_socket(path)?;
     forbid_fragments(&socket, path.family).context("failed to forbid fragments")?;
     let id = random() as u16;
@@ -239,7 +243,7 @@ async fn largest(path: Path, host: IpAddr, sizes: &BTreeSet<u32>) -> Result<Opti
             }
             Ok::<(), std::io::Error>(())
         };
-        if timeout(SIZE_LIMIT, receiving).await.is_ok() {
+        if timeout(SIZE_TIMEOUT, receiving).await.is_ok() {
             break;
         }
     }

@@ -128,36 +128,64 @@ fn said(model: &Model, part: Part) -> String {
     }
 }
 
-/// A column: its title, least and largest width, whether it is at the right, and below which width of the
-/// screen it is left out.
-struct Column(&'static str, usize, usize, bool, usize);
+/// A column of a list.
+struct Column {
+    title: &'static str,
+    min_width: usize,
+    max_width: usize,
+    fit: Fit,
+    /// Width of the screen below which it is left out.
+    from: usize,
+}
+
+/// The way in which a cell is fitted to the width of its column.
+#[derive(Clone, Copy)]
+enum Fit {
+    /// At the left, cut at its end.
+    Left,
+    /// At the left, cut in its middle: both ends of an address tell it from others.
+    LeftBothEnds,
+    /// At the right.
+    Right,
+}
+
+impl Column {
+    const fn new(title: &'static str, [min_width, max_width]: [usize; 2], fit: Fit) -> Column {
+        Column { title, min_width, max_width, fit, from: 0 }
+    }
+
+    /// Leaves it out below a width of the screen.
+    const fn from(self, from: usize) -> Column {
+        Column { from, ..self }
+    }
+}
 
 const FLOWS: [Column; 10] = [
-    Column("PROTO", 5, 6, false, 60),
-    Column("CLIENT", 9, 47, false, 0),
-    Column("DESTINATION", 11, 47, false, 0),
-    Column("UPLINK", 6, 12, false, 0),
-    Column("RATE", 6, 7, true, 0),
-    Column("AGE", 4, 4, true, 70),
-    Column("UP", 6, 7, true, 78),
-    Column("DOWN", 6, 7, true, 70),
-    Column("STATE", 11, 11, false, 100),
-    Column("REASON", 6, 30, false, 110),
+    Column::new("PROTO", [5, 6], Fit::Left).from(60),
+    Column::new("CLIENT", [9, 47], Fit::LeftBothEnds),
+    Column::new("DESTINATION", [11, 47], Fit::LeftBothEnds),
+    Column::new("UPLINK", [6, 12], Fit::Left),
+    Column::new("RATE", [6, 7], Fit::Right),
+    Column::new("AGE", [4, 4], Fit::Right).from(70),
+    Column::new("UP", [6, 7], Fit::Right).from(78),
+    Column::new("DOWN", [6, 7], Fit::Right).from(70),
+    Column::new("STATE", [11, 11], Fit::Left).from(100),
+    Column::new("REASON", [6, 30], Fit::Left).from(110),
 ];
 
 const CLIENTS: [Column; 6] = [
-    Column("CLIENT", 9, 39, false, 0),
-    Column("NAME", 4, 20, false, 45),
-    Column("FLOWS", 5, 7, true, 0),
-    Column("UP", 6, 7, true, 50),
-    Column("DOWN", 6, 7, true, 0),
-    Column("UPLINKS", 7, 30, false, 0),
+    Column::new("CLIENT", [9, 39], Fit::LeftBothEnds),
+    Column::new("NAME", [4, 20], Fit::Left).from(45),
+    Column::new("FLOWS", [5, 7], Fit::Right),
+    Column::new("UP", [6, 7], Fit::Right).from(50),
+    Column::new("DOWN", [6, 7], Fit::Right),
+    Column::new("UPLINKS", [7, 30], Fit::Left),
 ];
 
 const EVENTS: [Column; 3] = [
-    Column("TIME", 15, 15, false, 0),
-    Column("", 1, 1, false, 0),
-    Column("WHAT", 10, 1000, false, 0),
+    Column::new("TIME", [15, 15], Fit::Left),
+    Column::new("", [1, 1], Fit::Left),
+    Column::new("WHAT", [10, 1000], Fit::Left),
 ];
 
 /// Rows of cells, in columns.
@@ -185,28 +213,27 @@ impl<'a> ListTable<'a> {
         let line = |cells: &[String]| {
             let cells =
                 cells.iter().zip(self.columns).zip(&widths).filter(|(_, width)| **width > 0);
-            let cells = cells.map(|((cell, column), width)| match column {
-                Column(_, _, _, true, _) => right(cell, *width, paint),
-                Column("CLIENT" | "DESTINATION", ..) => {
-                    left(&cut_middle(cell, *width, paint), *width, paint)
-                }
-                _ => left(cell, *width, paint),
+            let cells = cells.map(|((cell, column), width)| match column.fit {
+                Fit::Right => right(cell, *width, paint),
+                Fit::LeftBothEnds => left(&cut_middle(cell, *width, paint), *width, paint),
+                Fit::Left => left(cell, *width, paint),
             });
             cells.collect::<Vec<_>>().join(" ")
         };
-        let titles: Vec<String> = self.columns.iter().map(|column| column.0.to_owned()).collect();
+        let titles: Vec<String> =
+            self.columns.iter().map(|column| column.title.to_owned()).collect();
         (format!(" {}", line(&titles)), self.rows.iter().map(|row| line(row)).collect())
     }
 
     /// Returns what the columns need; 0 of those that are left out.
     fn widths(&self, screen: usize) -> Vec<usize> {
         let need = |(at, column): (usize, &Column)| {
-            let Column(_, least, most, _, from) = column;
+            let Column { min_width, max_width, from, .. } = column;
             let cells = self.rows.iter().filter_map(|row| row.get(at));
             let longest = cells.map(|cell| textwrap::core::display_width(cell)).max();
             match screen.saturating_add(1) < *from {
                 true => 0,
-                false => longest.unwrap_or_default().clamp(*least, *most),
+                false => longest.unwrap_or_default().clamp(*min_width, *max_width),
             }
         };
         self.columns.iter().enumerate().map(need).collect()

@@ -154,8 +154,8 @@ impl<'a> UplinkTable<'a> {
         };
         let cells = [
             uplink.live_flows.map_or_else(unknown, |flows| flows.to_string()),
-            percent(uplink.share_wanted),
-            uplink.recent_share.map_or_else(unknown, percent),
+            percent(uplink.target_share),
+            uplink.actual_share.map_or_else(unknown, percent),
             bit_rate(uplink.load.down),
             bit_rate(uplink.load.up),
             said,

@@ -151,7 +151,7 @@ impl World {
             (indexed.config.interface.clone(), Octets { down: *bytes, up: 0 })
         });
         let counts = Counts { interfaces: interfaces.collect(), uplinks: BTreeMap::new() };
-        self.tell(Event::Counted(counts));
+        self.tell(Event::LoadCounted(counts));
     }
 
     fn tell(&mut self, event: Event) {
@@ -251,7 +251,7 @@ fn uplinks_on_one_interface_are_told_apart_by_the_datapath() {
             uplinks: [(0, Octets::default()), (1, all)].into(),
         };
         world.now = s(second);
-        world.tell(Event::Counted(counts));
+        world.tell(Event::LoadCounted(counts));
     }
     assert_eq!(world.avoided, UpMask(0x0002_0002));
 }
@@ -316,10 +316,10 @@ proptest! {
         let lines: Vec<&str> =
             limited.iter().map(|limited| if *limited { LIMITED } else { "" }).collect();
         let mut world = World::new(&lines, "");
-        let wishes = [AdminState::Enabled, AdminState::Drained, AdminState::Disabled];
+        let states = [AdminState::Enabled, AdminState::Drained, AdminState::Disabled];
         let mut asked = [AdminState::Enabled; 4];
-        for (rates, times, wish) in seconds {
-            let (uplink, admin) = (wish % 4, wishes[wish as usize / 4]);
+        for (rates, times, state) in seconds {
+            let (uplink, admin) = (state % 4, states[state as usize / 4]);
             asked[uplink as usize] = admin;
             world.tell(Event::Admin { uplink, admin });
             for _ in 0..times {

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        drift::{Last, subject::Subject},
+        drift::{LastState, subject::Subject},
         network::{Change, Snapshot},
         refusal::Resource,
     },
@@ -12,7 +12,7 @@ use super::{
 /// Returns the resources whose changes restore what was in force at the last observation.
 pub(in crate::engine) fn undone(
     changes: &[Change],
-    last: &Last<'_>,
+    last: &LastState<'_>,
     now: &Snapshot,
 ) -> Vec<Subject> {
     let old = last.snapshot.and_then(|snapshot| snapshot.bonding.as_ref());

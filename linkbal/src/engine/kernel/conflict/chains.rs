@@ -15,7 +15,7 @@ use crate::per_family::PerFamily;
 const DEPTH: usize = 16;
 
 /// Maximum number of rules that are kept, and of those that are tried for one packet.
-const MOST_RULES: usize = 4096;
+const MAX_RULES: usize = 4096;
 
 /// The chains of others at the hooks `input`, `forward` and `output` that can drop packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -187,8 +187,8 @@ impl Chains {
     pub(super) fn add(&mut self, chain: &str, rule: Rule) {
         let rules = self.rules.entry(chain.to_owned()).or_default();
         match rules.len() {
-            0..MOST_RULES => rules.push(rule),
-            MOST_RULES => rules.push(Rule { narrow: true, ..Rule::default() }),
+            0..MAX_RULES => rules.push(rule),
+            MAX_RULES => rules.push(Rule { narrow: true, ..Rule::default() }),
             _ => {}
         }
     }
@@ -235,7 +235,7 @@ impl Chains {
         if !base.families[kind.family] {
             return ChainVerdict::Accept;
         }
-        let mut left = MOST_RULES;
+        let mut left = MAX_RULES;
         match self.ask(&base.chain, kind, DEPTH, &mut left) {
             ChainOutcome::Decided(verdict) => verdict,
             ChainOutcome::Falls(_) if !base.drops => ChainVerdict::Accept,

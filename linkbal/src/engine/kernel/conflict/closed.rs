@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Maximum number of interfaces that are named in a text.
-const MOST_NAMES: usize = 4;
+const MAX_NAMES: usize = 4;
 
 /// A way of packets through the machine, as far as a chain sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,9 +101,9 @@ fn judge(
         of_family(&ways) > 0 && of_family(&dropped) == of_family(&ways)
     });
     let conflict = |meaning: String, advice: String, compatible| {
-        let who = owner(&base.chain).unwrap_or(UNKNOWN).into();
+        let owner = owner(&base.chain).unwrap_or(UNKNOWN).into();
         let what = format!("firewall chain {}", base.chain);
-        Some(Conflict { what, who, meaning, advice, compatible })
+        Some(Conflict { what, owner, meaning, advice, compatible })
     };
     if let Some(family) = whole {
         let only = ways.iter().any(|way| !dropped.contains(way));
@@ -154,8 +154,8 @@ fn words(ways: &[ForwardPath<'_>]) -> String {
     let lans: BTreeSet<&str> = ways.iter().filter_map(|way| way.lan).collect();
     let uplinks: BTreeSet<&str> = ways.iter().map(|way| way.uplink).collect();
     let list = |names: &BTreeSet<&str>| {
-        let more = if names.len() > MOST_NAMES { " and others" } else { "" };
-        let first: Vec<&str> = names.iter().take(MOST_NAMES).copied().collect();
+        let more = if names.len() > MAX_NAMES { " and others" } else { "" };
+        let first: Vec<&str> = names.iter().take(MAX_NAMES).copied().collect();
         first.join(if more.is_empty() && first.len() < 3 { " and " } else { ", " }) + more
     };
     let from = if lans.is_empty() { String::new() } else { format!("from {} ", list(&lans)) };

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::config::{Accelerate, Config};
 
-/// Returns the rules that clash, and those that look like it.
+/// Returns the rules that conflict, and those that look like it.
 pub(super) fn find(config: &Config, survey: &Survey) -> Vec<Conflict> {
     let concerned = survey.filters.iter().filter(|filter| concerns(config, filter));
     concerned.map(|filter| conflict(config, filter)).chain(unread(survey)).collect()
@@ -92,8 +92,14 @@ fn conflict(config: &Config, filter: &Filter) -> Conflict {
             false,
         ),
     };
-    let who = owner(&filter.chain).unwrap_or(UNKNOWN).into();
-    Conflict { what: format!("firewall chain {}", filter.chain), who, meaning, advice, compatible }
+    let owner = owner(&filter.chain).unwrap_or(UNKNOWN).into();
+    Conflict {
+        what: format!("firewall chain {}", filter.chain),
+        owner,
+        meaning,
+        advice,
+        compatible,
+    }
 }
 
 fn reverse_path(filter: &Filter, delete: &str) -> String {
@@ -109,7 +115,7 @@ fn reverse_path(filter: &Filter, delete: &str) -> String {
 fn unread(survey: &Survey) -> Option<Conflict> {
     survey.unread.then(|| Conflict {
         what: "rules of iptables in nft".into(),
-        who: "iptables-nft".into(),
+        owner: "iptables-nft".into(),
         meaning: "what they do to marks cannot be read without iptables-save".into(),
         advice: "install the package iptables, and look again".into(),
         compatible: true,

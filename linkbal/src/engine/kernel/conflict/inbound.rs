@@ -18,7 +18,7 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Option<Conflict> {
     let families: Vec<_> = closed.into_iter().map(Family::name).collect();
     Some(Conflict {
         what: format!("forwarding of {}", families.join(" and ")),
-        who: "linkbal turns it on, and no firewall filters what is forwarded".into(),
+        owner: "linkbal turns it on, and no firewall filters what is forwarded".into(),
         meaning: "connections from outside reach hosts behind this machine by forwarded ports \
                   (DNAT) alone"
             .into(),

@@ -33,7 +33,7 @@ pub struct RouteQuestion {
 
 /// The kernel's answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Path {
+pub struct LookedUpRoute {
     /// The question.
     pub question: RouteQuestion,
     /// The answer.
@@ -57,7 +57,7 @@ pub enum RouteAnswer {
     Refused(String),
 }
 
-impl Path {
+impl LookedUpRoute {
     /// Returns whether the packet goes elsewhere.
     pub(in crate::engine) fn astray(&self) -> bool {
         let RouteQuestion { oif: wanted, gateway: by, .. } = &self.question;

@@ -14,22 +14,22 @@ use crate::{
 /// Returns the chains with such rules, except those of Calico, which is reported as a whole.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let mask = config.kernel.fwmark_mask;
-    let clashing = survey.marks.iter().filter(|change| change.bits & mask != 0);
-    let unknown = clashing.filter(|change| owner(&change.chain) != Some(CALICO));
+    let conflicting = survey.marks.iter().filter(|change| change.bits & mask != 0);
+    let unknown = conflicting.filter(|change| owner(&change.chain) != Some(CALICO));
     unknown.map(|change| conflict(mask, snapshot, change)).collect()
 }
 
 fn conflict(mask: u32, snapshot: &Snapshot, change: &MarkChange) -> Conflict {
-    let clashing: Vec<&MarkRule> =
+    let conflicting: Vec<&MarkRule> =
         change.rules.iter().filter(|rule| rule.bits & mask != 0).collect();
     let what = format!("firewall chain {}", change.chain);
-    let proxy = !clashing.is_empty()
+    let proxy = !conflicting.is_empty()
         && !change.of_connection
-        && clashing.iter().all(|rule| feeds_a_proxy(snapshot, rule));
+        && conflicting.iter().all(|rule| feeds_a_proxy(snapshot, rule));
     if proxy {
         return Conflict {
             what,
-            who: who(change),
+            owner: changer(change),
             meaning: "compatible: what it marks is delivered on this machine, to a transparent \
                       proxy, and needs no uplink"
                 .into(),
@@ -40,20 +40,20 @@ fn conflict(mask: u32, snapshot: &Snapshot, change: &MarkChange) -> Conflict {
     let bits = change.bits & mask;
     Conflict {
         what,
-        who: who(change),
+        owner: changer(change),
         meaning: format!(
             "it sets bits {bits:#x} of the {} that are linkbal's ({mask:#x}): flows leave by \
              another uplink than they were given",
             if change.of_connection { "connection mark" } else { "fwmark" }
         ),
-        advice: advice(mask, change.of_connection, &clashing),
+        advice: advice(mask, change.of_connection, &conflicting),
         compatible: false,
     }
 }
 
-fn advice(mask: u32, of_connection: bool, clashing: &[&MarkRule]) -> String {
+fn advice(mask: u32, of_connection: bool, conflicting: &[&MarkRule]) -> String {
     let others = !mask;
-    let keep = match (clashing.first().and_then(|rule| rule.value), of_connection) {
+    let keep = match (conflicting.first().and_then(|rule| rule.value), of_connection) {
         (Some(value), false) => format!(
             "let it keep these bits (iptables: `-j MARK --set-xmark {value:#x}/{others:#x}`, nft: \
              `meta mark set meta mark & {mask:#x} | {value:#x}`) and let ip rules that look for \
@@ -68,7 +68,7 @@ fn advice(mask: u32, of_connection: bool, clashing: &[&MarkRule]) -> String {
              --save-mark and --restore-mark)"
         ),
     };
-    let delete: Vec<String> = clashing
+    let delete: Vec<String> = conflicting
         .iter()
         .filter(|rule| !rule.delete.is_empty())
         .map(|rule| format!("`{}`", rule.delete))
@@ -97,7 +97,7 @@ fn feeds_a_proxy(snapshot: &Snapshot, set: &MarkRule) -> bool {
     })
 }
 
-fn who(change: &MarkChange) -> String {
+fn changer(change: &MarkChange) -> String {
     let by = change.by.as_ref().map(ToString::to_string);
     let known = owner(&change.chain).map(str::to_owned).or(by);
     known.unwrap_or_else(|| UNKNOWN.into())

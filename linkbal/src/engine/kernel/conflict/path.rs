@@ -7,7 +7,7 @@ use linkbal_common::{mark::MarkMask, uplink::Family};
 
 use super::{
     Conflict,
-    lookup::{Path, RouteAnswer, RouteQuestion},
+    lookup::{LookedUpRoute, RouteAnswer, RouteQuestion},
     reach,
 };
 use crate::{
@@ -25,7 +25,7 @@ const PLACES: [IpAddr; 2] = [
 ];
 
 /// Maximum number of rules in between that are named.
-const MOST_RULES: usize = 4;
+const MAX_RULES: usize = 4;
 
 /// Returns the questions: for each uplink and family whose rules are in force, and for packets
 /// without a mark. There are none in a family that is not forwarded: the kernel has no way for any
@@ -134,7 +134,7 @@ fn destination(config: &Config, snapshot: &Snapshot, family: Family) -> Option<I
 }
 
 /// Returns packets that go elsewhere, though linkbal's rules and routes are in force.
-pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflict> {
+pub fn find(config: &Config, snapshot: &Snapshot, paths: &[LookedUpRoute]) -> Vec<Conflict> {
     let astray = paths.iter().filter(|path| {
         let RouteQuestion { family, fwmark, table, oif, gateway, .. } = &path.question;
         // A route that has changed in the meantime is no conflict.
@@ -149,7 +149,7 @@ pub fn find(config: &Config, snapshot: &Snapshot, paths: &[Path]) -> Vec<Conflic
     astray.map(|path| conflict(config, snapshot, path)).collect()
 }
 
-fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
+fn conflict(config: &Config, snapshot: &Snapshot, path: &LookedUpRoute) -> Conflict {
     let RouteQuestion { family, uplink, fwmark, iif, source, destination, .. } = &path.question;
     let device = |ifindex: &u32| {
         let link = snapshot.links.get(ifindex);
@@ -181,7 +181,7 @@ fn conflict(config: &Config, snapshot: &Snapshot, path: &Path) -> Conflict {
             device(iif),
             if *fwmark == 0 { String::new() } else { format!(" mark {fwmark:#x}") }
         ),
-        who: if named.is_empty() { "asked of the kernel".into() } else { named.join(", ") },
+        owner: if named.is_empty() { "asked of the kernel".into() } else { named.join(", ") },
         meaning: format!(
             "a packet of the LAN that {wanted} should carry does not go there: {goes}"
         ),
@@ -206,5 +206,5 @@ fn between<'a>(
     let (exact, others): (Vec<_>, Vec<_>) =
         foreign.partition(|rule| table.is_some_and(|table| rule.table == table));
     let named = if exact.is_empty() { others } else { exact };
-    named.into_iter().take(MOST_RULES).collect()
+    named.into_iter().take(MAX_RULES).collect()
 }

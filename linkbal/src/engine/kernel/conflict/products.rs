@@ -71,13 +71,13 @@ pub(super) fn is_mwan3(rule: &IpRule) -> bool {
 }
 
 fn mwan3(config: &Config, rule: &IpRule) -> Conflict {
-    let clash = if config.kernel.fwmark_mask & MWAN3_MASK == 0 { "differ" } else { "clash" };
+    let bits = if config.kernel.fwmark_mask & MWAN3_MASK == 0 { "differ" } else { "conflict" };
     Conflict {
         what: format!("ip rule {rule}"),
-        who: "mwan3".into(),
+        owner: "mwan3".into(),
         meaning: format!(
             "not compatible: mwan3 spreads flows, too; its marks ({MWAN3_MASK:#x}) and linkbal's \
-             {clash}, but its rules come first, so that it decides, and not linkbal"
+             {bits}, but its rules come first, so that it decides, and not linkbal"
         ),
         advice: "use one of the two: stop and disable mwan3 (`service mwan3 stop`)".into(),
         compatible: false,
@@ -95,7 +95,7 @@ fn tailscale(config: &Config, snapshot: &Snapshot, foreign: &[&IpRule]) -> Confl
             && is_tailscale(rule)
             && catches_everything(config, snapshot, rule)
     });
-    let clash = config.kernel.fwmark_mask & TAILSCALE_MASK;
+    let common = config.kernel.fwmark_mask & TAILSCALE_MASK;
     let (meaning, advice) = if exit_node {
         (
             "not compatible as it is: an exit node is in use, so that all traffic, also that of \
@@ -103,9 +103,9 @@ fn tailscale(config: &Config, snapshot: &Snapshot, foreign: &[&IpRule]) -> Confl
                 .into(),
             "end the use of the exit node (`tailscale set --exit-node=`)".into(),
         )
-    } else if clash != 0 {
+    } else if common != 0 {
         (
-            format!("not compatible as it is: both use bits {clash:#x} of the fwmark"),
+            format!("not compatible as it is: both use bits {common:#x} of the fwmark"),
             format!("set kernel.fwmark_mask to bits outside of {TAILSCALE_MASK:#x}"),
         )
     } else {
@@ -113,7 +113,7 @@ fn tailscale(config: &Config, snapshot: &Snapshot, foreign: &[&IpRule]) -> Confl
     };
     Conflict {
         what: format!("ip rules 5210 to 5270 and table {TAILSCALE_TABLE}"),
-        who: "Tailscale".into(),
+        owner: "Tailscale".into(),
         compatible: String::is_empty(&advice),
         meaning,
         advice,
@@ -130,7 +130,7 @@ fn calico(config: &Config, survey: &Survey) -> Option<Conflict> {
     let compatible = used & mask == 0;
     Some(Conflict {
         what: format!("nft chain {chain}"),
-        who: CALICO.into(),
+        owner: CALICO.into(),
         meaning: if compatible {
             "compatible: it uses other bits of the fwmark".into()
         } else {
@@ -185,7 +185,7 @@ fn wg_quick(config: &Config, snapshot: &Snapshot, rule: &IpRule) -> Conflict {
     };
     Conflict {
         what: format!("ip rule {rule}"),
-        who: "wg-quick".into(),
+        owner: "wg-quick".into(),
         meaning,
         advice,
         compatible: false,
@@ -201,7 +201,7 @@ fn pbr(config: &Config, rule: &IpRule) -> Conflict {
     let last = config.kernel.last_priority();
     Conflict {
         what: format!("ip rule {rule}"),
-        who: "pbr".into(),
+        owner: "pbr".into(),
         meaning: format!(
             "not compatible: its marks differ, but its rules come after linkbal's last one ({last}) \
              that takes everything, so that its policies do nothing"

@@ -14,7 +14,7 @@ use crate::{
 /// Protocol numbers of routes by hand or by a script: `ip` without a protocol, and protocol static.
 const BY_HAND: [u8; 2] = [3, 4];
 
-/// Returns the routes that clash.
+/// Returns the routes that conflict.
 pub(super) fn find(
     config: &Config,
     snapshot: &Snapshot,
@@ -26,7 +26,7 @@ pub(super) fn find(
         .filter(|route| config.kernel.has_table(route.table) && route.protocol != PROTOCOL);
     let each = foreign.map(|route| Conflict {
         what: snapshot.with_device_names(&format!("route {route}")),
-        who: rules::installer(route.protocol),
+        owner: rules::installer(route.protocol),
         meaning: format!(
             "it is in table {}, which is linkbal's, and decides before linkbal's default route",
             route.table
@@ -66,7 +66,7 @@ fn takes_all(snapshot: &Snapshot, family: Family) -> Option<Conflict> {
     let named: Vec<String> = networks.iter().take(4).map(ToString::to_string).collect();
     let device = device(first, snapshot);
     let tunnel = device.as_deref().is_some_and(|name| name.starts_with("tun"));
-    let who = match tunnel {
+    let owner = match tunnel {
         true => "OpenVPN, it seems: redirect-gateway def1".into(),
         false => rules::installer(first.protocol),
     };
@@ -81,7 +81,7 @@ fn takes_all(snapshot: &Snapshot, family: Family) -> Option<Conflict> {
     };
     Some(Conflict {
         what: format!("routes {} in table main", named.join(" and ")),
-        who,
+        owner,
         meaning: format!(
             "together they take the {} internet before any uplink: all traffic, also that of the \
              LAN, leaves{}",
@@ -108,7 +108,7 @@ fn pinned(
         let beyond = !reach::is_internal(route.destination) && !is_probed(config, route);
         (by_hand && dead && beyond).then(|| Conflict {
             what: format!("route {} by {name} in table main", route.destination),
-            who: rules::installer(route.protocol),
+            owner: rules::installer(route.protocol),
             meaning: format!(
                 "uplink {} is down, and what goes there still uses it: linkbal leaves alone what \
                  the main table knows",

@@ -33,16 +33,16 @@ pub(super) fn installer(protocol: u8) -> String {
     name.into()
 }
 
-/// Returns the rules that clash, except those of known products.
+/// Returns the rules that conflict, except those of known products.
 pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let marks = Marks::of(config, survey);
     let foreign = snapshot.rules.iter().filter(|rule| rule.protocol != PROTOCOL);
     let unknown = foreign.filter(|rule| !is_known(rule));
-    let clashes = unknown.filter_map(|rule| clash(config, snapshot, &marks, rule));
-    clashes.chain(misnumbered(snapshot)).collect()
+    let conflicts = unknown.filter_map(|rule| conflict_of(config, snapshot, &marks, rule));
+    conflicts.chain(misnumbered(snapshot)).collect()
 }
 
-fn clash(
+fn conflict_of(
     config: &Config,
     snapshot: &Snapshot,
     marks: &Marks<'_>,
@@ -51,8 +51,8 @@ fn clash(
     let first = config.kernel.rule_priority;
     let mask = config.kernel.fwmark_mask;
     let conflict = |meaning, advice| {
-        let (what, who) = (format!("ip rule {rule}"), installer(rule.protocol));
-        Some(Conflict { what, who, meaning, advice, compatible: false })
+        let (what, owner) = (format!("ip rule {rule}"), installer(rule.protocol));
+        Some(Conflict { what, owner, meaning, advice, compatible: false })
     };
     if config.kernel.has_table(rule.table) {
         return conflict(
@@ -91,12 +91,12 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, effect: RuleEffect<'_>) 
     let first = config.kernel.rule_priority;
     let last = config.kernel.last_priority();
     let what = format!("ip rule {rule}");
-    let who = installer(rule.protocol);
+    let owner = installer(rule.protocol);
     if effect == RuleEffect::Here {
         let meaning = "compatible: what it takes is delivered on this machine, to a transparent \
                        proxy, and needs no uplink";
         let (meaning, advice) = (meaning.into(), String::new());
-        return Conflict { what, who, meaning, advice, compatible: true };
+        return Conflict { what, owner, meaning, advice, compatible: true };
     }
     let before = format!("it comes before linkbal's rules ({first} to {last})");
     let target = match effect {
@@ -124,7 +124,7 @@ fn taking(config: &Config, rule: &IpRule, taken: Taken, effect: RuleEffect<'_>) 
         last.saturating_add(1),
         rule.priority
     );
-    Conflict { what, who, meaning, advice, compatible: false }
+    Conflict { what, owner, meaning, advice, compatible: false }
 }
 
 /// Returns whether a mask has bits of linkbal's, and is not the whole mark. A whole mark (all 32
@@ -140,7 +140,7 @@ fn misnumbered(snapshot: &Snapshot) -> impl Iterator<Item = Conflict> {
     let misnumbered = rules.filter(|rule| rule.protocol == PROTOCOL && !rule.more.is_empty());
     misnumbered.map(|rule| Conflict {
         what: format!("ip rule {rule}"),
-        who: installer(PROTOCOL),
+        owner: installer(PROTOCOL),
         meaning: format!("it carries protocol {PROTOCOL}, but linkbal makes no such rules"),
         advice: "delete it, or give it another protocol".into(),
         compatible: false,

@@ -24,7 +24,7 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot, survey: &Survey) -> Vec
         others.next()?;
         Some(Conflict {
             what: format!("chain {chain}"),
-            who: super::products::owner(chain).unwrap_or(UNKNOWN).into(),
+            owner: super::products::owner(chain).unwrap_or(UNKNOWN).into(),
             meaning: format!(
                 "it sets the source {address}, which is uplink {}'s, whichever uplink a packet \
                  leaves by: by another one, as after a failover, no answer comes back",

@@ -13,7 +13,7 @@ use super::{
     chains::Chains,
     each_packet::{self, Forwarded},
     forward,
-    lookup::Path,
+    lookup::LookedUpRoute,
     source_rule::{self, Leaving},
 };
 use crate::{
@@ -57,7 +57,7 @@ pub struct Survey {
     pub closing: Chains,
     /// Routes that packets would really take.
     #[serde(default)]
-    pub paths: Vec<Path>,
+    pub paths: Vec<LookedUpRoute>,
 }
 
 /// A chain that sets sources.

@@ -59,9 +59,9 @@ fn found(rules: Vec<IpRule>, routes: Vec<Route>) -> Vec<Conflict> {
 }
 
 /// Returns the conflict with a program, which must be the only one of that owner.
-fn of<'a>(found: &'a [Conflict], who: &str) -> &'a Conflict {
-    let mut own = found.iter().filter(|conflict| conflict.who == who);
-    let conflict = own.next().unwrap_or_else(|| panic!("nothing of {who}: {found:#?}"));
+fn of<'a>(found: &'a [Conflict], owner: &str) -> &'a Conflict {
+    let mut own = found.iter().filter(|conflict| conflict.owner == owner);
+    let conflict = own.next().unwrap_or_else(|| panic!("nothing of {owner}: {found:#?}"));
     assert!(own.next().is_none(), "{found:#?}");
     conflict
 }
@@ -192,7 +192,7 @@ fn listing(chain: &str, value: &serde_json::Value) -> Survey {
 }
 
 #[test]
-fn calico_clashes_only_with_the_bits_that_it_uses() {
+fn calico_conflicts_only_with_the_bits_that_it_uses() {
     let mark = json!({"meta": {"key": "mark"}});
     let calico = |bits: u32| {
         let survey = listing("cali-PREROUTING", &json!({"|": [mark, bits]}));
@@ -201,9 +201,9 @@ fn calico_clashes_only_with_the_bits_that_it_uses() {
             .collect::<Vec<_>>()
     };
     assert!(calico(0x0001_0000).iter().all(|conflict| conflict.compatible));
-    let clash = calico(0x0201_0000);
-    assert!(clash.iter().all(|conflict| conflict.who == "Calico" && !conflict.compatible));
-    assert!(clash.iter().any(|conflict| conflict.advice.contains("iptablesMarkMask")));
+    let found = calico(0x0201_0000);
+    assert!(found.iter().all(|conflict| conflict.owner == "Calico" && !conflict.compatible));
+    assert!(found.iter().any(|conflict| conflict.advice.contains("iptablesMarkMask")));
 }
 
 #[test]

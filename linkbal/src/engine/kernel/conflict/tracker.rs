@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use linkbal_common::uplink::Family;
 
-use super::{Conflict, closed, find, lookup::Path, path, survey::Survey};
+use super::{Conflict, closed, find, lookup::LookedUpRoute, path, survey::Survey};
 use crate::engine::{
     command::Command,
     context::{Context, Output},
@@ -34,7 +34,7 @@ pub(in crate::engine) struct ConflictTracker {
     by: Option<Process>,
     /// Packets that went astray at the last look: they count once they do so twice, since routes
     /// may just have been about to change.
-    astray: Vec<Path>,
+    astray: Vec<LookedUpRoute>,
 }
 
 impl ConflictTracker {
@@ -73,7 +73,7 @@ impl ConflictTracker {
 
     /// Keeps only packets that went astray before, too; returns whether to ask again.
     fn confirm(&mut self, survey: &mut Survey) -> bool {
-        survey.paths.retain(Path::astray);
+        survey.paths.retain(LookedUpRoute::astray);
         let before = std::mem::replace(&mut self.astray, survey.paths.clone());
         survey.paths.retain(|path| before.contains(path));
         survey.paths.len() < self.astray.len()

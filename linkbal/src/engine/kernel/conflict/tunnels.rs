@@ -16,7 +16,7 @@ pub(super) fn find(config: &Config, snapshot: &Snapshot) -> Vec<Conflict> {
         let named = |tunnel: &Tunnel| !tunnel.endpoints.is_empty();
         (!seen.is_some_and(named)).then(|| Conflict {
             what: format!("tunnel {}", uplink.interface),
-            who: match seen {
+            owner: match seen {
                 // A tunnel that only answers learns the other end from the first packet.
                 Some(_) => "the kernel does not know its other end yet".into(),
                 None => "the kernel does not tell its other end".into(),

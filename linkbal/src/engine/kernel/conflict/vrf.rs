@@ -20,7 +20,7 @@ fn conflict(snapshot: &Snapshot, link: &Link) -> Option<Conflict> {
     let (name, vrf) = (&link.name, snapshot.vrf(link)?);
     Some(Conflict {
         what: format!("interface {name} in VRF {vrf}"),
-        who: format!("`ip link set {name} master {vrf}`, by whatever sets up the network"),
+        owner: format!("`ip link set {name} master {vrf}`, by whatever sets up the network"),
         meaning: "the table of the VRF routes its packets, not linkbal".into(),
         advice: format!(
             "take it out (`ip link set {name} nomaster`), or leave it out of the configuration"

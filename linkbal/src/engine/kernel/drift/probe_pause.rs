@@ -8,12 +8,12 @@ use std::{collections::VecDeque, time::Duration};
 use crate::engine::health::{HealthEvent, Pause};
 
 /// Most pauses within `WINDOW`.
-const MOST: usize = 5;
+const MAX_PAUSES: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Time after which a pause ends in any case: a repair takes milliseconds, and seconds on a busy
 /// machine.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_LENGTH: Duration = Duration::from_secs(5);
 
 /// A change for probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +52,13 @@ impl ProbePauses {
             return;
         }
         self.started.retain(|start| now < *start + WINDOW);
-        if self.started.len() > MOST {
+        if self.started.len() > MAX_PAUSES {
             self.started.pop_front();
         }
         // Those that are not made count, too: it must be left alone first.
         self.started.push_back(now);
-        self.change = (self.started.len() <= MOST).then_some(PauseChange::Begins(now + LONGEST));
+        self.change =
+            (self.started.len() <= MAX_PAUSES).then_some(PauseChange::Begins(now + MAX_LENGTH));
     }
 
     /// Notes that everything is in place, by an observation that began at `observed_from`: it does not
@@ -95,7 +96,7 @@ mod tests {
         assert_eq!(pauses.change(), Some(PauseChange::Ends));
         pauses.end(later);
         assert_eq!(pauses.change(), None);
-        change == Some(PauseChange::Begins(now + LONGEST))
+        change == Some(PauseChange::Begins(now + MAX_LENGTH))
     }
 
     #[test]
@@ -104,8 +105,8 @@ mod tests {
         let made = |all: &mut ProbePauses, from: u64, to: u64, step: usize| {
             (from..to).step_by(step).filter(|now| pauses(all, s(*now))).count()
         };
-        assert_eq!(made(&mut all, 0, 600, 2), MOST);
-        assert!(all.started.len() <= MOST + 1);
+        assert_eq!(made(&mut all, 0, 600, 2), MAX_PAUSES);
+        assert!(all.started.len() <= MAX_PAUSES + 1);
         assert_eq!(made(&mut all, 700, 1300, 20), 30, "now and then is no war");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::super::resource::Process;
 
 /// Most repairs of a thing within `WINDOW`: after that it is throttled.
-pub(super) const MOST: usize = 5;
+pub(super) const MAX_REPAIRS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Time between two repairs of a throttled thing.
@@ -76,7 +76,7 @@ impl RepairRecord {
             return Decision::Again;
         }
         self.times.retain(|time| now < *time + WINDOW);
-        if self.times.len() < MOST {
+        if self.times.len() < MAX_REPAIRS {
             self.times.push_back(now);
             return Decision::Repair;
         }

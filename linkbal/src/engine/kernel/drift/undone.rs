@@ -12,7 +12,7 @@ use super::super::{
 };
 
 /// The last state: what was last asked of the kernel, and the observation of that time.
-pub(in crate::engine) struct Last<'a> {
+pub(in crate::engine) struct LastState<'a> {
     pub(in crate::engine) requested: Option<&'a Desired>,
     pub(in crate::engine) snapshot: Option<&'a Snapshot>,
     /// The changes that the kernel refused.
@@ -21,7 +21,7 @@ pub(in crate::engine) struct Last<'a> {
     pub(in crate::engine) routes_changed: bool,
 }
 
-impl Last<'_> {
+impl LastState<'_> {
     /// Returns whether a change only leads back to what was in force.
     pub(in crate::engine) fn is_repair(
         &self,

@@ -101,7 +101,7 @@ impl RefusalTracker {
             }
             let what = resource.to_string();
             if self.refused.insert(resource, refusal).is_none() {
-                output.report(Report::Trouble { what, problem: Some(problem) });
+                output.report(Report::Refused { what, problem: Some(problem) });
             }
         }
         again
@@ -137,7 +137,7 @@ impl RefusalTracker {
         self.refused.retain(|resource, _| {
             let stays = asked.contains(resource);
             if !stays {
-                output.report(Report::Trouble { what: resource.to_string(), problem: None });
+                output.report(Report::Refused { what: resource.to_string(), problem: None });
             }
             stays
         });
@@ -156,7 +156,7 @@ fn report_news<T: Ord>(
     let news = news.map(|(what, reason)| (name(what), Some(explain(reason))));
     let over = before.keys().filter(|what| !now.contains_key(*what));
     for (what, problem) in news.chain(over.map(|what| (name(what), None))) {
-        output.report(Report::Trouble { what, problem });
+        output.report(Report::Refused { what, problem });
     }
 }
 

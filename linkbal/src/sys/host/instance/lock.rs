@@ -22,11 +22,11 @@ use nix::{
 };
 
 /// Time to wait for the lock of a dead daemon, and the pause between attempts.
-const TIMEOUT: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Maximum length of a process id with its line end, in bytes.
-const LONGEST: u64 = 16;
+const MAX_PID_TEXT: u64 = 16;
 
 /// Mode of the folder of socket and lock, and the bits that would let others write to it.
 const FOLDER_MODE: u32 = 0o755;
@@ -86,8 +86,8 @@ pub(super) fn take(path: &Path) -> Result<io::Result<Flock<File>>> {
             }
             return Ok(Ok(file));
         }
-        ensure!(begun.elapsed() <= TIMEOUT, "failed to lock {}: it changes", path.display());
-        sleep(PAUSE);
+        ensure!(begun.elapsed() <= LOCK_TIMEOUT, "failed to lock {}: it changes", path.display());
+        sleep(RETRY_DELAY);
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) fn hold(mut file: File, path: &Path) -> Result<Flock<File>> {
             Err((busy, Errno::EWOULDBLOCK)) => {
                 let holder = holder(&busy);
                 let lives = holder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
-                if lives || begun.elapsed() > TIMEOUT {
+                if lives || begun.elapsed() > LOCK_TIMEOUT {
                     bail!(
                         "linkbal already runs in this network namespace with {}; stop it first, or \
                          see `linkbal status`",
@@ -123,7 +123,7 @@ pub(super) fn hold(mut file: File, path: &Path) -> Result<Flock<File>> {
                 return Err(errno).context(format!("failed to lock {}", path.display()));
             }
         }
-        sleep(PAUSE);
+        sleep(RETRY_DELAY);
     }
 }
 
@@ -181,7 +181,7 @@ fn name(holder: Option<u32>, path: &Path) -> String {
         return format!("pid {pid}");
     }
     let mut text = String::new();
-    let read = File::open(path).map(|file| file.take(LONGEST).read_to_string(&mut text));
+    let read = File::open(path).map(|file| file.take(MAX_PID_TEXT).read_to_string(&mut text));
     let written = read.ok().and_then(Result::ok).and_then(|_| text.trim().parse::<u32>().ok());
     match written {
         Some(pid) => format!("pid {pid}, as {} says", path.display()),
@@ -219,7 +219,7 @@ mod tests {
             let begun = Instant::now();
             let error = take(&path).expect_err("it is held").to_string();
             assert!(error.contains(&format!("with pid {};", own_pid())), "{text:?}: {error}");
-            assert!(begun.elapsed() < TIMEOUT);
+            assert!(begun.elapsed() < LOCK_TIMEOUT);
             drop(lock);
         }
     }

@@ -8,7 +8,7 @@ use crate::{
         indexed::Indexed,
         kernel::{
             conflict::{
-                lookup::{Path, RouteAnswer},
+                lookup::{LookedUpRoute, RouteAnswer},
                 path::questions,
                 survey::{Filter, FilterKind},
             },
@@ -55,7 +55,7 @@ fn gateway(rules: Vec<IpRule>, routes: Vec<Route>) -> Snapshot {
     }
 }
 
-fn clashes(snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
+fn conflicts(snapshot: &Snapshot, survey: &Survey) -> Vec<Conflict> {
     let found = find(&config(), snapshot, survey, &BTreeSet::new());
     found.into_iter().filter(|conflict| !conflict.compatible).collect()
 }
@@ -69,7 +69,7 @@ fn from(source: &str) -> IpRule {
 }
 
 fn of_rules(rules: Vec<IpRule>) -> Vec<Conflict> {
-    clashes(&gateway(rules, vec![route(201, "0.0.0.0/0")]), &Survey::default())
+    conflicts(&gateway(rules, vec![route(201, "0.0.0.0/0")]), &Survey::default())
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn rules_that_take_nothing_of_the_lan_are_silent() {
     }
     let elsewhere = Route { ifindex: Some(11), ..route(201, "0.0.0.0/0") };
     let found =
-        clashes(&gateway(vec![from("203.0.113.2/32")], vec![elsewhere]), &Survey::default());
+        conflicts(&gateway(vec![from("203.0.113.2/32")], vec![elsewhere]), &Survey::default());
     assert_says(&found[0], &["out of another interface"]);
 }
 
@@ -132,7 +132,7 @@ const ARTICLE: &str = "*mangle\n-A PREROUTING -s 10.0.0.0/24 -i lan0 -p tcp -m m
 #[test]
 fn a_mark_and_the_rule_that_it_feeds_are_both_named() {
     let snapshot = gateway(vec![marked(3, 0x20, u32::MAX, 201)], vec![route(201, "0.0.0.0/0")]);
-    let found = clashes(&snapshot, &saved(ARTICLE));
+    let found = conflicts(&snapshot, &saved(ARTICLE));
     let all: String = found.iter().map(ToString::to_string).collect();
     for words in [
         "`iptables-nft -t mangle -D PREROUTING -s 10.0.0.0/24 -i lan0",
@@ -143,8 +143,8 @@ fn a_mark_and_the_rule_that_it_feeds_are_both_named() {
     }
     // A mark that leaves our bits alone, and feeds nothing, is no conflict.
     let other = ARTICLE.replace("0x20/0xffffffff", "0x40/0xff");
-    assert_eq!(clashes(&gateway(vec![], vec![]), &saved(&other)), []);
-    let fed = clashes(&snapshot, &saved(&ARTICLE.replace("0xffffffff", "0xff")));
+    assert_eq!(conflicts(&gateway(vec![], vec![]), &saved(&other)), []);
+    let fed = conflicts(&snapshot, &saved(&ARTICLE.replace("0xffffffff", "0xff")));
     assert_eq!(fed.len(), 0, "no packet of the LAN without linkbal's bits: {fed:#?}");
 }
 
@@ -155,7 +155,7 @@ fn a_transparent_proxy_is_compatible() {
     let found = find(&config(), &snapshot, &listing("divert", &json!(1)), &BTreeSet::new());
     assert!(!found.is_empty() && found.iter().all(|conflict| conflict.compatible), "{found:#?}");
     // With nothing that delivers it, it only loses its uplink.
-    let lost = clashes(&gateway(vec![], vec![]), &listing("divert", &json!(1)));
+    let lost = conflicts(&gateway(vec![], vec![]), &listing("divert", &json!(1)));
     assert_says(&lost[0], &["`nft delete rule ip mangle divert handle 0`"]);
 }
 
@@ -164,13 +164,13 @@ fn routes_that_are_a_default_route_together_are_named() {
     let by = |destination: &str| Route { ifindex: Some(11), ..route(TABLE_MAIN, destination) };
     let halves = gateway(vec![], vec![by("0.0.0.0/1"), by("128.0.0.0/1")]);
     assert_says(
-        &clashes(&halves, &Survey::default())[0],
+        &conflicts(&halves, &Survey::default())[0],
         &["OpenVPN", "`ip route delete 0.0.0.0/1 dev tun0 table main`", "pull-filter"],
     );
     let six = gateway(vec![], vec![by("2000::/3")]);
-    assert_says(&clashes(&six, &Survey::default())[0], &["`ip -6 route delete 2000::/3"]);
+    assert_says(&conflicts(&six, &Survey::default())[0], &["`ip -6 route delete 2000::/3"]);
     let networks = gateway(vec![], vec![by("10.0.0.0/8"), by("198.51.100.0/24"), by("fc00::/7")]);
-    assert_eq!(clashes(&networks, &Survey::default()), []);
+    assert_eq!(conflicts(&networks, &Survey::default()), []);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn reverse_path_filters_and_their_like() {
 }
 
 #[test]
-fn what_counts_each_packet_clashes_with_shortcuts() {
+fn what_counts_each_packet_conflicts_with_shortcuts() {
     let rule = |chain: &str, statements: serde_json::Value| {
         let rule = serde_json::json!({"family": "inet", "table": "fw", "chain": chain, "expr": statements});
         let chain = |name: &str| {
@@ -285,7 +285,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     assert_eq!(asked[0].source.to_string(), "10.0.0.3", "neither its own nor the network's");
     assert_eq!(asked[1].fwmark, 0);
     let told = |answer: RouteAnswer| {
-        let path = Path { question: asked[0].clone(), answer };
+        let path = LookedUpRoute { question: asked[0].clone(), answer };
         path::find(&config, &snapshot, &[path])
     };
     let route = |table, oif, gateway| RouteAnswer::Route { table, oif, gateway };
@@ -307,7 +307,7 @@ fn packets_that_the_kernel_leads_elsewhere_are_named() {
     let uplink = config.uplinks[0].clone();
     assert_eq!(questions(&config, &[Indexed { index: 0, config: uplink.into() }], &off), []);
     let refused = RouteAnswer::Refused("No route to host".into());
-    let path = Path { question: asked[0].clone(), answer: refused };
+    let path = LookedUpRoute { question: asked[0].clone(), answer: refused };
     assert_eq!(path::find(&config, &off, &[path]), []);
 }
 

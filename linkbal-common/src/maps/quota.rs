@@ -12,13 +12,13 @@ use crate::{
     maps::{flow::FlowKey, uplink::Family},
 };
 
-/// Length of the window of a share, in seconds.
+/// Length of the window of a quota, in seconds.
 pub const WINDOW_S: u32 = 600;
 
 /// Counts of what a [`Host`] has stored in the present window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Share {
+pub struct Quota {
     /// Start of the window, in seconds since boot.
     pub since_s: u32,
     /// Number of answered flows.
@@ -28,12 +28,12 @@ pub struct Share {
     /// Number of entries that were not stored.
     pub refused: u32,
 }
-map_struct!(Share, 16);
+map_struct!(Quota, 16);
 
-/// Maximum number of hosts whose shares are known.
+/// Maximum number of hosts whose quotas are known.
 pub const HOSTS: usize = 16_384;
 
-/// The owner of a share, in one word, since the stack has no room for more: see [`host`].
+/// The owner of a quota, in one word, since the stack has no room for more: see [`host`].
 pub type Host = u64;
 
 /// The owner for all hosts together.
@@ -42,7 +42,7 @@ pub const ALL: Host = 0;
 /// High half for IPv4, whose address is in the low half. No IPv6 network in use has this there.
 const IPV4: u64 = 0xffff_ffff << 32;
 
-/// Returns the owner of a flow's share: the LAN host by its IPv4 address, or its IPv6 network (64
+/// Returns the owner of a flow's quota: the LAN host by its IPv4 address, or its IPv6 network (64
 /// bits of the address), since a host can choose the rest. All in network byte order.
 #[inline(always)]
 pub fn host(key: &FlowKey) -> Host {
