@@ -31,6 +31,7 @@ use crate::{
     },
     path::{
         classify::Origin,
+        continuity::{RECHECK_S, begins_anew, goes_on},
         dns::{self, note_query},
         recent,
         select::Selection,
@@ -40,16 +41,6 @@ use crate::{
         verdict::{Reason, Verdict},
     },
 };
-
-/// Seconds of silence after which the flow of a LAN host is checked again. Until then the host
-/// still has the tracked connection that its flow was stored for, whatever its protocol and state
-/// (the shortest timeout is that of a TCP reset, `nf_conntrack_tcp_timeout_close`). Later, the same
-/// ends may have begun another one from outside, by another uplink.
-pub(crate) const RECHECK_S: u32 = 10;
-
-/// Seconds of silence after which a LAN host has no tracked UDP flow any more
-/// (`nf_conntrack_udp_timeout_stream`); TCP does not wait longer between its retries.
-pub(crate) const FORGOTTEN_S: u32 = 120;
 
 /// Decides about one packet and counts it.
 #[inline(always)]
@@ -206,15 +197,13 @@ fn known<T: Tables>(
         return (NO_UPLINK, FlowAction::Reselect);
     };
     let now_s = tables.now_s();
-    let usable = tables.up_mask().contains(flow.uplink, key.family());
-    let stays = if usable && is_current(tables, flow.uplink, key.family(), flow.epoch) {
-        Counter::FlowKnown
-    } else if still_inbound(&flow, now_s) || !usable && settings.keeps(flow.uplink) {
-        Counter::FlowStranded
-    } else {
+    let silent_s = now_s.saturating_sub(flow.last_seen_s);
+    let family = key.family();
+    let current = || is_current(tables, flow.uplink, family, flow.epoch);
+    let Some(outcome) = goes_on(&flow, family, silent_s, settings, tables.up_mask(), current)
+    else {
         return (flow.uplink, over(tables, settings, key, &flow, tcp));
     };
-    let silent_s = now_s.saturating_sub(flow.last_seen_s);
     if tcp.is_established() {
         tables.touch_tcp(slot, tcp.ack, tcp.end);
     }
@@ -225,7 +214,7 @@ fn known<T: Tables>(
         tables.touch_state(slot, tcp_state::OPENING);
     }
     if flow.last_seen_s != now_s && !tcp.is_quoted() {
-        if silent_s > FORGOTTEN_S && may_begin && is_begun_anew(&flow, tcp) {
+        if may_begin && begins_anew(&flow, silent_s, key.protocol, tcp.is_connect()) {
             return (flow.uplink, FlowAction::Reselect);
         }
         tables.touch_flow(slot, now_s);
@@ -241,20 +230,10 @@ fn known<T: Tables>(
         return (flow.uplink, FlowAction::Recheck(flow));
     }
     // Not for its first packet of a second: most flows have no other one, and would pay for nothing.
-    if silent_s == 0 && tables.remembers() && matches!(stays, Counter::FlowKnown) {
+    if silent_s == 0 && tables.remembers() && matches!(outcome, Counter::FlowKnown) {
         recent::store_up(tables, &request.key, &flow, tcp);
     }
-    (flow.uplink, FlowAction::Keep(stays))
-}
-
-/// Returns whether a packet of a host that was silent for over [`FORGOTTEN_S`] begins another connection of
-/// the same ends, such as those between two fixed ports, whose uplink is chosen like any other's. Where the
-/// kernel still tracks the former one, its mark prevails. A peer that came in by an uplink expects answers
-/// by the same one.
-#[inline(always)]
-fn is_begun_anew(flow: &Flow, tcp: &Tcp) -> bool {
-    // Without flags it is no TCP.
-    (tcp.flags == 0 || tcp.is_connect()) && flow.sticky_class != INBOUND
+    (flow.uplink, FlowAction::Keep(outcome))
 }
 
 /// Decides about a packet whose flow ended with its uplink. A connection that is not established
@@ -277,13 +256,6 @@ fn over<T: Tables>(
         return FlowAction::Reset;
     }
     if tcp.is_established() { FlowAction::Reset } else { FlowAction::Reselect }
-}
-
-/// Returns whether a flow whose uplink is down must stay there: its packets carry that uplink's
-/// address for as long as it is tracked. The verdict may be wrong, or the uplink may soon be back.
-#[inline(always)]
-fn still_inbound(flow: &Flow, now_s: u32) -> bool {
-    flow.sticky_class == INBOUND && now_s.saturating_sub(flow.last_seen_s) <= FORGOTTEN_S
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Liveness of flows: an entry of the flow table outlives its connection, since nobody removes it.
 
 use linkbal_common::{
-    flow::{Flow, FlowKey, INBOUND, tcp_state},
+    continuity::goes_on,
+    flow::{Flow, FlowKey, tcp_state},
     settings::Settings,
     uplink::{EPOCHS, MAX_UPLINKS, UpMask, epoch_index},
 };
@@ -17,10 +18,6 @@ const TCP_CLOSING_S: u32 = 10;
 const UDP_S: u32 = 120;
 const ICMP_S: u32 = 30;
 const OTHERS_S: u32 = 600;
-
-/// Seconds of silence until which a connection from outside stays on an uplink that is down, as in the
-/// packet path.
-const INBOUND_S: u32 = 120;
 
 /// The state of the datapath that says which entries are of live flows, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +60,11 @@ impl Situation {
         if uplink >= MAX_UPLINKS as u32 {
             return false;
         }
-        let index = epoch_index(uplink, family) as usize;
-        let is_current = self.epochs.get(index) == Some(&flow.epoch);
-        let usable = self.up.contains(uplink, family);
-        let inbound = flow.sticky_class == INBOUND && silent_s <= INBOUND_S;
+        let epoch = self.epochs.get(epoch_index(uplink, family) as usize);
+        let is_current = || epoch == Some(&flow.epoch);
         // Without a usable uplink, flows stay where they are.
-        let stays = self.settings.keeps(uplink) || self.up.family(family) == 0;
-        usable && is_current || inbound || !usable && stays
+        self.up.family(family) == 0
+            || goes_on(flow, family, silent_s, &self.settings, self.up, is_current).is_some()
     }
 }
 
@@ -90,7 +85,7 @@ const fn longest_silence(key: &FlowKey, flow: &Flow) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use linkbal_common::uplink::Family;
+    use linkbal_common::{flow::INBOUND, uplink::Family};
     use proptest::prelude::*;
 
     use super::*;

@@ -18,8 +18,9 @@ use crate::{
     mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
     path::{
+        continuity::{FORGOTTEN_S, RECHECK_S},
         hash::flow_hash,
-        ingress::{FORGOTTEN_S, RECHECK_S, ingress},
+        ingress::ingress,
         tables::{SHARED, bypass},
         verdict::{Reason, Verdict},
         wan_egress::wan_egress,
