@@ -27,10 +27,8 @@ use linkbal_common::{
     share::{Host, Share},
     shortcut::{Shortcut, ShortcutCounters, Way, slot},
     slow::{self, Request},
-    tables::{
-        Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data, uplink_address_index,
-    },
-    uplink::{Family, UpMask},
+    tables::{Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data},
+    uplink::{Family, UpMask, family_slot},
 };
 
 use crate::maps::{
@@ -121,8 +119,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
-    fn epoch(&self, index: u32) -> u32 {
-        match EPOCHS.get_ptr(index) {
+    fn epoch(&self, slot: u32) -> u32 {
+        match EPOCHS.get_ptr(slot) {
             // SAFETY: as above.
             Some(word) => unsafe { word.read_volatile() },
             None => 0,
@@ -193,12 +191,12 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
 
     #[inline(always)]
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {
-        UPLINK_ADDRESSES.get(uplink_address_index(uplink, family)).copied().unwrap_or_default()
+        UPLINK_ADDRESSES.get(family_slot(uplink, family)).copied().unwrap_or_default()
     }
 
     #[inline(always)]
     fn uplink_mtu(&self, uplink: u32, family: Family) -> u32 {
-        UPLINK_MTU.get(uplink_address_index(uplink, family)).copied().unwrap_or(0)
+        UPLINK_MTU.get(family_slot(uplink, family)).copied().unwrap_or(0)
     }
 
     #[inline(always)]

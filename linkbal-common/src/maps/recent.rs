@@ -3,7 +3,10 @@
 //!
 //! They are slots of an array, by a hash of the packets' tuple, which tells the ways of a flow apart.
 
-use crate::{map_struct, maps::shortcut::Tuple};
+use crate::{
+    map_struct,
+    maps::{shortcut::Tuple, uplink::FAMILY_SLOTS},
+};
 
 /// Number of slots; a power of two.
 pub const RECENT: usize = 65_536;
@@ -33,18 +36,17 @@ pub struct State {
     pub hash: u16,
     /// Low bits of the epoch of the uplink.
     pub epoch: u8,
-    /// Uplink of the flow and family: the bit in [`UpMask`](crate::maps::uplink::UpMask) and
-    /// [`epoch_index`](crate::maps::uplink::epoch_index).
-    pub uplink: u8,
-    /// Way of counting an answer, one of [`counted`](crate::maps::shortcut::counted).
-    pub counted: u8,
+    /// The [`family_slot`](crate::maps::uplink::family_slot) of the flow.
+    pub slot: u8,
+    /// Kind of an answer, one of [`answer_kind`](crate::maps::shortcut::answer_kind).
+    pub answer_kind: u8,
 }
 
 impl State {
     /// Returns the state as one word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        let low = (self.counted & 7) as u32 | (self.uplink as u32 & 31) << 3;
+        let low = (self.answer_kind & 7) as u32 | (self.slot as u32 % FAMILY_SLOTS as u32) << 3;
         let low = low | (self.epoch as u32) << 8 | (self.hash as u32) << 16;
         (self.tick as u64) << 32 | low as u64
     }
@@ -56,8 +58,8 @@ impl State {
             tick: (word >> 32) as u32,
             hash: (word >> 16) as u16,
             epoch: (word >> 8) as u8,
-            uplink: (word >> 3) as u8 & 31,
-            counted: word as u8 & 7,
+            slot: (word >> 3) as u8 % FAMILY_SLOTS as u8,
+            answer_kind: word as u8 & 7,
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use crate::{
     map_struct,
-    maps::{limits::MAX_RULES, seed::Seed},
+    maps::{
+        limits::MAX_RULES,
+        seed::Seed,
+        uplink::{MAX_UPLINKS, slot_uplink},
+    },
 };
 
 /// Version of the layout of all maps; raised when any map struct changes its meaning.
@@ -69,19 +73,19 @@ pub struct Settings {
 map_struct!(Settings, 72);
 
 /// Bit of [`Settings::shortcuts`]: some interfaces of the LAN are left out.
-pub const LEFT_OUT: u32 = 1 << 16;
+pub const LEFT_OUT: u32 = 1 << MAX_UPLINKS;
 
 impl Settings {
     /// Returns whether the TCP connections of an uplink are reset when they end.
     #[inline(always)]
     pub const fn resets(&self, uplink: u32) -> bool {
-        self.on_down >> (uplink & 15) & 1 == 1
+        self.on_down >> slot_uplink(uplink) & 1 == 1
     }
 
     /// Returns whether the flows of an uplink take shortcuts.
     #[inline(always)]
     pub const fn takes_shortcuts(&self, uplink: u32) -> bool {
-        self.shortcuts >> (uplink & 15) & 1 == 1
+        self.shortcuts >> slot_uplink(uplink) & 1 == 1
     }
 
     /// Returns whether some interfaces of the LAN have no shortcuts.
@@ -93,6 +97,6 @@ impl Settings {
     /// Returns whether the flows of an uplink stay while it is down.
     #[inline(always)]
     pub const fn keeps(&self, uplink: u32) -> bool {
-        self.on_down >> (16 + (uplink & 15)) & 1 == 1
+        self.on_down >> (MAX_UPLINKS as u32 + slot_uplink(uplink)) & 1 == 1
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     maps::{
         counter::Counter,
         flow::{INBOUND, Proposal, Reason, reason},
-        uplink::{NO_UPLINK, epoch_index},
+        uplink::{NO_UPLINK, family_slot},
     },
     packet::Packet,
     path::{continuity::begins_anew, session::is_current, slow::moved_from, tables::Tables},
@@ -95,7 +95,7 @@ fn store<P: Packet, T: Tables>(
     };
     let flow = &mut proposal.flow;
     flow.uplink = uplink;
-    flow.epoch = tables.epoch(epoch_index(uplink, proposal.key.family()));
+    flow.epoch = tables.epoch(family_slot(uplink, proposal.key.family()));
     if inbound {
         flow.sticky_class = INBOUND;
         flow.reason = Reason { kind: reason::INBOUND, rule: reason::NO_LOOKUP };

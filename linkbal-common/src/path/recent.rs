@@ -13,8 +13,8 @@ use crate::{
         counter::{NETWORKS, network},
         flow::{Flow, FlowKey},
         settings::Settings,
-        shortcut::{Tuple, counted},
-        uplink::{Family, epoch_index},
+        shortcut::{Tuple, answer_kind},
+        uplink::{Family, family_slot, slot_uplink},
     },
     mark::MarkMask,
     packet::{Packet, parse::Tcp},
@@ -38,7 +38,7 @@ pub fn from_lan<const V6: bool, P: Packet, T: Tables>(packet: &P, tables: &T) ->
         return None;
     }
     let (state, _) = find::<V6, _, _>(packet, tables, settings, 0)?;
-    let uplink = u32::from(state.uplink & 15);
+    let uplink = slot_uplink(state.slot.into());
     tables.with_shortcut_counters(uplink, |counters| counters.count_up(packet.length()))?;
     Some(mask.replace(fwmark, uplink))
 }
@@ -56,8 +56,8 @@ pub fn to_lan<const V6: bool, P: Packet, T: Tables>(
     }
     let settings = tables.settings()?;
     let (state, network) = find::<V6, _, _>(packet, tables, settings, ingress_ifindex)?;
-    tables.with_shortcut_counters((state.uplink & 15).into(), |counters| {
-        counters.count_down(packet.length(), V6, state.counted.into(), network);
+    tables.with_shortcut_counters(slot_uplink(state.slot.into()), |counters| {
+        counters.count_down(packet.length(), V6, state.answer_kind.into(), network);
     })
 }
 
@@ -82,29 +82,28 @@ fn find<const V6: bool, P: Packet, T: Tables>(
         same.then_some((recent.state, recent.network & (NETWORKS as u32 - 1)))
     })??;
     let state = State::of(word);
-    let usable = tables.up_mask().0 >> (state.uplink & 31) & 1 == 1;
-    let lives = usable
+    let lives = tables.up_mask().has_slot(state.slot.into())
         && state.hash == (hash >> 16) as u16
         && state.tick == tables.tick()
-        && tables.epoch(state.uplink.into()) as u8 == state.epoch;
+        && tables.epoch(state.slot.into()) as u8 == state.epoch;
     lives.then_some((state, network))
 }
 
 /// Stores what is known of the flow of a packet from the LAN that was looked at in full.
 #[inline(always)]
 pub(crate) fn store_up<T: Tables>(tables: &T, key: &FlowKey, flow: &Flow, tcp: &Tcp) {
-    store_down(tables, key, flow, tcp, counted::NOT, 0);
+    store_down(tables, key, flow, tcp, answer_kind::NONE, 0);
 }
 
 /// Stores what is known of the flow of an answer that was looked at in full, came in by
-/// `ingress_ifindex`, and is counted as one of [`counted`] says.
+/// `ingress_ifindex`, and is one of [`answer_kind`].
 #[inline(always)]
 pub(crate) fn store_down<T: Tables>(
     tables: &T,
     key: &FlowKey,
     flow: &Flow,
     tcp: &Tcp,
-    counted: u32,
+    kind: u32,
     ingress_ifindex: u32,
 ) {
     if flow.replied == 0 || tcp.is_quoted() || tcp.opens_or_ends() {
@@ -114,8 +113,8 @@ pub(crate) fn store_down<T: Tables>(
         tick: 0,
         hash: 0,
         epoch: flow.epoch as u8,
-        uplink: epoch_index(flow.uplink, key.family()) as u8,
-        counted: counted as u8,
+        slot: family_slot(flow.uplink, key.family()) as u8,
+        answer_kind: kind as u8,
     };
     store(tables, key, known.word(), ingress_ifindex);
 }

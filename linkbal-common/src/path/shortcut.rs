@@ -21,20 +21,20 @@ use network_types::{eth::EtherType, ip::IpProto};
 
 pub use crate::maps::shortcut::{
     DRIVER_SLOTS, DriverAddress, LIFE, REORDER_TICKS, SHORTCUTS, Shortcut, ShortcutCounters,
-    Target, Tuple, Way, XDP_DEVICES, counted, driver_slot, slot,
+    Target, Tuple, Way, XDP_DEVICES, answer_kind, driver_slot, slot,
 };
 use crate::{
     maps::{
         counter::network,
-        flow::{Address, FlowKey, INBOUND, Proposal},
+        flow::{Address, FlowKey, Proposal},
         seed::Seed,
         settings::Settings,
-        uplink::{Family, epoch_index},
+        uplink::{Family, family_slot, slot_uplink},
     },
     mark::MarkMask,
     packet::{EthernetHeader, Packet, Ports, TcpHeader, parse::parse},
     path::{
-        egress::{SETTLED_MS, answer, lasted_ms},
+        egress::{answer, kind_of_answers},
         plain::{ip_header, plain_ipv4, plain_ipv6},
         tables::{SHARED, Tables},
     },
@@ -87,7 +87,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
     }
     let offset = network_offset(packet);
     let tuple = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
-    let usable = tables.up_mask().0;
+    let up = tables.up_mask();
     let now = tables.jiffies();
     let second = 1 << tables.second_bits();
     let hash = tuple.hash::<V6>(settings.seed);
@@ -109,12 +109,12 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             return None;
         }
         // Calls come first: what follows need not be kept on the stack meanwhile.
-        let uplink = shortcut.target.uplink();
-        let epoch = tables.epoch(uplink);
-        let lives = settings.shortcuts >> (uplink & 15) & usable >> (uplink & 31) & 1 == 1;
-        let taken = tables.with_shortcut_counters(uplink & 15, |counters| {
+        let slot = shortcut.target.slot();
+        let epoch = tables.epoch(slot);
+        let lives = settings.takes_shortcuts(slot_uplink(slot)) & up.has_slot(slot);
+        let taken = tables.with_shortcut_counters(slot_uplink(slot), |counters| {
             let mut packed = shortcut.target;
-            packed.set_uplink(uplink, epoch);
+            packed.set_slot(slot, epoch);
             let target = packed.unpack::<V6>();
             if !lives
                 || packed.check::<V6>(hash) != shortcut.check
@@ -127,7 +127,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             if UP {
                 counters.count_up(packet.length());
             } else {
-                counters.count_down(packet.length(), V6, shortcut.counted, shortcut.network);
+                counters.count_down(packet.length(), V6, shortcut.answer_kind, shortcut.network);
             }
             Some(Taken { udp, fwmark: target.fwmark, target })
         });
@@ -236,7 +236,7 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
         if !same {
             return;
         }
-        let bit = epoch_index(uplink, key.family());
+        let slot = family_slot(uplink, key.family());
         let leaving = leaving(packet, ingress_ifindex);
         // The route may be narrower than the interface.
         let mtu = match tables.uplink_mtu(uplink, key.family()) {
@@ -248,8 +248,8 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
             port: key.source_port,
             mtu,
             fwmark: foreign(packet, settings) | MarkMask(settings.fwmark_mask).encode(uplink),
-            uplink: bit,
-            epoch: tables.epoch(bit),
+            slot,
+            epoch: tables.epoch(slot),
             ..leaving
         };
         store(tables, settings.seed, Way::Up, flow, &flow.source, target, |_| {});
@@ -315,11 +315,11 @@ pub fn store_down<P: Packet, T: Tables>(
             return None;
         }
         up.answered = now.max(1);
-        Some((target.address, target.port, target.uplink, up.renewed))
+        Some((target.address, target.port, target.slot, up.renewed))
     });
-    let Some(Some((address, port, bit, renewed))) = up else { return };
+    let Some(Some((address, port, slot, renewed))) = up else { return };
     let Some((flow, _)) = tables.flow(&lan) else { return };
-    if epoch_index(flow.uplink, key.family()) != bit || !settings.takes_shortcuts(flow.uplink) {
+    if family_slot(flow.uplink, key.family()) != slot || !settings.takes_shortcuts(flow.uplink) {
         return;
     }
     let outside = FlowKey { destination: address, destination_port: port, ..*key };
@@ -327,20 +327,14 @@ pub fn store_down<P: Packet, T: Tables>(
         address: key.destination,
         port: key.destination_port,
         fwmark: foreign(packet, settings) | MarkMask(settings.fwmark_mask).propose(0, flow.uplink),
-        uplink: bit,
+        slot,
         epoch: flow.epoch,
         ..leaving(packet, ingress_ifindex)
     };
-    let counted = if flow.sticky_class == INBOUND {
-        counted::NOT
-    } else if lasted_ms(&flow) >= SETTLED_MS {
-        counted::SETTLED
-    } else {
-        counted::ANSWER
-    };
+    let kind = kind_of_answers(&flow);
     let (_, network) = network(key.family(), &key.source);
     store(tables, settings.seed, Way::Down, &outside, &address, target, |shortcut| {
-        (shortcut.counted, shortcut.network) = (counted, network as u32);
+        (shortcut.answer_kind, shortcut.network) = (kind, network as u32);
         // Where the answer came in is known from the other way alone: it lasts as long as that.
         shortcut.renewed = renewed;
     });

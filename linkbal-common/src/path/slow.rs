@@ -14,7 +14,7 @@ use crate::{
         },
         rule::{RuleAction, otherwise},
         settings::{Settings, StickyClass},
-        uplink::{NO_UPLINK, epoch_index},
+        uplink::{NO_UPLINK, family_slot},
     },
     mark::BLOCKED,
     packet::parse::Extra,
@@ -128,7 +128,7 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
             sticky_class,
             first_seen_ms,
             last_seen_s,
-            epoch: tables.epoch(epoch_index(uplink, request.key.family())),
+            epoch: tables.epoch(family_slot(uplink, request.key.family())),
             // Answers to local traffic are not looked at.
             replied: 1,
             moved_from: moved_from(request.uplink),

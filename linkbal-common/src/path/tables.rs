@@ -14,7 +14,7 @@ use crate::maps::{
     share::{Host, Share},
     shortcut::{Shortcut, ShortcutCounters, Way},
     udp_request::UdpRequest,
-    uplink::{Family, MAX_UPLINKS, UpMask},
+    uplink::{Family, UpMask},
 };
 
 /// Width of the family in a prefix key such as that of `BYPASS`, in bits; the address follows.
@@ -83,19 +83,6 @@ pub enum Dimension<'a> {
     Mac(MacKey),
 }
 
-/// Number of entries of `UPLINK_ADDRESSES` and `UPLINK_MTU`.
-pub const UPLINK_ADDRESSES: usize = 2 * MAX_UPLINKS;
-
-/// Returns the index of an uplink's address in `UPLINK_ADDRESSES`, and of its MTU in `UPLINK_MTU`:
-/// IPv4 of all uplinks, then IPv6.
-#[inline(always)]
-pub const fn uplink_address_index(uplink: u32, family: Family) -> u32 {
-    match family {
-        Family::Ipv4 => uplink,
-        Family::Ipv6 => MAX_UPLINKS as u32 + uplink,
-    }
-}
-
 /// The maps, and the clock of their entries.
 ///
 /// Entries are shared between CPUs: flows and sessions are copied out, and changed in place only by
@@ -112,8 +99,8 @@ pub trait Tables {
     fn up_mask(&self) -> UpMask;
     /// Returns the usable uplinks that get no new flows while others can.
     fn avoid_mask(&self) -> UpMask;
-    /// Returns the epoch at an [`epoch_index`](crate::maps::uplink::epoch_index).
-    fn epoch(&self, index: u32) -> u32;
+    /// Returns the epoch of a [`family_slot`](crate::maps::uplink::family_slot).
+    fn epoch(&self, slot: u32) -> u32;
     /// Returns a bucket by its number.
     fn bucket(&self, number: u32) -> Bucket;
     /// Returns a class of sticky sessions by its index.

@@ -4,7 +4,7 @@ use linkbal_common::{
     continuity::goes_on,
     flow::{Flow, FlowKey, tcp_state},
     settings::Settings,
-    uplink::{EPOCHS, MAX_UPLINKS, UpMask, epoch_index},
+    uplink::{FAMILY_SLOTS, MAX_UPLINKS, UpMask, family_slot},
 };
 
 use crate::protocol::{ICMP, ICMPV6, TCP, UDP};
@@ -24,8 +24,8 @@ const OTHERS_S: u32 = 600;
 pub struct Situation {
     /// The usable uplinks.
     pub up: UpMask,
-    /// The epochs, by [`epoch_index`].
-    pub epochs: [u32; EPOCHS],
+    /// The epochs, by [`family_slot`].
+    pub epochs: [u32; FAMILY_SLOTS],
     /// The settings, of which those count that say what becomes of flows when an uplink goes down.
     pub settings: Settings,
     /// Time since boot, in milliseconds.
@@ -60,7 +60,7 @@ impl Situation {
         if uplink >= MAX_UPLINKS as u32 {
             return false;
         }
-        let epoch = self.epochs.get(epoch_index(uplink, family) as usize);
+        let epoch = self.epochs.get(family_slot(uplink, family) as usize);
         let is_current = || epoch == Some(&flow.epoch);
         // Without a usable uplink, flows stay where they are.
         self.up.family(family) == 0
@@ -94,7 +94,7 @@ mod tests {
 
     fn situation(up: UpMask) -> Situation {
         let settings = Settings::default();
-        Situation { up, epochs: [3; EPOCHS], settings, now_ms: u64::from(NOW_S) * 1000 }
+        Situation { up, epochs: [3; FAMILY_SLOTS], settings, now_ms: u64::from(NOW_S) * 1000 }
     }
 
     fn both() -> UpMask {

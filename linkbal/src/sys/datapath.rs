@@ -49,7 +49,7 @@ use linkbal_common::{
     flow::{Flow, FlowKey},
     maps, names,
     settings::{LEFT_OUT, Settings},
-    uplink::{Family, UpMask, epoch_index},
+    uplink::{Family, UpMask, family_slot},
 };
 
 use self::{
@@ -243,9 +243,9 @@ impl Datapath {
         report: impl FnOnce(ResetSummary) + Send + 'static,
     ) -> Result<()> {
         let mut epochs = self.array_mut(maps::EPOCHS)?;
-        let index = epoch_index(uplink, family);
-        let epoch = epochs.get(&index, 0)?.wrapping_add(1);
-        epochs.set(index, epoch, 0)?;
+        let slot = family_slot(uplink, family);
+        let epoch = epochs.get(&slot, 0)?.wrapping_add(1);
+        epochs.set(slot, epoch, 0)?;
         let ended = EndedFlows { uplink, family, epoch };
         reset::spawn(self.dir.clone(), ended, local, report);
         Ok(())

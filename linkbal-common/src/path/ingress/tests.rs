@@ -10,7 +10,7 @@ use crate::{
         counter::Counter,
         flow::{Flow, tcp_state},
         settings::{LAYOUT, Settings, StickyClass},
-        uplink::{Family, UpMask, epoch_index},
+        uplink::{Family, UpMask, family_slot},
     },
     mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
     model::{ModelPacket, ModelTables, forward},
@@ -472,14 +472,14 @@ fn a_connection_that_is_over_is_reset_until_its_client_knows() {
     let first = fate(&tables, &syn).expect("an uplink");
     assert_eq!(fate(&tables, &ack), Some(first));
     // The epoch ends although the uplink works, as it does when it is back.
-    tables.epochs[epoch_index(first, Family::Ipv4) as usize] += 1;
+    tables.epochs[family_slot(first, Family::Ipv4) as usize] += 1;
     assert_eq!(fate(&tables, &ack), None);
     assert_eq!(fate(&tables, &ack), None);
     assert_eq!(tables.counter(Counter::FlowReset), 2);
     // A new connection of the same ends is not affected.
     assert_eq!(fate(&tables, &syn), Some(first));
     assert_eq!(fate(&tables, &ack), Some(first));
-    tables.epochs[epoch_index(first, Family::Ipv4) as usize] += 1;
+    tables.epochs[family_slot(first, Family::Ipv4) as usize] += 1;
     // The client's own reset shows that it knows.
     assert_eq!(fate(&tables, &tcp(|builder| written(builder.rst(), b""))), None);
     assert!(tables.flows.borrow().is_empty());

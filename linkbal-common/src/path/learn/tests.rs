@@ -13,7 +13,7 @@ use crate::{
         key::port_key,
         rule::{ACTIONS, NO_RULE, RuleAction, RuleSet, otherwise},
         settings::{LAYOUT, Settings, StickyClass},
-        uplink::{Family, UpMask, epoch_index},
+        uplink::{Family, UpMask, family_slot},
     },
     mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
@@ -249,7 +249,7 @@ fn a_flow_that_is_to_leave_its_uplink_does_so_once_the_kernel_forgets_the_connec
     let mut gateway = Gateway::new();
     assert_eq!(gateway.sends(5000), A);
     // As failback does: the uplink is still usable, but others are better.
-    gateway.tables.epochs[epoch_index(A, Family::Ipv4) as usize] += 1;
+    gateway.tables.epochs[family_slot(A, Family::Ipv4) as usize] += 1;
     let mut better = Bucket::EMPTY;
     better.rank[..2].copy_from_slice(&[1, 0]);
     gateway.tables.buckets.fill(better);

@@ -300,7 +300,7 @@ fn a_shortcut_that_is_not_renewed_ends() {
 fn an_uplink_that_ends_has_no_shortcuts_from_then_on() {
     for end in [
         |tables: &mut ModelTables| tables.up_mask = UpMask(0x0002_0002),
-        |tables: &mut ModelTables| tables.epochs[epoch_index(0, Family::Ipv4) as usize] += 1,
+        |tables: &mut ModelTables| tables.epochs[family_slot(0, Family::Ipv4) as usize] += 1,
         |tables: &mut ModelTables| tables.settings.shortcuts = 0b10,
     ] {
         let mut gateway = Gateway::new();
@@ -589,10 +589,10 @@ proptest! {
 
     #[test]
     fn a_target_is_kept_in_words(address: [u32; 4], mac: [u32; 3], words: [u32; 6], halves: [u16; 4]) {
-        let [fwmark, ingress_ifindex, ifindex, uplink, epoch, priority] = words;
+        let [fwmark, ingress_ifindex, ifindex, slot, epoch, priority] = words;
         let [port, mtu, address_change, header_change] = halves;
         let target = Target {
-            address, port, mtu, mac, fwmark, ingress_ifindex, ifindex, uplink, epoch,
+            address, port, mtu, mac, fwmark, ingress_ifindex, ifindex, slot, epoch,
             address_change, header_change, priority,
         };
         prop_assert_eq!(target.pack().unpack::<true>(), target);

@@ -122,7 +122,7 @@ impl Nat {
                 }
             }
             Step::Wait(jiffies) => self.gateway.wait(jiffies),
-            Step::Flap => self.gateway.0.epochs[epoch_index(0, Family::Ipv4) as usize] += 1,
+            Step::Flap => self.gateway.0.epochs[family_slot(0, Family::Ipv4) as usize] += 1,
         }
     }
 }
