@@ -139,7 +139,7 @@ macro_rules! for_each_map {
             XDP_DEVICES: DevMapHash<u32, u32>, XDP_DEVICE_COUNT, Unpinned;
             /// MAC addresses of the interfaces whose driver runs a program
             XDP_ADDRESSES: Array<u32, DriverAddress>, DRIVER_SLOTS, Unpinned;
-            /// flows of the present tick, by the hash of the packets' tuple
+            /// flows of the present window, by the hash of the packets' tuple
             RECENT: Array<u32, Recent>, RECENT_COUNT, Unpinned;
             /// DNS queries and new addresses of each host
             ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;

@@ -122,7 +122,7 @@ pub struct ModelTables {
     pub shortcuts_left_out: HashSet<u32>,
     /// `SHORTCUT_COUNTERS`.
     pub shortcut_counters: RefCell<[ShortcutCounters; MAX_UPLINKS]>,
-    /// Set if flows of the present tick are remembered.
+    /// Set if flows of the present window are remembered.
     pub remembers: bool,
     /// `RECENT`, by slot.
     pub recent: RefCell<HashMap<u32, Recent>>,
@@ -142,7 +142,7 @@ pub struct ModelTables {
     pub rule_counters: RefCell<HashMap<u8, RuleCounters>>,
     /// The clock, in seconds since boot.
     pub now_s: u32,
-    /// Timer ticks of the kernel since then.
+    /// Jiffies since then.
     pub jiffies: u32,
 }
 
@@ -413,14 +413,14 @@ impl Tables for ModelTables {
     }
 
     fn jiffies(&self) -> u32 {
-        self.now_s.wrapping_shl(self.second_bits()).wrapping_add(self.jiffies)
+        self.now_s.wrapping_mul(self.window_jiffies()).wrapping_add(self.jiffies)
     }
 
-    fn second_bits(&self) -> u32 {
-        8
+    fn window_jiffies(&self) -> u32 {
+        256
     }
 
-    fn tick(&self) -> u32 {
+    fn window(&self) -> u32 {
         self.now_s
     }
 

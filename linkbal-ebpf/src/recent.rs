@@ -1,4 +1,4 @@
-//! Packets of flows that were looked at in full in the same second.
+//! Fast path of packets whose flow had its full lookup in the same window.
 
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use linkbal_common::{recent, shortcut::ether_type, uplink::Family};

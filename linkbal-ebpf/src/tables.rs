@@ -454,13 +454,13 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
-    fn second_bits(&self) -> u32 {
-        tick_shift()
+    fn window_jiffies(&self) -> u32 {
+        1 << window_shift()
     }
 
     #[inline(always)]
-    fn tick(&self) -> u32 {
-        (jiffies() >> tick_shift()) as u32
+    fn window(&self) -> u32 {
+        (jiffies() >> window_shift()) as u32
     }
 
     #[inline(always)]
@@ -533,34 +533,34 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 }
 
-/// 1 if flows of the present tick are remembered. User space sets it before the programs are loaded, and
+/// 1 if flows of the present window are remembered. User space sets it before the programs are loaded, and
 /// the verifier leaves out what is not needed then.
 #[unsafe(no_mangle)]
 static RECENT_FLOWS: u32 = 0;
 
-/// Returns whether flows of the present tick are remembered.
+/// Returns whether flows of the present window are remembered.
 #[inline(always)]
 pub(crate) fn recent_flows() -> bool {
     // SAFETY: a static; volatile, since the compiler would take its value for final.
     unsafe { (&raw const RECENT_FLOWS).read_volatile() != 0 }
 }
 
-/// Returns the kernel's timer ticks.
+/// Returns the kernel's `jiffies`.
 #[inline(always)]
 fn jiffies() -> u64 {
     // SAFETY: the helper has no preconditions; the verifier makes one load of it.
     unsafe { bpf_jiffies64() }
 }
 
-/// Bits of the kernel's timer ticks (`jiffies`) below about a second; user space sets it before the
-/// programs are loaded.
+/// Bits of `jiffies` below a window, which is about a second; user space sets it before the programs are
+/// loaded.
 #[unsafe(no_mangle)]
-static TICK_SHIFT: u32 = 8;
+static WINDOW_SHIFT: u32 = 8;
 
 #[inline(always)]
-fn tick_shift() -> u32 {
+fn window_shift() -> u32 {
     // SAFETY: a static; volatile, since the compiler would take its value for final.
-    unsafe { (&raw const TICK_SHIFT).read_volatile() & 31 }
+    unsafe { (&raw const WINDOW_SHIFT).read_volatile() & 31 }
 }
 
 /// Returns the counters of an uplink on this CPU.

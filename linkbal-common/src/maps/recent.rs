@@ -1,5 +1,5 @@
-//! Flows of the present tick: what is known of a flow whose packets were looked at in full in the same
-//! tick of shortcuts (see [`LIFE`](crate::maps::shortcut::LIFE)), where there are none of these.
+//! Flows of the present window: what is known of a flow whose full lookup succeeded in the same window of
+//! about a second (see [`LIFE`](crate::maps::shortcut::LIFE)), where there are no shortcuts.
 //!
 //! They are slots of an array, by a hash of the packets' tuple, which tells the ways of a flow apart.
 
@@ -11,7 +11,7 @@ use crate::{
 /// Number of slots; a power of two.
 pub const RECENT: usize = 65_536;
 
-/// A flow of the present tick, one way.
+/// A flow of the present window, one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Recent {
@@ -29,8 +29,8 @@ map_struct!(Recent, 56);
 /// The state of such a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The tick.
-    pub tick: u32,
+    /// The number of the window.
+    pub window: u32,
     /// High half of the hash: nobody takes the state of another flow of the slot, which another CPU
     /// writes at the time.
     pub hash: u16,
@@ -48,14 +48,14 @@ impl State {
     pub const fn word(self) -> u64 {
         let low = (self.answer_kind & 7) as u32 | (self.slot as u32 % FAMILY_SLOTS as u32) << 3;
         let low = low | (self.epoch as u32) << 8 | (self.hash as u32) << 16;
-        (self.tick as u64) << 32 | low as u64
+        (self.window as u64) << 32 | low as u64
     }
 
     /// Returns the state of a word.
     #[inline(always)]
     pub const fn of(word: u64) -> State {
         State {
-            tick: (word >> 32) as u32,
+            window: (word >> 32) as u32,
             hash: (word >> 16) as u16,
             epoch: (word >> 8) as u8,
             slot: (word >> 3) as u8 % FAMILY_SLOTS as u8,

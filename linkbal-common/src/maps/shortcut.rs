@@ -17,15 +17,16 @@ use crate::{
 /// Number of slots for each way; a power of two.
 pub const SHORTCUTS: usize = 65_536;
 
-/// Seconds for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
+/// Windows for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
 ///
-/// A second is the largest power of two of the kernel's timer ticks (`jiffies`) that is not longer.
+/// A window is about a second: the largest power of two of the kernel's `jiffies` that is not longer, or
+/// but a few percent.
 pub const LIFE: u32 = 2;
 
-/// Timer ticks for which the packets of a flow and way go by the kernel once one of them does. Those that
+/// Jiffies for which the packets of a flow and way go by the kernel once one of them does. Those that
 /// came in together with it (`netif_receive_skb_list` in net/core/dev.c, backlogs of other CPUs) would
 /// overtake it: the kernel forwards it after it has seen them all.
-pub const REORDER_TICKS: u32 = 2;
+pub const REORDER_JIFFIES: u32 = 2;
 
 /// Maximum number of interfaces whose drivers send frames of others.
 pub const XDP_DEVICES: usize = 256;
@@ -139,11 +140,11 @@ pub struct Shortcut {
     pub target: PackedTarget,
     /// [`PackedTarget::check`] of the target.
     pub check: u32,
-    /// Timer tick in which the kernel last forwarded a packet.
+    /// Jiffy in which the kernel last forwarded a packet.
     pub renewed: u32,
-    /// Timer tick in which a packet was last left to the kernel to renew the shortcut.
+    /// Jiffy in which a packet was last left to the kernel to renew the shortcut.
     pub sampled: u32,
-    /// Up: timer tick in which the shortcut of answers was last stored; 0 before that.
+    /// Up: jiffy in which the shortcut of answers was last stored; 0 before that.
     pub answered: u32,
     /// Down: the kind of answers that the packets count as, one of [`answer_kind`].
     pub answer_kind: u32,

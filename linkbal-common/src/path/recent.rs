@@ -1,9 +1,9 @@
-//! Packets of flows that were looked at in full in the same tick, which is about a second.
+//! Fast path for flows whose full lookup succeeded in this window, which is about a second: the flow
+//! lookup is most of the cost per packet.
 //!
-//! The look at a flow is most of what the programs cost a packet. So where there are no shortcuts, the
-//! first packets of a tick and way take the whole path, which keeps the flow and its session alive,
-//! and what was found stands for the rest of the tick. Each packet is still counted, and each looks at
-//! the usable uplinks.
+//! So where there are no shortcuts, the first packets of a window and way take the whole path, which keeps
+//! the flow and its session alive, and what was found stands for the rest of the window. Each packet is
+//! still counted, and each looks at the usable uplinks.
 
 use network_types::ip::IpProto;
 
@@ -28,7 +28,7 @@ use crate::{
 /// Length of an Ethernet header.
 const ETHERNET: u32 = 14;
 
-/// Returns the fwmark of a packet from the LAN whose flow is of the present tick, and counts it.
+/// Returns the fwmark of a packet from the LAN whose flow is of the present window, and counts it.
 #[inline(always)]
 pub fn from_lan<const V6: bool, P: Packet, T: Tables>(packet: &P, tables: &T) -> Option<u32> {
     let settings = tables.settings()?;
@@ -44,7 +44,7 @@ pub fn from_lan<const V6: bool, P: Packet, T: Tables>(packet: &P, tables: &T) ->
 }
 
 /// Counts a packet that is about to leave to the LAN, having come in by `ingress_ifindex`, if its flow
-/// is of the present tick.
+/// is of the present window.
 #[inline(always)]
 pub fn to_lan<const V6: bool, P: Packet, T: Tables>(
     packet: &P,
@@ -61,7 +61,7 @@ pub fn to_lan<const V6: bool, P: Packet, T: Tables>(
     })
 }
 
-/// Returns the state of a packet's flow, if that is of the present tick and its uplink is usable; and the
+/// Returns the state of a packet's flow, if that is of the present window and its uplink is usable; and the
 /// network that it comes from.
 #[inline(always)]
 fn find<const V6: bool, P: Packet, T: Tables>(
@@ -84,19 +84,19 @@ fn find<const V6: bool, P: Packet, T: Tables>(
     let state = State::of(word);
     let lives = tables.up_mask().has_slot(state.slot.into())
         && state.hash == (hash >> 16) as u16
-        && state.tick == tables.tick()
+        && state.window == tables.window()
         && tables.epoch(state.slot.into()) as u8 == state.epoch;
     lives.then_some((state, network))
 }
 
-/// Stores what is known of the flow of a packet from the LAN that was looked at in full.
+/// Stores what a full lookup found of the flow of a packet from the LAN.
 #[inline(always)]
 pub(crate) fn store_up<T: Tables>(tables: &T, key: &FlowKey, flow: &Flow, tcp: &Tcp) {
     store_down(tables, key, flow, tcp, answer_kind::NONE, 0);
 }
 
-/// Stores what is known of the flow of an answer that was looked at in full, came in by
-/// `ingress_ifindex`, and is one of [`answer_kind`].
+/// Stores what a full lookup found of the flow of an answer, which came in by `ingress_ifindex` and is one
+/// of [`answer_kind`].
 #[inline(always)]
 pub(crate) fn store_down<T: Tables>(
     tables: &T,
@@ -110,7 +110,7 @@ pub(crate) fn store_down<T: Tables>(
         return;
     }
     let known = State {
-        tick: 0,
+        window: 0,
         hash: 0,
         epoch: flow.epoch as u8,
         slot: family_slot(flow.uplink, key.family()) as u8,
@@ -134,7 +134,7 @@ fn store<T: Tables>(tables: &T, key: &FlowKey, known: u64, ingress_ifindex: u32)
         Family::Ipv4 => tuple.hash::<false>(settings.seed),
         Family::Ipv6 => tuple.hash::<true>(settings.seed),
     };
-    let state = State { tick: tables.tick(), hash: (hash >> 16) as u16, ..State::of(known) };
+    let state = State { window: tables.window(), hash: (hash >> 16) as u16, ..State::of(known) };
     let (_, network) = network(key.family(), &key.source);
     let stored = tables.with_recent(hash, |recent| {
         // Of no tick while the rest is written.

@@ -12,15 +12,15 @@
 //!
 //! A shortcut changes a packet as the kernel changed an earlier one of the flow, which is seen when it
 //! leaves. Once a second and way a packet is left to the kernel, with those that came together with it
-//! ([`REORDER_TICKS`]), so that none overtakes another: it keeps the tracked connection alive, passes the
+//! ([`REORDER_JIFFIES`]), so that none overtakes another: it keeps the tracked connection alive, passes the
 //! administrator's firewall, and renews the shortcut. A connection that the kernel would not forward any
-//! more loses its shortcut within [`LIFE`] seconds. Each flow has seconds of its own, from its last such
+//! more loses its shortcut within [`LIFE`] windows. Each flow has windows of its own, from its last such
 //! packet on, so that the packets for the kernel do not come all at a time.
 
 use network_types::{eth::EtherType, ip::IpProto};
 
 pub use crate::maps::shortcut::{
-    DRIVER_SLOTS, DriverAddress, LIFE, REORDER_TICKS, SHORTCUTS, Shortcut, ShortcutCounters,
+    DRIVER_SLOTS, DriverAddress, LIFE, REORDER_JIFFIES, SHORTCUTS, Shortcut, ShortcutCounters,
     Target, Tuple, Way, XDP_DEVICES, answer_kind, driver_slot, slot,
 };
 use crate::{
@@ -89,7 +89,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
     let tuple = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
     let up = tables.up_mask();
     let now = tables.jiffies();
-    let second = 1 << tables.second_bits();
+    let window = tables.window_jiffies();
     let hash = tuple.hash::<V6>(settings.seed);
     let udp = (tuple.kind >> 32) as u8 == IpProto::Udp as u8;
     let taken = tables.with_shortcut(way, hash, |shortcut| {
@@ -97,15 +97,15 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             return None;
         }
         let since_sample = now.wrapping_sub(shortcut.sampled);
-        if since_sample >= second {
+        if since_sample >= window {
             if !packet.is_seen_again() {
                 shortcut.sampled = now;
             }
             return None;
         }
-        let lasts = now.wrapping_sub(shortcut.renewed) < LIFE * second;
+        let lasts = now.wrapping_sub(shortcut.renewed) < LIFE * window;
         // The other way is known, too.
-        if since_sample < REORDER_TICKS || !lasts || UP && shortcut.answered == 0 {
+        if since_sample < REORDER_JIFFIES || !lasts || UP && shortcut.answered == 0 {
             return None;
         }
         // Calls come first: what follows need not be kept on the stack meanwhile.
@@ -301,16 +301,16 @@ pub fn store_down<P: Packet, T: Tables>(
         return;
     }
     let now = tables.jiffies();
-    let second = 1 << tables.second_bits();
+    let window = tables.window_jiffies();
     let lan = answer(key);
     let tuple = Tuple::of(&lan);
     let up = tables.with_shortcut(Way::Up, hash(&tuple, key.family(), settings.seed), |up| {
         let target = up.target.unpack::<true>();
         let is_renewed = now.wrapping_sub(up.renewed) < now.wrapping_sub(up.answered);
         if up.tuple != tuple
-            || up.answered != 0 && now.wrapping_sub(up.answered) < second && !is_renewed
+            || up.answered != 0 && now.wrapping_sub(up.answered) < window && !is_renewed
             || target.ifindex != ingress_ifindex
-            || now.wrapping_sub(up.renewed) >= LIFE * second
+            || now.wrapping_sub(up.renewed) >= LIFE * window
         {
             return None;
         }

@@ -162,9 +162,9 @@ pub trait Tables {
         uplink: u32,
         with: impl FnOnce(&mut ShortcutCounters) -> R,
     ) -> Option<R>;
-    /// Returns whether flows of the present tick are remembered.
+    /// Returns whether flows of the present window are remembered.
     fn remembers(&self) -> bool;
-    /// Lends the slot of a hash of a flow of the present tick, which may be of another flow.
+    /// Lends the slot of a hash of a flow of the present window, which may be of another flow.
     fn with_recent<R>(&self, hash: u32, with: impl FnOnce(&mut Recent) -> R) -> Option<R>;
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
@@ -217,12 +217,12 @@ pub trait Tables {
         let now_ns = self.now_ns();
         ((now_ns / 1_000_000_000) as u32, (now_ns / 1_000_000) as u32)
     }
-    /// Returns the kernel's timer ticks (`jiffies`), modulo 2^32.
+    /// Returns the kernel's `jiffies`, modulo 2^32.
     fn jiffies(&self) -> u32;
-    /// Returns the bits of timer ticks below about a second, see [`LIFE`](crate::maps::shortcut::LIFE).
-    fn second_bits(&self) -> u32;
-    /// Returns the number of the present second by these.
-    fn tick(&self) -> u32;
+    /// Returns the length of a window in jiffies, see [`LIFE`](crate::maps::shortcut::LIFE).
+    fn window_jiffies(&self) -> u32;
+    /// Returns the number of the present window, modulo 2^32.
+    fn window(&self) -> u32;
     /// Returns the nanoseconds since boot, by a clock that is quick to read and ticks some hundred
     /// times a second.
     fn now_ns(&self) -> u64;

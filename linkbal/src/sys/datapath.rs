@@ -26,8 +26,8 @@ mod restore;
 mod rule_counters;
 mod sizes;
 mod takeover;
-mod tick;
 pub mod trace;
+mod window;
 mod xdp;
 
 use std::{
@@ -149,9 +149,9 @@ impl Datapath {
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
         let mut loader = EbpfLoader::new();
-        let tick_shift = tick::shift()?;
+        let window_shift = window::shift()?;
         loader.override_global(names::SHORTCUTS, &shortcuts, true);
-        loader.override_global(names::TICK_SHIFT, &tick_shift, true);
+        loader.override_global(names::WINDOW_SHIFT, &window_shift, true);
         loader.override_global(names::RECENT_FLOWS, &recent, true);
         for (name, size) in &sizes {
             loader.map_max_entries(name, *size);

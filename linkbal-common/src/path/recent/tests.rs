@@ -1,4 +1,4 @@
-//! Flows of the present tick on the host.
+//! Flows of the present window on the host.
 
 use etherparse::PacketBuilder;
 
@@ -173,6 +173,6 @@ fn with_shortcuts_nothing_is_remembered() {
 
 #[test]
 fn a_state_is_one_word() {
-    let state = State { tick: 0xffff_fff0, hash: 0xfedc, epoch: 0xba, slot: 31, answer_kind: 2 };
+    let state = State { window: 0xffff_fff0, hash: 0xfedc, epoch: 0xba, slot: 31, answer_kind: 2 };
     assert_eq!(State::of(state.word()), state);
 }

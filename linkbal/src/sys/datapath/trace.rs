@@ -361,11 +361,11 @@ impl Tables for Live<'_> {
         0
     }
 
-    fn second_bits(&self) -> u32 {
-        0
+    fn window_jiffies(&self) -> u32 {
+        1
     }
 
-    fn tick(&self) -> u32 {
+    fn window(&self) -> u32 {
         0
     }
 
