@@ -54,7 +54,7 @@ extern "C" fn slow_path() -> u32 {
     match REQUEST.get_ptr_mut(0) {
         // SAFETY: this CPU's request is ours alone.
         Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &mut *request }),
-        None => Selection::NoUplink.encode(),
+        None => Selection::NoneUsable.encode(),
     }
 }
 
@@ -67,7 +67,7 @@ extern "C" fn local_slow_path() -> u32 {
     match LOCAL_REQUEST.get_ptr_mut(0) {
         // SAFETY: an entry of the map, valid for any bit pattern.
         Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &mut *request }),
-        None => Selection::NoUplink.encode(),
+        None => Selection::NoneUsable.encode(),
     }
 }
 
@@ -478,7 +478,11 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         *value += 1;
         // Logged half as often each time, so that the log is not flooded.
         if !LOCAL && counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
-            aya_log_ebpf::warn!(self.0, "{} flows could not be stored on this CPU", *value);
+            aya_log_ebpf::warn!(
+                self.0,
+                "{} flows, sessions, DNS queries or addresses could not be stored on this CPU",
+                *value
+            );
         }
     }
 

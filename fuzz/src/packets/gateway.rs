@@ -13,12 +13,12 @@ use linkbal_common::{
     flow::{Flow, FlowKey},
     ingress::ingress,
     local::{LocalSocket, Sending},
-    mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
+    mark::{DEFAULT_MASK, DROP, MarkMask, REJECT, RESET},
     model::{ModelPacket, ModelTables},
     parse::{Extra, Tcp, parse},
     recent,
     uplink::{FAMILY_SLOTS, Family, UpMask, family_slot},
-    verdict::{Reason, Verdict},
+    verdict::{SkipReason, Verdict},
     wan_egress::wan_egress,
 };
 
@@ -112,7 +112,7 @@ impl Gateway {
         self.check_ingress(&before, &key, fwmark, verdict, begins);
         let tcp = parsed.map(|(_, tcp)| tcp).unwrap_or_default();
         for gone in before.keys().filter(|key| !self.tables.flows.borrow().contains_key(key)) {
-            let main = matches!(verdict, Verdict::Skip(Reason::Bypass))
+            let main = matches!(verdict, Verdict::Skip(SkipReason::Bypass))
                 || matches!(verdict, Verdict::Propose { fwmark, .. } if fwmark & MASK.number() == 0);
             assert!(*gone == key && (tcp.is_reset() || main), "forgotten, though alive: {gone:?}");
         }
@@ -224,7 +224,7 @@ impl Gateway {
     /// Returns the uplink that the ip rules lead to; `None` if the packet ends here.
     fn route(&self, key: &FlowKey, fwmark: u32) -> Option<u32> {
         let number = fwmark & MASK.number();
-        let ends = [BLOCKED[0], BLOCKED[1], RESET].map(|number| MASK.encode(number));
+        let ends = [DROP, REJECT, RESET].map(|number| MASK.encode(number));
         if ends.contains(&number) {
             return None;
         }

@@ -9,7 +9,11 @@ use crate::{
     },
 };
 
-/// Version of the layout of all maps; raised when any map struct changes its meaning.
+/// Version of what a datapath leaves to the next one. Raised when the key or value of a map that outlives a
+/// reload (lifetimes `Shared` and `Tables`), or a [`Bucket`](crate::maps::bucket::Bucket), changes its size
+/// or meaning, and when a field of [`Settings`] changes its place or meaning. A new map needs no new version,
+/// nor does a new field at the end of the settings: of settings of another size, the next datapath reads
+/// the version, the mask and the seed alone.
 pub const LAYOUT: u32 = 7;
 
 /// Maximum number of classes of sticky sessions by port.

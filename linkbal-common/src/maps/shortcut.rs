@@ -101,7 +101,7 @@ impl Tuple {
 
     /// Returns whether two tuples of a family are the same.
     #[inline(always)]
-    pub fn is<const V6: bool>(&self, other: &Tuple) -> bool {
+    pub fn same_as<const V6: bool>(&self, other: &Tuple) -> bool {
         let differs = |at: usize| {
             u64::from(
                 (self.source[at] ^ other.source[at])

@@ -24,10 +24,10 @@ use crate::{
         settings::Settings,
         uplink::NO_UPLINK,
     },
-    mark::{BLOCKED, MarkMask, RESET},
+    mark::{DROP, MarkMask, REJECT, RESET},
     packet::{
         Packet,
-        parse::{Tcp, parse},
+        parse::{Extra, Tcp, parse},
     },
     path::{
         classify::Origin,
@@ -38,7 +38,7 @@ use crate::{
         session::is_current,
         slow::{Request, task},
         tables::Tables,
-        verdict::{Reason, Verdict},
+        verdict::{SkipReason, Verdict},
     },
 };
 
@@ -46,7 +46,7 @@ use crate::{
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let routed = tables.with_request(|request| route(packet, tables, request));
-    match routed.unwrap_or(Err(Reason::Off)) {
+    match routed.unwrap_or(Err(SkipReason::Off)) {
         Ok(verdict) => verdict,
         Err(reason) => {
             tables.count(reason.counter());
@@ -60,112 +60,162 @@ fn route<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     request: &mut Request,
-) -> Result<Verdict, Reason> {
-    let settings = tables.settings().ok_or(Reason::Off)?;
+) -> Result<Verdict, SkipReason> {
+    let settings = tables.settings().ok_or(SkipReason::Off)?;
     let mask = MarkMask(settings.fwmark_mask);
     if mask.0 == 0 {
-        return Err(Reason::Off);
+        return Err(SkipReason::Off);
     }
     let old_fwmark = packet.fwmark();
-    let claimed = old_fwmark & mask.0 != 0;
-    if claimed && mask.decode(old_fwmark).is_none() {
-        return Err(Reason::AlreadyMarked);
+    let is_marked = old_fwmark & mask.0 != 0;
+    if is_marked && mask.decode(old_fwmark).is_none() {
+        return Err(SkipReason::AlreadyMarked);
     }
-    let (extra, tcp) = match parse(packet, &mut request.key) {
-        Ok(parsed) => parsed,
-        Err(reason) => {
-            // The gateway is often asked at its link-local address.
-            if settings.domains != 0 && matches!(reason, Reason::LinkLocal) {
-                note_query(packet, tables, settings);
-            }
-            return Err(reason);
-        }
-    };
-    if settings.domains != 0 && request.key.destination_port == dns::PORT {
-        note_query(packet, tables, settings);
-    }
-    let (known, action) = known(tables, settings, request, &tcp, !claimed);
-    if claimed {
-        // Bridged packets may have passed nft before, and then carry their connection's uplink.
-        let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
-        if !lives || mask.decode(old_fwmark) != Some(known) {
-            return Err(Reason::AlreadyMarked);
-        }
-        tables.count(Counter::FlowKnown);
-        tables.count_uplink(known, packet.length(), Counter::FlowKnown);
-        // One that asks still does: it comes in by a card before it does by the card's VLAN.
-        let asks = old_fwmark & mask.proposal();
-        return Ok(Verdict::Mark(mask.replace(old_fwmark, known) | asks));
+    let (extra, tcp) = read(packet, tables, settings, request)?;
+    let (uplink, action) = look_up(tables, settings, request, &tcp, !is_marked);
+    if is_marked {
+        return keep_mark(packet, tables, mask, uplink, &action);
     }
     match action {
         FlowAction::Keep(outcome) => {
             tables.count(outcome);
-            tables.count_uplink(known, packet.length(), outcome);
-            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+            tables.count_uplink(uplink, packet.length(), outcome);
+            Ok(Verdict::Mark(mask.replace(old_fwmark, uplink)))
         }
         FlowAction::Reset => {
             tables.count(Counter::FlowReset);
             // Nothing is learned from it: no flow is expected to have this hash.
-            return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
+            Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 })
         }
-        FlowAction::Recheck(flow) => {
-            let usable = tables.up_mask().contains(known, request.key.family());
-            let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
-            tables.count(outcome);
-            tables.count_uplink(known, packet.length(), outcome);
-            request.packet_hash = packet.hash();
-            request.recheck(&flow, tables);
-            let (fwmark, hash) = (mask.propose(old_fwmark, known), request.epoch_or_hash);
-            if settings.shortcuts != 0 {
-                // Compared where it leaves.
-                tables.write_proposal(hash, |Proposal { flow, .. }| {
-                    (flow.tcp_ack, flow.tcp_end) = (tcp.ack, tcp.end);
-                });
-            }
-            return Ok(Verdict::Propose { fwmark, hash });
+        FlowAction::Recheck(flow) => Ok(recheck(packet, tables, settings, request, &flow, &tcp)),
+        FlowAction::Reselect => {
+            let origin = Origin::of(packet, extra);
+            reselect(packet, tables, mask, request, uplink, &origin, &tcp)
         }
-        FlowAction::Reselect => {}
     }
-    request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
-    let origin = Origin::of(packet, extra);
-    // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
-    let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
-    request.epoch_or_hash = 0;
-    request.packet_hash = packet.hash();
-    let selection = request.choose(task, known, &origin, tables);
-    let (outcome, fwmark) = match selection {
-        Selection::Uplink(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
-        Selection::Blocked(number) => {
-            let dropped = number == BLOCKED[0];
-            let outcome = if dropped { Counter::RuleDropped } else { Counter::RuleRejected };
-            (outcome, mask.propose(old_fwmark, number))
-        }
-        Selection::Bypassed => return Err(Reason::Bypass),
-        // With every uplink down, staying breaks least: the verdict may be wrong. The same ends may
-        // have another connection by now, which came in by another uplink.
-        Selection::NoUplink | Selection::Rejected if known != NO_UPLINK => {
-            tables.count_uplink(known, packet.length(), Counter::FlowStranded);
-            (Counter::FlowStranded, mask.propose(old_fwmark, known))
-        }
-        Selection::Rejected => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
-        Selection::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
-        Selection::NoUplink => (Counter::NoUplink, mask.ask(old_fwmark)),
-    };
-    tables.count(outcome);
-    Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash })
 }
 
-/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`], or [`NO_UPLINK`]; an uplink
-/// that is chosen is stored at once.
+/// Reads the key of a packet's flow to the request, and notes DNS queries.
 #[inline(always)]
-pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
-    let (known, action) = known(tables, settings, request, &Tcp::default(), false);
-    if matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_)) {
-        return known;
+fn read<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    settings: &Settings,
+    request: &mut Request,
+) -> Result<(Extra, Tcp), SkipReason> {
+    let parsed = parse(packet, &mut request.key);
+    let is_query = match parsed {
+        Ok(_) => request.key.destination_port == dns::PORT,
+        // The gateway is often asked at its link-local address.
+        Err(reason) => matches!(reason, SkipReason::LinkLocal),
+    };
+    if settings.domains != 0 && is_query {
+        note_query(packet, tables, settings);
     }
-    match request.choose(task::STORE, known, &Origin::LOCAL, tables) {
+    parsed
+}
+
+/// Keeps the mark of a packet that carries linkbal's bits already, if it is of a living flow: bridged
+/// packets may have passed nft before, and then carry their connection's uplink.
+#[inline(always)]
+fn keep_mark<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    mask: MarkMask,
+    uplink: u32,
+    action: &FlowAction,
+) -> Result<Verdict, SkipReason> {
+    let old_fwmark = packet.fwmark();
+    let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
+    if !lives || mask.decode(old_fwmark) != Some(uplink) {
+        return Err(SkipReason::AlreadyMarked);
+    }
+    tables.count(Counter::FlowKnown);
+    tables.count_uplink(uplink, packet.length(), Counter::FlowKnown);
+    // One that asks still does: it comes in by a card before it does by the card's VLAN.
+    let asks = old_fwmark & mask.proposal();
+    Ok(Verdict::Mark(mask.replace(old_fwmark, uplink) | asks))
+}
+
+/// Proposes the uplink that a flow has: its connection may have another one by now.
+#[inline(always)]
+fn recheck<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    settings: &Settings,
+    request: &mut Request,
+    flow: &Flow,
+    tcp: &Tcp,
+) -> Verdict {
+    let usable = tables.up_mask().contains(flow.uplink, request.key.family());
+    let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
+    tables.count(outcome);
+    tables.count_uplink(flow.uplink, packet.length(), outcome);
+    request.packet_hash = packet.hash();
+    request.recheck(flow, tables);
+    if settings.shortcuts != 0 {
+        // Compared where it leaves.
+        tables.write_proposal(request.hash, |Proposal { flow, .. }| {
+            (flow.tcp_ack, flow.tcp_end) = (tcp.ack, tcp.end);
+        });
+    }
+    let fwmark = MarkMask(settings.fwmark_mask).propose(packet.fwmark(), flow.uplink);
+    Verdict::Propose { fwmark, hash: request.hash }
+}
+
+/// Proposes an uplink for a flow that has `former`, or [`NO_UPLINK`], in the table.
+#[inline(always)]
+fn reselect<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    mask: MarkMask,
+    request: &mut Request,
+    former: u32,
+    origin: &Origin,
+    tcp: &Tcp,
+) -> Result<Verdict, SkipReason> {
+    let old_fwmark = packet.fwmark();
+    request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
+    // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
+    let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
+    request.hash = 0;
+    request.packet_hash = packet.hash();
+    let (outcome, fwmark) = match request.choose(task, former, origin, tables) {
+        Selection::Uplink(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
+        Selection::Blocked(number) => {
+            let outcome = if number == DROP { Counter::RuleDropped } else { Counter::RuleRejected };
+            (outcome, mask.propose(old_fwmark, number))
+        }
+        Selection::Bypassed => return Err(SkipReason::Bypass),
+        // With every uplink down, staying breaks least: the verdict may be wrong. The same ends may
+        // have another connection by now, which came in by another uplink.
+        Selection::NoneUsable | Selection::Rejected if former != NO_UPLINK => {
+            tables.count_uplink(former, packet.length(), Counter::FlowStranded);
+            (Counter::FlowStranded, mask.propose(old_fwmark, former))
+        }
+        Selection::Rejected => (Counter::SourceRejected, mask.propose(old_fwmark, REJECT)),
+        Selection::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
+        Selection::NoneUsable => (Counter::NoUplink, mask.ask(old_fwmark)),
+    };
+    tables.count(outcome);
+    Ok(Verdict::Propose { fwmark, hash: request.hash })
+}
+
+/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`](crate::mark::BLOCKED), or
+/// [`NO_UPLINK`]; an uplink that is chosen is stored at once.
+#[inline(always)]
+pub(crate) fn choose_local<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    request: &mut Request,
+) -> u32 {
+    let (uplink, action) = look_up(tables, settings, request, &Tcp::default(), false);
+    if matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_)) {
+        return uplink;
+    }
+    match request.choose(task::STORE, uplink, &Origin::LOCAL, tables) {
         Selection::Uplink(number) | Selection::Blocked(number) => number,
-        Selection::NoUplink => known,
+        Selection::NoneUsable => uplink,
         Selection::Rejected | Selection::Bypassed | Selection::OnLink => NO_UPLINK,
     }
 }
@@ -185,7 +235,7 @@ enum FlowAction {
 /// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet. After long silence that
 /// packet `may_begin` another flow, unless it carries the mark of its connection, or is local traffic.
 #[inline(always)]
-fn known<T: Tables>(
+fn look_up<T: Tables>(
     tables: &T,
     settings: &Settings,
     request: &mut Request,
@@ -202,7 +252,7 @@ fn known<T: Tables>(
     let current = || is_current(tables, flow.uplink, family, flow.epoch);
     let Some(outcome) = goes_on(&flow, family, silent_s, settings, tables.up_mask(), current)
     else {
-        return (flow.uplink, over(tables, settings, key, &flow, tcp));
+        return (flow.uplink, ended(tables, settings, key, &flow, tcp));
     };
     if tcp.is_established() {
         tables.touch_tcp(slot, tcp.ack, tcp.end);
@@ -240,7 +290,7 @@ fn known<T: Tables>(
 /// moves: the server does not depend on the client's address yet. Without a usable uplink nothing
 /// is reset: the verdict may be wrong.
 #[inline(always)]
-fn over<T: Tables>(
+fn ended<T: Tables>(
     tables: &T,
     settings: &Settings,
     key: &FlowKey,

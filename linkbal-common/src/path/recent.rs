@@ -20,13 +20,10 @@ use crate::{
     packet::{Packet, parse::Tcp},
     path::{
         dns,
-        plain::{plain_ipv4, plain_ipv6},
+        plain::{network_offset, plain_ipv4, plain_ipv6},
         tables::Tables,
     },
 };
-
-/// Length of an Ethernet header.
-const ETHERNET: u32 = 14;
 
 /// Returns the fwmark of a packet from the LAN whose flow is of the present window, and counts it.
 #[inline(always)]
@@ -73,11 +70,11 @@ fn find<const V6: bool, P: Packet, T: Tables>(
     if packet.vlan() != 0 {
         return None;
     }
-    let offset = if packet.l3_ether_type().is_some() { 0 } else { ETHERNET };
+    let offset = network_offset(packet);
     let tuple = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
     let hash = tuple.hash::<V6>(settings.seed);
     let (word, network) = tables.with_recent(hash, |recent| {
-        let same = recent.tuple.is::<V6>(&tuple) && recent.ingress_ifindex == ingress_ifindex;
+        let same = recent.tuple.same_as::<V6>(&tuple) && recent.ingress_ifindex == ingress_ifindex;
         // The verifier of Linux 6.1 keeps this limit over the calls below, but none that comes after.
         same.then_some((recent.state, recent.network & (NETWORKS as u32 - 1)))
     })??;

@@ -41,7 +41,7 @@ pub(crate) fn keep_session<T: Tables>(tables: &T, request: &Request) {
     let Some(class) = tables.sticky_class(class_of(request.sticky_class)) else {
         return;
     };
-    let (uplink, epoch, now_s) = (request.uplink, request.epoch_or_hash, tables.now_s());
+    let (uplink, epoch, now_s) = (request.uplink, request.epoch, tables.now_s());
     let session_key = SessionKey::of(&request.key, request.sticky_class, &class);
     match tables.session(&session_key) {
         Some((session, slot)) if session.uplink == uplink && session.epoch == epoch => {

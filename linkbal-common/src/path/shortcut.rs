@@ -29,21 +29,21 @@ use crate::{
         flow::{Address, FlowKey, Proposal},
         seed::Seed,
         settings::Settings,
-        uplink::{Family, family_slot, slot_uplink},
+        uplink::{FAMILY_SLOTS, Family, family_slot, slot_uplink},
     },
     mark::MarkMask,
-    packet::{EthernetHeader, Packet, Ports, TcpHeader, parse::parse},
+    packet::{ETHERNET_LENGTH, EthernetHeader, Packet, Ports, TcpHeader, parse::parse},
     path::{
         egress::{answer, kind_of_answers},
-        plain::{ip_header, plain_ipv4, plain_ipv6},
+        plain::{ip_header, network_offset, plain_ipv4, plain_ipv6},
         tables::{SHARED, Tables},
     },
 };
 
-/// Ports of flows that are read: DNS, by the datapath itself, and control connections for which the
-/// kernel has helpers: FTP, TFTP, SNMP, H.323, PPTP, SIP, SANE, IRC, Amanda
-/// (net/netfilter/nf_conntrack_*.c).
-const HELPED: [u16; 12] = [21, 53, 69, 161, 162, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
+/// Ports of flows whose packets are inspected: DNS by linkbal's programs, and control connections by the
+/// kernel's helpers: FTP, TFTP, SNMP, H.323, PPTP, SIP, SANE, IRC, Amanda (net/netfilter/nf_conntrack_*.c).
+const INSPECTED_PORTS: [u16; 12] =
+    [21, 53, 69, 161, 162, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
 
 /// Returns the EtherType of a family, in network byte order.
 #[inline(always)]
@@ -54,11 +54,11 @@ pub const fn ether_type(family: Family) -> u16 {
     }
 }
 
-/// Returns whether the packets of a flow are read, so that they take no shortcut.
+/// Returns whether the packets of a flow are inspected, so that they take no shortcut.
 #[inline(always)]
-fn is_helped(key: &FlowKey) -> bool {
-    let helped = |port: u16| HELPED.iter().any(|helped| helped.to_be() == port);
-    helped(key.destination_port) || helped(key.source_port)
+fn is_inspected(key: &FlowKey) -> bool {
+    let inspected = |port: u16| INSPECTED_PORTS.iter().any(|each| each.to_be() == port);
+    inspected(key.destination_port) || inspected(key.source_port)
 }
 
 /// The changes to a packet that takes a shortcut.
@@ -93,7 +93,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
     let hash = tuple.hash::<V6>(settings.seed);
     let udp = (tuple.kind >> 32) as u8 == IpProto::Udp as u8;
     let taken = tables.with_shortcut(way, hash, |shortcut| {
-        if !shortcut.tuple.is::<V6>(&tuple) {
+        if !shortcut.tuple.same_as::<V6>(&tuple) {
             return None;
         }
         let since_sample = now.wrapping_sub(shortcut.sampled);
@@ -111,7 +111,9 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
         // Calls come first: what follows need not be kept on the stack meanwhile.
         let slot = shortcut.target.slot();
         let epoch = tables.epoch(slot);
-        let lives = settings.takes_shortcuts(slot_uplink(slot)) & up.has_slot(slot);
+        // Both by one test: two of them cost instructions.
+        let lives =
+            settings.shortcuts >> slot_uplink(slot) & up.0 >> (slot % FAMILY_SLOTS as u32) & 1 == 1;
         let taken = tables.with_shortcut_counters(slot_uplink(slot), |counters| {
             let mut packed = shortcut.target;
             packed.set_slot(slot, epoch);
@@ -143,7 +145,7 @@ fn link_layer<P: Packet>(packet: &P) -> Option<(u16, u32)> {
         Some(ether_type) => Some((ether_type, 0)),
         None => {
             let ethernet: EthernetHeader = packet.load_linear(0)?;
-            Some((ethernet.ether_type, size_of::<EthernetHeader>() as u32))
+            Some((ethernet.ether_type, ETHERNET_LENGTH as u32))
         }
     }
 }
@@ -163,12 +165,6 @@ fn is_plain<P: Packet>(packet: &P) -> bool {
         }
         _ => false,
     }
-}
-
-/// Returns the offset of the IP header in a plain packet.
-#[inline(always)]
-fn network_offset<P: Packet>(packet: &P) -> u32 {
-    if packet.l3_ether_type().is_some() { 0 } else { size_of::<EthernetHeader>() as u32 }
 }
 
 /// Returns whether a plain packet, or each segment that it is to be cut into, is no larger than the
@@ -215,7 +211,7 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
     }
     let Some(proposal) = tables.proposal(packet.hash()) else { return };
     let flow = &proposal.key;
-    if proposal.check != Proposal::check(flow, packet.hash()) || is_helped(flow) {
+    if proposal.check != Proposal::check(flow, packet.hash()) || is_inspected(flow) {
         return;
     }
     let stored = tables.with_request(|request| {

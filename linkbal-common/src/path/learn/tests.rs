@@ -22,7 +22,7 @@ use crate::{
         hash::flow_hash,
         ingress::ingress,
         tables::{SHARED, bypass},
-        verdict::{Reason, Verdict},
+        verdict::{SkipReason, Verdict},
         wan_egress::wan_egress,
     },
 };
@@ -448,7 +448,7 @@ fn a_flow_to_a_neighbour_that_goes_another_way_does_not_come_back_with_its_uplin
     let bytes = packet(6000);
     for _ in 0..2 {
         let verdict = ingress(&ModelPacket::frame(&bytes), &gateway.tables);
-        assert_eq!(verdict, Verdict::Skip(Reason::Bypass));
+        assert_eq!(verdict, Verdict::Skip(SkipReason::Bypass));
         gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, true);
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use ipnet::IpNet;
 use linkbal_common::{
-    mark::{BLOCKED, MarkMask},
+    mark::{DROP, MarkMask, REJECT},
     tables::{SHARED, bypass},
     uplink::{Family, UpMask},
 };
@@ -197,8 +197,8 @@ fn fwmark_rule(config: &Config, indexed: &Indexed, family: Family) -> IpRule {
 /// Returns what the user's blocking rules need: the number in the fwmark, and the kind of route.
 fn blocked_kinds(config: &Config) -> Vec<(u32, RouteKind)> {
     let kinds = [
-        (BLOCKED[0], RouteKind::Blackhole, Otherwise::Drop),
-        (BLOCKED[1], RouteKind::Unreachable, Otherwise::Reject),
+        (DROP, RouteKind::Blackhole, Otherwise::Drop),
+        (REJECT, RouteKind::Unreachable, Otherwise::Reject),
     ];
     let wanted = |otherwise| config.rules.iter().any(|rule| rule.otherwise == otherwise);
     let kinds = kinds.into_iter().filter(|(_, _, otherwise)| wanted(*otherwise));
@@ -224,7 +224,7 @@ fn blocked_rule(config: &Config, number: u32, family: Family) -> IpRule {
     IpRule {
         fwmark: Some((mask.encode(number), mask.number())),
         table: config.kernel.table_base + 1 + number,
-        ..rule(config, family, PRIORITY_BLOCKED + number - BLOCKED[0])
+        ..rule(config, family, PRIORITY_BLOCKED + number - DROP)
     }
 }
 
