@@ -135,8 +135,8 @@ fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i3
     let Some(Taken { udp, fwmark, target }) = taken else { return TC_ACT_UNSPEC };
     // A word of the address is enough: if one begins like that, its driver pads the frame again.
     let to_l3 = target.mac[0] == 0;
-    // SAFETY: the whole header lies inside the packet, which nobody else has; loads and stores of the
-    // kernel's BPF need no alignment.
+    // SAFETY: the whole header lies inside the packet, which nobody else has; for its alignment, see
+    // `skb`.
     let ports = unsafe {
         if V6 {
             place::<Ipv6, L3>(ctx, &target).map(|header| (*header).rewrite::<UP>(&target))

@@ -89,6 +89,12 @@ impl EbpfContext for NoContext {
 }
 
 /// All maps, for the program that runs in this context; `LOCAL` ones are for local traffic.
+///
+/// Entries that other CPUs, or user space, write at the same time are lent as plain references all the
+/// same. Rust's memory model has no place for such writes; what holds is less: a program makes no two
+/// references to an entry at a time, so that the compiler sees no alias, and all that it may do with a
+/// plain load is to repeat, split or move it. So whatever is read of these entries is valid for any bit
+/// pattern and may be torn, and each of their readers says why that does no harm.
 pub(crate) struct Maps<'a, C: EbpfContext, const LOCAL: bool>(pub(crate) &'a C);
 
 impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
@@ -274,22 +280,23 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
                 HOSTS.get_ptr_mut(host)?
             }
         };
-        // SAFETY: an entry of the map, valid for any bit pattern; where two CPUs change it at a
-        // time, one of them is not counted.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; where two CPUs change it at a time, one of them is not counted.
         Some(with(unsafe { &mut *slot }))
     }
 
     #[inline(always)]
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal)) {
         let Some(slot) = PROPOSALS.get_ptr_mut(proposal_slot(hash)) else { return };
-        // SAFETY: an entry of the map; a reader during the write notices by its hash.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; a reader on another CPU finds a torn key by `Proposal::check`.
         write(unsafe { &mut *slot });
     }
 
     #[inline(always)]
     fn proposal(&self, hash: u32) -> Option<Proposal> {
         let slot = PROPOSALS.get_ptr(proposal_slot(hash))?;
-        // SAFETY: an entry of the map, valid for any bit pattern.
+        // SAFETY: an entry of the map, valid for any bit pattern; copied, so that what is checked is used.
         Some(unsafe { *slot })
     }
 
@@ -304,8 +311,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
             Way::Up => SHORTCUTS_UP.get_ptr_mut(slot(hash))?,
             Way::Down => SHORTCUTS_DOWN.get_ptr_mut(slot(hash))?,
         };
-        // SAFETY: an entry of the map, valid for any bit pattern; a reader during a write notices by
-        // its check.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; a reader on another CPU finds a torn target by its check.
         Some(with(unsafe { &mut *place }))
     }
 
@@ -334,8 +341,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     #[inline(always)]
     fn with_recent<R>(&self, hash: u32, with: impl FnOnce(&mut Recent) -> R) -> Option<R> {
         let place = RECENT.get_ptr_mut(slot_of_recent(hash))?;
-        // SAFETY: an entry of the map, valid for any bit pattern; a reader during a write notices by
-        // its state.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; a reader on another CPU finds the state of another flow by its hash.
         Some(with(unsafe { &mut *place }))
     }
 
@@ -377,8 +384,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     #[inline(always)]
     fn with_asker<R>(&self, index: u32, change: impl FnOnce(&mut Asker) -> R) -> Option<R> {
         let asker = ASKERS.get_ptr_mut(index)?;
-        // SAFETY: an entry of the map, valid for any bit pattern; CPUs that count at the same time
-        // lose some of it.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; CPUs that count at the same time lose some of it.
         Some(change(unsafe { &mut *asker }))
     }
 

@@ -70,7 +70,7 @@ impl<const V6: bool> Packet for Frame<'_, V6> {
         if offset > MAX_OFFSET {
             return None;
         }
-        // SAFETY: loads of the kernel's BPF need no alignment.
+        // SAFETY: the header lies inside the frame; for its alignment, see `skb`.
         place::<T>(self.0, offset as usize).map(|header| unsafe { *header })
     }
 
@@ -167,7 +167,7 @@ fn place<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
 #[inline(always)]
 fn is_for_us(ctx: &XdpContext) -> Option<bool> {
     let ifindex = ctx.ingress_ifindex() as u32;
-    // SAFETY: loads of the kernel's BPF need no alignment.
+    // SAFETY: both lie inside the frame; for their alignment, see `skb`.
     let (head, tail) = unsafe { (*place::<u32>(ctx, 0)?, *place::<u16>(ctx, 4)?) };
     let own = XDP_ADDRESSES.get(driver_slot(ifindex))?;
     let differs = (own.ifindex ^ ifindex) | (own.head ^ head) | (own.tail ^ u32::from(tail));
@@ -182,7 +182,7 @@ fn checksum(ctx: &XdpContext, protocol: u8, transport: usize) -> Option<*mut u16
 
 #[inline(always)]
 fn is_finished_ipv4(ctx: &XdpContext) -> Option<bool> {
-    // SAFETY: loads of the kernel's BPF need no alignment.
+    // SAFETY: the header lies inside the frame; for its alignment, see `skb`.
     let header = unsafe { &*place::<Ipv4>(ctx, ETHERNET_LENGTH)? };
     let checksum = checksum(ctx, header.protocol, Ipv4::HEADER)?;
     let length = u16::from_be(header.version_to_fragment[1]).wrapping_sub(Ipv4::HEADER as u16);
@@ -193,7 +193,7 @@ fn is_finished_ipv4(ctx: &XdpContext) -> Option<bool> {
 
 #[inline(always)]
 fn is_finished_ipv6(ctx: &XdpContext) -> Option<bool> {
-    // SAFETY: loads of the kernel's BPF need no alignment.
+    // SAFETY: the header lies inside the frame; for its alignment, see `skb`.
     let header = unsafe { &*place::<Ipv6>(ctx, ETHERNET_LENGTH)? };
     let protocol = header.version_to_next_header[6];
     let checksum = checksum(ctx, protocol, Ipv6::HEADER)?;
@@ -206,8 +206,7 @@ fn is_finished_ipv6(ctx: &XdpContext) -> Option<bool> {
 #[inline(always)]
 fn change<const UP: bool, const V6: bool>(ctx: &XdpContext, taken: &Taken) -> Option<()> {
     let Taken { udp, target, .. } = taken;
-    // SAFETY: the whole header lies inside the frame, which nobody else has; loads and stores of the
-    // kernel's BPF need no alignment.
+    // SAFETY: the whole header lies inside the frame, which nobody else has; for its alignment, see `skb`.
     let (checksum, ports) = unsafe {
         if V6 {
             let header = &mut *place::<Ipv6>(ctx, ETHERNET_LENGTH)?;

@@ -31,8 +31,8 @@ map_struct!(Recent, 56);
 pub struct State {
     /// The number of the window.
     pub window: u32,
-    /// High half of the hash: nobody takes the state of another flow of the slot, which another CPU
-    /// writes at the time.
+    /// High half of the hash of the tuple, whose low half is the slot: nobody takes the state of another
+    /// flow of the slot for that of the tuple, while another CPU writes one of both.
     pub hash: u16,
     /// Low bits of the epoch of the uplink.
     pub epoch: u8,

@@ -134,7 +134,9 @@ fn store<T: Tables>(tables: &T, key: &FlowKey, known: u64, ingress_ifindex: u32)
     let state = State { window: tables.window(), hash: (hash >> 16) as u16, ..State::of(known) };
     let (_, network) = network(key.family(), &key.source);
     let stored = tables.with_recent(hash, |recent| {
-        // Of no tick while the rest is written.
+        // Of no window while the rest is written, where CPUs keep the order of stores. Where they do not,
+        // a reader finds by the hash in the state, one word that is written at once, that the state is not
+        // of the flow whose tuple it sees; at worst an answer counts for the network of another one.
         // SAFETY: a reference is valid for writes; volatile, since it is written again below.
         unsafe { (&raw mut recent.state).write_volatile(0) };
         recent.tuple = tuple;
