@@ -485,11 +485,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         *value += 1;
         // Logged half as often each time, so that the log is not flooded.
         if !LOCAL && counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
-            aya_log_ebpf::warn!(
-                self.0,
-                "{} flows, sessions, DNS queries or addresses could not be stored on this CPU",
-                *value
-            );
+            // Flows, sessions, DNS queries and addresses; their names would cost the verifier.
+            aya_log_ebpf::warn!(self.0, "{} entries could not be stored on this CPU", *value);
         }
     }
 

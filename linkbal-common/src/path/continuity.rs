@@ -30,13 +30,13 @@ pub(crate) const fn begins_anew(flow: &Flow, silent_s: u32, protocol: u8, connec
         && flow.sticky_class != INBOUND
 }
 
-/// Returns how the packets of a flow are counted that goes on by its uplink, whose host was silent for so
-/// long, and whose epoch may be the current one; `None` if it has ended with the uplink.
+/// Returns how the packets of a flow are counted that goes on by its uplink, and whose epoch may be the
+/// current one; `None` if it has ended with the uplink.
 #[inline(always)]
 pub fn goes_on(
     flow: &Flow,
     family: Family,
-    silent_s: u32,
+    now_s: u32,
     settings: &Settings,
     up: UpMask,
     is_current: impl FnOnce() -> bool,
@@ -44,7 +44,7 @@ pub fn goes_on(
     let usable = up.contains(flow.uplink, family);
     if usable && is_current() {
         Some(Counter::FlowKnown)
-    } else if still_inbound(flow, silent_s) || !usable && settings.keeps(flow.uplink) {
+    } else if still_inbound(flow, now_s) || !usable && settings.keeps(flow.uplink) {
         Some(Counter::FlowStranded)
     } else {
         None
@@ -54,6 +54,7 @@ pub fn goes_on(
 /// Returns whether a flow whose uplink is down must stay there: its packets carry that uplink's
 /// address for as long as it is tracked. The verdict may be wrong, or the uplink may soon be back.
 #[inline(always)]
-const fn still_inbound(flow: &Flow, silent_s: u32) -> bool {
-    flow.sticky_class == INBOUND && silent_s <= FORGOTTEN_S
+const fn still_inbound(flow: &Flow, now_s: u32) -> bool {
+    // Not computed before: the verifier would walk all that follows once more.
+    flow.sticky_class == INBOUND && now_s.saturating_sub(flow.last_seen_s) <= FORGOTTEN_S
 }

@@ -27,7 +27,7 @@ use crate::{
     mark::{DROP, MarkMask, REJECT, RESET},
     packet::{
         Packet,
-        parse::{Extra, Tcp, parse},
+        parse::{Tcp, parse},
     },
     path::{
         classify::Origin,
@@ -71,127 +71,81 @@ fn route<P: Packet, T: Tables>(
     if is_marked && mask.decode(old_fwmark).is_none() {
         return Err(SkipReason::AlreadyMarked);
     }
-    let (extra, tcp) = read(packet, tables, settings, request)?;
+    let (extra, tcp) = match parse(packet, &mut request.key) {
+        Ok(parsed) => parsed,
+        Err(reason) => {
+            // The gateway is often asked at its link-local address.
+            if settings.domains != 0 && matches!(reason, SkipReason::LinkLocal) {
+                note_query(packet, tables, settings);
+            }
+            return Err(reason);
+        }
+    };
+    if settings.domains != 0 && request.key.destination_port == dns::PORT {
+        note_query(packet, tables, settings);
+    }
     let (uplink, action) = look_up(tables, settings, request, &tcp, !is_marked);
     if is_marked {
-        return keep_mark(packet, tables, mask, uplink, &action);
+        // Bridged packets may have passed nft before, and then carry their connection's uplink.
+        let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
+        if !lives || mask.decode(old_fwmark) != Some(uplink) {
+            return Err(SkipReason::AlreadyMarked);
+        }
+        tables.count(Counter::FlowKnown);
+        tables.count_uplink(uplink, packet.length(), Counter::FlowKnown);
+        // One that asks still does: it comes in by a card before it does by the card's VLAN.
+        let asks = old_fwmark & mask.proposal();
+        return Ok(Verdict::Mark(mask.replace(old_fwmark, uplink) | asks));
     }
     match action {
         FlowAction::Keep(outcome) => {
             tables.count(outcome);
             tables.count_uplink(uplink, packet.length(), outcome);
-            Ok(Verdict::Mark(mask.replace(old_fwmark, uplink)))
+            return Ok(Verdict::Mark(mask.replace(old_fwmark, uplink)));
         }
         FlowAction::Reset => {
             tables.count(Counter::FlowReset);
             // Nothing is learned from it: no flow is expected to have this hash.
-            Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 })
+            return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
         }
-        FlowAction::Recheck(flow) => Ok(recheck(packet, tables, settings, request, &flow, &tcp)),
-        FlowAction::Reselect => {
-            let origin = Origin::of(packet, extra);
-            reselect(packet, tables, mask, request, uplink, &origin, &tcp)
+        FlowAction::Recheck(flow) => {
+            let usable = tables.up_mask().contains(uplink, request.key.family());
+            let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
+            tables.count(outcome);
+            tables.count_uplink(uplink, packet.length(), outcome);
+            request.packet_hash = packet.hash();
+            request.recheck(&flow, tables);
+            let (fwmark, hash) = (mask.propose(old_fwmark, uplink), request.hash);
+            if settings.shortcuts != 0 {
+                // Compared where it leaves.
+                tables.write_proposal(hash, |Proposal { flow, .. }| {
+                    (flow.tcp_ack, flow.tcp_end) = (tcp.ack, tcp.end);
+                });
+            }
+            return Ok(Verdict::Propose { fwmark, hash });
         }
+        FlowAction::Reselect => {}
     }
-}
-
-/// Reads the key of a packet's flow to the request, and notes DNS queries.
-#[inline(always)]
-fn read<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    settings: &Settings,
-    request: &mut Request,
-) -> Result<(Extra, Tcp), SkipReason> {
-    let parsed = parse(packet, &mut request.key);
-    let is_query = match parsed {
-        Ok(_) => request.key.destination_port == dns::PORT,
-        // The gateway is often asked at its link-local address.
-        Err(reason) => matches!(reason, SkipReason::LinkLocal),
-    };
-    if settings.domains != 0 && is_query {
-        note_query(packet, tables, settings);
-    }
-    parsed
-}
-
-/// Keeps the mark of a packet that carries linkbal's bits already, if it is of a living flow: bridged
-/// packets may have passed nft before, and then carry their connection's uplink.
-#[inline(always)]
-fn keep_mark<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    mask: MarkMask,
-    uplink: u32,
-    action: &FlowAction,
-) -> Result<Verdict, SkipReason> {
-    let old_fwmark = packet.fwmark();
-    let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
-    if !lives || mask.decode(old_fwmark) != Some(uplink) {
-        return Err(SkipReason::AlreadyMarked);
-    }
-    tables.count(Counter::FlowKnown);
-    tables.count_uplink(uplink, packet.length(), Counter::FlowKnown);
-    // One that asks still does: it comes in by a card before it does by the card's VLAN.
-    let asks = old_fwmark & mask.proposal();
-    Ok(Verdict::Mark(mask.replace(old_fwmark, uplink) | asks))
-}
-
-/// Proposes the uplink that a flow has: its connection may have another one by now.
-#[inline(always)]
-fn recheck<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    settings: &Settings,
-    request: &mut Request,
-    flow: &Flow,
-    tcp: &Tcp,
-) -> Verdict {
-    let usable = tables.up_mask().contains(flow.uplink, request.key.family());
-    let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
-    tables.count(outcome);
-    tables.count_uplink(flow.uplink, packet.length(), outcome);
-    request.packet_hash = packet.hash();
-    request.recheck(flow, tables);
-    if settings.shortcuts != 0 {
-        // Compared where it leaves.
-        tables.write_proposal(request.hash, |Proposal { flow, .. }| {
-            (flow.tcp_ack, flow.tcp_end) = (tcp.ack, tcp.end);
-        });
-    }
-    let fwmark = MarkMask(settings.fwmark_mask).propose(packet.fwmark(), flow.uplink);
-    Verdict::Propose { fwmark, hash: request.hash }
-}
-
-/// Proposes an uplink for a flow that has `former`, or [`NO_UPLINK`], in the table.
-#[inline(always)]
-fn reselect<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    mask: MarkMask,
-    request: &mut Request,
-    former: u32,
-    origin: &Origin,
-    tcp: &Tcp,
-) -> Result<Verdict, SkipReason> {
-    let old_fwmark = packet.fwmark();
     request.connects = packet.opaque(u32::from(tcp.is_connect())) as u8;
+    let origin = Origin::of(packet, extra);
     // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
     let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
     request.hash = 0;
     request.packet_hash = packet.hash();
-    let (outcome, fwmark) = match request.choose(task, former, origin, tables) {
-        Selection::Uplink(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
+    let selection = request.choose(task, uplink, &origin, tables);
+    let (outcome, fwmark) = match selection {
+        Selection::Uplink(chosen) => (Counter::FlowProposed, mask.propose(old_fwmark, chosen)),
         Selection::Blocked(number) => {
-            let outcome = if number == DROP { Counter::RuleDropped } else { Counter::RuleRejected };
+            let dropped = number == DROP;
+            let outcome = if dropped { Counter::RuleDropped } else { Counter::RuleRejected };
             (outcome, mask.propose(old_fwmark, number))
         }
         Selection::Bypassed => return Err(SkipReason::Bypass),
         // With every uplink down, staying breaks least: the verdict may be wrong. The same ends may
         // have another connection by now, which came in by another uplink.
-        Selection::NoneUsable | Selection::Rejected if former != NO_UPLINK => {
-            tables.count_uplink(former, packet.length(), Counter::FlowStranded);
-            (Counter::FlowStranded, mask.propose(old_fwmark, former))
+        Selection::NoneUsable | Selection::Rejected if uplink != NO_UPLINK => {
+            tables.count_uplink(uplink, packet.length(), Counter::FlowStranded);
+            (Counter::FlowStranded, mask.propose(old_fwmark, uplink))
         }
         Selection::Rejected => (Counter::SourceRejected, mask.propose(old_fwmark, REJECT)),
         Selection::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
@@ -201,8 +155,8 @@ fn reselect<P: Packet, T: Tables>(
     Ok(Verdict::Propose { fwmark, hash: request.hash })
 }
 
-/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`](crate::mark::BLOCKED), or
-/// [`NO_UPLINK`]; an uplink that is chosen is stored at once.
+/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`](crate::mark::BLOCKED), or [`NO_UPLINK`]; an uplink
+/// that is chosen is stored at once.
 #[inline(always)]
 pub(crate) fn choose_local<T: Tables>(
     tables: &T,
@@ -247,13 +201,12 @@ fn look_up<T: Tables>(
         return (NO_UPLINK, FlowAction::Reselect);
     };
     let now_s = tables.now_s();
-    let silent_s = now_s.saturating_sub(flow.last_seen_s);
     let family = key.family();
     let current = || is_current(tables, flow.uplink, family, flow.epoch);
-    let Some(outcome) = goes_on(&flow, family, silent_s, settings, tables.up_mask(), current)
-    else {
+    let Some(outcome) = goes_on(&flow, family, now_s, settings, tables.up_mask(), current) else {
         return (flow.uplink, ended(tables, settings, key, &flow, tcp));
     };
+    let silent_s = now_s.saturating_sub(flow.last_seen_s);
     if tcp.is_established() {
         tables.touch_tcp(slot, tcp.ack, tcp.end);
     }

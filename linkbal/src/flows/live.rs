@@ -36,14 +36,18 @@ impl Situation {
     /// Returns whether an entry is of a live flow: its uplink still has it, and its LAN host was not
     /// silent for too long.
     pub fn is_live(&self, key: &FlowKey, flow: &Flow) -> bool {
-        let silent_s = self.idle_s(flow);
-        silent_s <= longest_silence(key, flow) && self.is_on_uplink(key, flow, silent_s)
+        self.idle_s(flow) <= longest_silence(key, flow) && self.is_on_uplink(key, flow)
     }
 
     /// Returns the seconds since the last packet of the LAN host.
     pub const fn idle_s(&self, flow: &Flow) -> u32 {
         // A packet may have come after the clock was read.
-        ((self.now_ms / 1000) as u32).saturating_sub(flow.last_seen_s)
+        self.now_s().saturating_sub(flow.last_seen_s)
+    }
+
+    /// Returns the seconds since boot.
+    const fn now_s(&self) -> u32 {
+        (self.now_ms / 1000) as u32
     }
 
     /// Returns the seconds since the first packet; modulo 50 days.
@@ -55,7 +59,7 @@ impl Situation {
 
     /// Returns whether the next packet of the flow leaves by the uplink of the entry, as the packet
     /// path decides.
-    fn is_on_uplink(&self, key: &FlowKey, flow: &Flow, silent_s: u32) -> bool {
+    fn is_on_uplink(&self, key: &FlowKey, flow: &Flow) -> bool {
         let (uplink, family) = (flow.uplink, key.family());
         if uplink >= MAX_UPLINKS as u32 {
             return false;
@@ -64,7 +68,7 @@ impl Situation {
         let is_current = || epoch == Some(&flow.epoch);
         // Without a usable uplink, flows stay where they are.
         self.up.family(family) == 0
-            || goes_on(flow, family, silent_s, &self.settings, self.up, is_current).is_some()
+            || goes_on(flow, family, self.now_s(), &self.settings, self.up, is_current).is_some()
     }
 }
 
