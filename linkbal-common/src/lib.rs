@@ -29,8 +29,8 @@ pub use self::{
     },
     packet::parse,
     path::{
-        admission, classify, dns, drill, egress, hash, ingress, learn, local, mss, pick, recent,
-        select, shortcut, slow, tables, verdict, wan_egress, xdp,
+        admission, classify, continuity, dns, drill, egress, hash, ingress, learn, local, mss,
+        pick, recent, select, shortcut, slow, tables, verdict, wan_egress, xdp,
     },
 };
 

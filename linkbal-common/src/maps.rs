@@ -42,12 +42,9 @@ use crate::{
             XDP_DEVICES as XDP_DEVICE_COUNT,
         },
         udp_request::{UDP_REQUEST_ENTRIES, UdpRequest},
-        uplink::{EPOCHS as EPOCH_COUNT, MAX_UPLINKS},
+        uplink::{FAMILY_SLOTS, MAX_UPLINKS},
     },
-    path::{
-        drill::Drill,
-        tables::{PrefixData, UPLINK_ADDRESSES as ADDRESS_COUNT},
-    },
+    path::{drill::Drill, tables::PrefixData},
 };
 
 /// Hands the declarations of all maps to a macro: the meaning, the name as in the kernel, the kind
@@ -64,7 +61,7 @@ macro_rules! for_each_map {
             /// usable uplinks that get no new flows while others can
             AVOID_MASK: Array<u32, u32>, 1, Shared;
             /// how often the flows of each uplink and family have ended together
-            EPOCHS: Array<u32, u32>, EPOCH_COUNT, Shared;
+            EPOCHS: Array<u32, u32>, FAMILY_SLOTS, Shared;
             /// the ranked buckets of all groups
             BUCKETS: Array<u32, Bucket>, CAPACITY as usize, Configuration;
             /// flows that were answered
@@ -112,9 +109,9 @@ macro_rules! for_each_map {
             /// interfaces to providers, and the uplink of each
             UPLINKS: HashMap<u32, u32>, 256, Shared;
             /// addresses of the uplinks, by family
-            UPLINK_ADDRESSES: Array<u32, Address>, ADDRESS_COUNT, Shared;
+            UPLINK_ADDRESSES: Array<u32, Address>, FAMILY_SLOTS, Shared;
             /// MTU of the uplinks, by family; 0 if unknown
-            UPLINK_MTU: Array<u32, u32>, ADDRESS_COUNT, Shared;
+            UPLINK_MTU: Array<u32, u32>, FAMILY_SLOTS, Shared;
             /// the fwmarks that linkbal gave to local sockets
             SOCKET_MARKS: SkStorage<i32, u32>, 0, Shared;
             /// rules by hash of the domain; at 0, those that name none
@@ -142,7 +139,7 @@ macro_rules! for_each_map {
             XDP_DEVICES: DevMapHash<u32, u32>, XDP_DEVICE_COUNT, Unpinned;
             /// MAC addresses of the interfaces whose driver runs a program
             XDP_ADDRESSES: Array<u32, DriverAddress>, DRIVER_SLOTS, Unpinned;
-            /// flows of the present tick, by the hash of the packets' tuple
+            /// flows of the present window, by the hash of the packets' tuple
             RECENT: Array<u32, Recent>, RECENT_COUNT, Unpinned;
             /// DNS queries and new addresses of each host
             ASKERS: Array<u32, Asker>, ASKER_COUNT, Unpinned;

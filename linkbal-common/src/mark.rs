@@ -18,12 +18,18 @@ use crate::maps::uplink::MAX_UPLINKS;
 /// Default mask, without the bits that mwan3, pbr and Tailscale use.
 pub const DEFAULT_MASK: u32 = 0x7f00_0000;
 
-/// Numbers above those of the uplinks, for packets that must not leave: dropped, refused.
-pub const BLOCKED: [u32; 2] = [MAX_UPLINKS as u32, MAX_UPLINKS as u32 + 1];
+/// Number above those of the uplinks, for packets that are dropped.
+pub const DROP: u32 = MAX_UPLINKS as u32;
 
-/// Number above [`BLOCKED`], for packets of TCP connections that ended with their uplink: they are
+/// Number above [`DROP`], for packets that are refused: their sender is told.
+pub const REJECT: u32 = DROP + 1;
+
+/// Numbers of packets that must not leave.
+pub const BLOCKED: [u32; 2] = [DROP, REJECT];
+
+/// Number above [`REJECT`], for packets of TCP connections that ended with their uplink: they are
 /// answered with a reset.
-pub const RESET: u32 = BLOCKED[1] + 1;
+pub const RESET: u32 = REJECT + 1;
 
 /// Bits of the number.
 const NUMBER: u32 = 0x1f;

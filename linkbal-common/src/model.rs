@@ -20,7 +20,7 @@ use crate::{
         rule::{ACTIONS, RuleAction, RuleSet},
         settings::{Settings, StickyClass},
         shortcut::{Shortcut, ShortcutCounters, Way, slot},
-        uplink::{EPOCHS, Family, MAX_UPLINKS, UpMask},
+        uplink::{FAMILY_SLOTS, Family, MAX_UPLINKS, UpMask, family_slot},
     },
     mark::MarkMask,
     path::{
@@ -33,7 +33,7 @@ use crate::{
         ingress::ingress,
         local::udp_request::UdpRequest,
         slow::{self, Request},
-        tables::{Dimension, Tables, UPLINK_ADDRESSES, uplink_address_index},
+        tables::{Dimension, Tables},
         verdict::Verdict,
         wan_egress::wan_egress,
     },
@@ -69,7 +69,7 @@ pub struct ModelTables {
     /// `AVOID_MASK`.
     pub avoid_mask: UpMask,
     /// `EPOCHS`.
-    pub epochs: [u32; EPOCHS],
+    pub epochs: [u32; FAMILY_SLOTS],
     /// `BUCKETS`.
     pub buckets: Vec<Bucket>,
     /// `STICKY_PORTS`.
@@ -99,9 +99,9 @@ pub struct ModelTables {
     /// `SOURCE_UPLINKS`: family, address as in [`FlowKey`], prefix length, uplink; none overlap.
     pub source_uplinks: Vec<(Family, [u32; 4], u32, u32)>,
     /// `UPLINK_ADDRESSES`.
-    pub uplink_addresses: [Address; UPLINK_ADDRESSES],
+    pub uplink_addresses: [Address; FAMILY_SLOTS],
     /// `UPLINK_MTU`.
-    pub uplink_mtu: [u32; UPLINK_ADDRESSES],
+    pub uplink_mtu: [u32; FAMILY_SLOTS],
     /// `UPLINKS`.
     pub uplinks: HashMap<u32, u32>,
     /// `DOMAIN_RULES`.
@@ -122,7 +122,7 @@ pub struct ModelTables {
     pub shortcuts_left_out: HashSet<u32>,
     /// `SHORTCUT_COUNTERS`.
     pub shortcut_counters: RefCell<[ShortcutCounters; MAX_UPLINKS]>,
-    /// Set if flows of the present tick are remembered.
+    /// Set if flows of the present window are remembered.
     pub remembers: bool,
     /// `RECENT`, by slot.
     pub recent: RefCell<HashMap<u32, Recent>>,
@@ -142,7 +142,7 @@ pub struct ModelTables {
     pub rule_counters: RefCell<HashMap<u8, RuleCounters>>,
     /// The clock, in seconds since boot.
     pub now_s: u32,
-    /// Timer ticks of the kernel since then.
+    /// Jiffies since then.
     pub jiffies: u32,
 }
 
@@ -200,8 +200,8 @@ impl Tables for ModelTables {
         self.avoid_mask
     }
 
-    fn epoch(&self, index: u32) -> u32 {
-        self.epochs.get(index as usize).copied().unwrap_or_default()
+    fn epoch(&self, slot: u32) -> u32 {
+        self.epochs.get(slot as usize).copied().unwrap_or_default()
     }
 
     fn bucket(&self, number: u32) -> Bucket {
@@ -249,11 +249,11 @@ impl Tables for ModelTables {
     }
 
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {
-        self.uplink_addresses[uplink_address_index(uplink, family) as usize]
+        self.uplink_addresses[family_slot(uplink, family) as usize]
     }
 
     fn uplink_mtu(&self, uplink: u32, family: Family) -> u32 {
-        self.uplink_mtu[uplink_address_index(uplink, family) as usize]
+        self.uplink_mtu[family_slot(uplink, family) as usize]
     }
 
     fn uplink_on(&self, ifindex: u32) -> Option<u32> {
@@ -413,14 +413,14 @@ impl Tables for ModelTables {
     }
 
     fn jiffies(&self) -> u32 {
-        self.now_s.wrapping_shl(self.second_bits()).wrapping_add(self.jiffies)
+        self.now_s.wrapping_mul(self.window_jiffies()).wrapping_add(self.jiffies)
     }
 
-    fn second_bits(&self) -> u32 {
-        8
+    fn window_jiffies(&self) -> u32 {
+        256
     }
 
-    fn tick(&self) -> u32 {
+    fn window(&self) -> u32 {
         self.now_s
     }
 

@@ -53,10 +53,10 @@ pub const PROGRAMS: [&str; 10] = [
 /// The number in the object that is 1 if there are shortcuts.
 pub const SHORTCUTS: &str = "SHORTCUTS";
 
-/// The number in the object of bits of `jiffies` below a tick of shortcuts.
-pub const TICK_SHIFT: &str = "TICK_SHIFT";
+/// The number in the object of bits of `jiffies` below a window of shortcuts.
+pub const WINDOW_SHIFT: &str = "WINDOW_SHIFT";
 
-/// The number in the object that is 1 if flows of the present tick are remembered.
+/// The number in the object that is 1 if flows of the present window are remembered.
 pub const RECENT_FLOWS: &str = "RECENT_FLOWS";
 
 /// The programs of a cgroup, for local traffic.

@@ -88,6 +88,9 @@ pub struct EthernetHeader {
 // SAFETY: `repr(C)`, integers only, no padding.
 unsafe impl Header for EthernetHeader {}
 
+/// Length of an Ethernet header, in bytes.
+pub const ETHERNET_LENGTH: usize = size_of::<EthernetHeader>();
+
 /// The rest of a VLAN tag behind its EtherType (IEEE 802.1Q clause 9.6).
 #[derive(Clone, Copy)]
 #[repr(C)]

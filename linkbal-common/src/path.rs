@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod classify;
+pub mod continuity;
 pub mod dns;
 pub mod drill;
 pub mod egress;

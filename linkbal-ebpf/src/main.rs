@@ -4,9 +4,11 @@
 #![expect(clippy::needless_pass_by_value, reason = "aya hands the context over by value")]
 
 mod drill;
+mod global;
 mod local;
 mod maps;
 mod recent;
+mod rewrite;
 mod shortcut;
 mod skb;
 mod tables;

@@ -1,9 +1,9 @@
-//! Packets of flows that were looked at in full in the same second.
+//! Fast path of packets whose flow had its full lookup in the same window.
 
-use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
+use aya_ebpf::programs::TcContext;
 use linkbal_common::{recent, shortcut::ether_type, uplink::Family};
 
-use crate::{ingress_ifindex, skb::Skb, tables::Maps};
+use crate::{global::global, ingress_ifindex, skb::Skb, tables::Maps};
 
 /// Marks a packet from the LAN if its flow is one of them; returns whether it is.
 #[inline(always)]
@@ -41,18 +41,6 @@ fn family(ctx: &TcContext) -> Option<Family> {
     Family::ALL.into_iter().find(|family| ether_type(*family) == protocol)
 }
 
-/// Hands a function over to the verifier on its own, as a global one; they return a number.
-macro_rules! global {
-    ($($name:ident = $of:expr;)*) => {
-        $(
-            #[inline(never)]
-            #[unsafe(no_mangle)]
-            extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
-                $of(&TcContext::new(skb))
-            }
-        )*
-    };
-}
 global! {
     recent_from_lan_v4 = mark::<false, false>;
     recent_from_lan_v6 = mark::<false, true>;

@@ -1,7 +1,7 @@
 //! The way out of a packet that takes a shortcut.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
     helpers::generated::{
         bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_head,
         bpf_skb_change_tail,
@@ -9,19 +9,23 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use linkbal_common::{
-    shortcut::{self, Taken, Target, adjusted},
+    packet::ETHERNET_LENGTH,
+    shortcut::{self, Taken, Target},
     slow::Request,
     tables::Tables as _,
     uplink::Family,
 };
 
-use crate::{ingress_ifindex, skb::Skb, tables::Maps};
+use crate::{
+    global::global,
+    ingress_ifindex,
+    rewrite::{Ipv4, Ipv6},
+    skb::Skb,
+    tables::Maps,
+};
 
 /// `PACKET_HOST` of include/uapi/linux/if_packet.h: a packet for this machine.
 const PACKET_HOST: u32 = 0;
-
-/// Length of an Ethernet header.
-pub(crate) const ETHERNET: usize = 14;
 
 /// 1 if there are shortcuts. User space sets it before the programs are loaded, and the verifier
 /// leaves out what is not needed then.
@@ -95,18 +99,6 @@ pub(crate) fn store_down<const L3: bool>(ctx: &TcContext) {
     };
 }
 
-/// Hands a function over to the verifier on its own, as a global one; they return a number.
-macro_rules! global {
-    ($($name:ident = $of:expr;)*) => {
-        $(
-            #[inline(never)]
-            #[unsafe(no_mangle)]
-            extern "C" fn $name(skb: *mut __sk_buff) -> i32 {
-                $of(&TcContext::new(skb))
-            }
-        )*
-    };
-}
 global! {
     shortcut_up_v4 = way_of::<false, true, false>;
     shortcut_up_v6 = way_of::<false, true, true>;
@@ -143,14 +135,21 @@ fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i3
     let Some(Taken { udp, fwmark, target }) = taken else { return TC_ACT_UNSPEC };
     // A word of the address is enough: if one begins like that, its driver pads the frame again.
     let to_l3 = target.mac[0] == 0;
-    let ports =
-        if V6 { change_ipv6::<L3, UP>(ctx, &target) } else { change_ipv4::<L3, UP>(ctx, &target) };
+    // SAFETY: the whole header lies inside the packet, which nobody else has; for its alignment, see
+    // `skb`.
+    let ports = unsafe {
+        if V6 {
+            place::<Ipv6, L3>(ctx, &target).map(|header| (*header).rewrite::<UP>(&target))
+        } else {
+            place::<Ipv4, L3>(ctx, &target).map(|header| (*header).rewrite::<UP>(&target))
+        }
+    };
     let Some(ports) = ports else { return TC_ACT_UNSPEC };
     // SAFETY: the context is valid for the length of the program.
     let skb = unsafe { &mut *ctx.skb.skb };
     (skb.mark, skb.priority) = (fwmark, target.priority);
-    let network = if L3 { 0 } else { ETHERNET };
-    let transport = network + if V6 { size_of::<Ipv6>() } else { size_of::<Ipv4>() } - PORTS;
+    let network = if L3 { 0 } else { ETHERNET_LENGTH };
+    let transport = network + if V6 { Ipv6::HEADER } else { Ipv4::HEADER };
     update_checksum(ctx, udp, transport, target.address_change, ports);
     if V6 {
         // A sum of the whole packet that the network card gave (CHECKSUM_COMPLETE): the line above takes
@@ -177,17 +176,17 @@ fn way_of<const L3: bool, const UP: bool, const V6: bool>(ctx: &TcContext) -> i3
 fn trim<const V6: bool>(ctx: &TcContext) {
     // SAFETY: the context is valid for the length of the program.
     let skb = unsafe { &*ctx.skb.skb };
-    let start = ctx.data() + ETHERNET;
+    let start = ctx.data() + ETHERNET_LENGTH;
     if skb.gso_size != 0 || start + size_of::<Ipv4>() > ctx.data_end() {
         return;
     }
     // SAFETY: the verifier has just seen that the header lies inside the packet.
     let words = unsafe { (*(start as *const Ipv4)).version_to_fragment };
     let length = if V6 {
-        u32::from(u16::from_be(words[2])) + (size_of::<Ipv6>() - PORTS) as u32
+        u32::from(u16::from_be(words[2])) + Ipv6::HEADER as u32
     } else {
         u32::from(u16::from_be(words[1]))
-    } + ETHERNET as u32;
+    } + ETHERNET_LENGTH as u32;
     if length < skb.len {
         // SAFETY: as above.
         unsafe { bpf_skb_change_tail(ctx.skb.skb, length, 0) };
@@ -224,11 +223,11 @@ fn update_checksum(
 #[inline(always)]
 fn add_ethernet(ctx: &TcContext, mac: [u32; 3], family: Family) -> bool {
     // SAFETY: the context is valid for the length of the program.
-    if unsafe { bpf_skb_change_head(ctx.skb.skb, ETHERNET as u32, 0) } != 0 {
+    if unsafe { bpf_skb_change_head(ctx.skb.skb, ETHERNET_LENGTH as u32, 0) } != 0 {
         return false;
     }
     let start = ctx.data();
-    if start + ETHERNET > ctx.data_end() {
+    if start + ETHERNET_LENGTH > ctx.data_end() {
         return false;
     }
     // SAFETY: the verifier has just seen that the header lies inside the packet.
@@ -239,34 +238,11 @@ fn add_ethernet(ctx: &TcContext, mac: [u32; 3], family: Family) -> bool {
     true
 }
 
-/// The start of an IPv4 packet that is changed, from its header on: RFC 791, RFC 793, RFC 768.
-#[repr(C)]
-pub(crate) struct Ipv4 {
-    pub(crate) version_to_fragment: [u16; 4],
-    pub(crate) ttl: u8,
-    pub(crate) protocol: u8,
-    pub(crate) checksum: u16,
-    pub(crate) ends: [u32; 2],
-    pub(crate) ports: [u16; 2],
-}
-
-/// The start of an IPv6 packet that is changed: RFC 8200.
-#[repr(C)]
-pub(crate) struct Ipv6 {
-    pub(crate) version_to_next_header: [u8; 7],
-    pub(crate) hop_limit: u8,
-    pub(crate) ends: [[u32; 4]; 2],
-    pub(crate) ports: [u16; 2],
-}
-
-/// Length of the ports at the end of both.
-const PORTS: usize = 4;
-
 /// Returns the place of a header that can be written, if all of it is in the linear part, and writes
 /// the addresses of the link-layer header before it.
 #[inline(always)]
 fn place<T, const L3: bool>(ctx: &TcContext, target: &Target) -> Option<*mut T> {
-    let network = if L3 { 0 } else { ETHERNET };
+    let network = if L3 { 0 } else { ETHERNET_LENGTH };
     let start = ctx.data();
     if start + network + size_of::<T>() > ctx.data_end() {
         return None;
@@ -276,38 +252,4 @@ fn place<T, const L3: bool>(ctx: &TcContext, target: &Target) -> Option<*mut T> 
         unsafe { *(start as *mut [u32; 3]) = target.mac };
     }
     Some((start + network) as *mut T)
-}
-
-/// Changes the headers but for the checksum of the transport; returns the port before and after.
-#[inline(always)]
-fn change_ipv4<const L3: bool, const UP: bool>(
-    ctx: &TcContext,
-    target: &Target,
-) -> Option<[u16; 2]> {
-    // SAFETY: the whole header lies inside the packet; loads and stores of the kernel's BPF need no
-    // alignment, and nobody else has the packet.
-    let header = unsafe { &mut *place::<Ipv4, L3>(ctx, target)? };
-    let end = usize::from(!UP);
-    header.ttl -= 1;
-    header.checksum = adjusted(header.checksum, target.header_change);
-    header.ends[end] = target.address[0];
-    let ports = [header.ports[end], target.port];
-    header.ports[end] = target.port;
-    Some(ports)
-}
-
-/// Changes the headers as [`change_ipv4`] does.
-#[inline(always)]
-fn change_ipv6<const L3: bool, const UP: bool>(
-    ctx: &TcContext,
-    target: &Target,
-) -> Option<[u16; 2]> {
-    // SAFETY: as above.
-    let header = unsafe { &mut *place::<Ipv6, L3>(ctx, target)? };
-    let end = usize::from(!UP);
-    header.hop_limit -= 1;
-    header.ends[end] = target.address;
-    let ports = [header.ports[end], target.port];
-    header.ports[end] = target.port;
-    Some(ports)
 }

@@ -27,10 +27,8 @@ use linkbal_common::{
     settings::{Settings, StickyClass},
     shortcut::{Shortcut, ShortcutCounters, Way, slot},
     slow::{self, Request},
-    tables::{
-        Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data, uplink_address_index,
-    },
-    uplink::{Family, UpMask},
+    tables::{Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data},
+    uplink::{Family, UpMask, family_slot},
 };
 
 use crate::maps::{
@@ -56,7 +54,7 @@ extern "C" fn slow_path() -> u32 {
     match REQUEST.get_ptr_mut(0) {
         // SAFETY: this CPU's request is ours alone.
         Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &mut *request }),
-        None => Selection::NoUplink.encode(),
+        None => Selection::NoneUsable.encode(),
     }
 }
 
@@ -69,7 +67,7 @@ extern "C" fn local_slow_path() -> u32 {
     match LOCAL_REQUEST.get_ptr_mut(0) {
         // SAFETY: an entry of the map, valid for any bit pattern.
         Some(request) => slow::run(&Maps::<_, true>(&NoContext), unsafe { &mut *request }),
-        None => Selection::NoUplink.encode(),
+        None => Selection::NoneUsable.encode(),
     }
 }
 
@@ -91,6 +89,12 @@ impl EbpfContext for NoContext {
 }
 
 /// All maps, for the program that runs in this context; `LOCAL` ones are for local traffic.
+///
+/// Entries that other CPUs, or user space, write at the same time are lent as plain references all the
+/// same. Rust's memory model has no place for such writes; what holds is less: a program makes no two
+/// references to an entry at a time, so that the compiler sees no alias, and all that it may do with a
+/// plain load is to repeat, split or move it. So whatever is read of these entries is valid for any bit
+/// pattern and may be torn, and each of their readers says why that does no harm.
 pub(crate) struct Maps<'a, C: EbpfContext, const LOCAL: bool>(pub(crate) &'a C);
 
 impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
@@ -121,8 +125,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
-    fn epoch(&self, index: u32) -> u32 {
-        match EPOCHS.get_ptr(index) {
+    fn epoch(&self, slot: u32) -> u32 {
+        match EPOCHS.get_ptr(slot) {
             // SAFETY: as above.
             Some(word) => unsafe { word.read_volatile() },
             None => 0,
@@ -193,12 +197,12 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
 
     #[inline(always)]
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {
-        UPLINK_ADDRESSES.get(uplink_address_index(uplink, family)).copied().unwrap_or_default()
+        UPLINK_ADDRESSES.get(family_slot(uplink, family)).copied().unwrap_or_default()
     }
 
     #[inline(always)]
     fn uplink_mtu(&self, uplink: u32, family: Family) -> u32 {
-        UPLINK_MTU.get(uplink_address_index(uplink, family)).copied().unwrap_or(0)
+        UPLINK_MTU.get(family_slot(uplink, family)).copied().unwrap_or(0)
     }
 
     #[inline(always)]
@@ -276,22 +280,23 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
                 HOSTS.get_ptr_mut(host)?
             }
         };
-        // SAFETY: an entry of the map, valid for any bit pattern; where two CPUs change it at a
-        // time, one of them is not counted.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; where two CPUs change it at a time, one of them is not counted.
         Some(with(unsafe { &mut *slot }))
     }
 
     #[inline(always)]
     fn write_proposal(&self, hash: u32, write: impl FnOnce(&mut Proposal)) {
         let Some(slot) = PROPOSALS.get_ptr_mut(proposal_slot(hash)) else { return };
-        // SAFETY: an entry of the map; a reader during the write notices by its hash.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; a reader on another CPU finds a torn key by `Proposal::check`.
         write(unsafe { &mut *slot });
     }
 
     #[inline(always)]
     fn proposal(&self, hash: u32) -> Option<Proposal> {
         let slot = PROPOSALS.get_ptr(proposal_slot(hash))?;
-        // SAFETY: an entry of the map, valid for any bit pattern.
+        // SAFETY: an entry of the map, valid for any bit pattern; copied, so that what is checked is used.
         Some(unsafe { *slot })
     }
 
@@ -306,8 +311,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
             Way::Up => SHORTCUTS_UP.get_ptr_mut(slot(hash))?,
             Way::Down => SHORTCUTS_DOWN.get_ptr_mut(slot(hash))?,
         };
-        // SAFETY: an entry of the map, valid for any bit pattern; a reader during a write notices by
-        // its check.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; a reader on another CPU finds a torn target by its check.
         Some(with(unsafe { &mut *place }))
     }
 
@@ -336,8 +341,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     #[inline(always)]
     fn with_recent<R>(&self, hash: u32, with: impl FnOnce(&mut Recent) -> R) -> Option<R> {
         let place = RECENT.get_ptr_mut(slot_of_recent(hash))?;
-        // SAFETY: an entry of the map, valid for any bit pattern; a reader during a write notices by
-        // its state.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; a reader on another CPU finds the state of another flow by its hash.
         Some(with(unsafe { &mut *place }))
     }
 
@@ -379,8 +384,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     #[inline(always)]
     fn with_asker<R>(&self, index: u32, change: impl FnOnce(&mut Asker) -> R) -> Option<R> {
         let asker = ASKERS.get_ptr_mut(index)?;
-        // SAFETY: an entry of the map, valid for any bit pattern; CPUs that count at the same time
-        // lose some of it.
+        // SAFETY: an entry of the map, valid for any bit pattern, and the only reference of this program
+        // to it; CPUs that count at the same time lose some of it.
         Some(change(unsafe { &mut *asker }))
     }
 
@@ -456,13 +461,13 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 
     #[inline(always)]
-    fn second_bits(&self) -> u32 {
-        tick_shift()
+    fn window_jiffies(&self) -> u32 {
+        1 << window_shift()
     }
 
     #[inline(always)]
-    fn tick(&self) -> u32 {
-        (jiffies() >> tick_shift()) as u32
+    fn window(&self) -> u32 {
+        (jiffies() >> window_shift()) as u32
     }
 
     #[inline(always)]
@@ -480,7 +485,8 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
         *value += 1;
         // Logged half as often each time, so that the log is not flooded.
         if !LOCAL && counter as u32 == Counter::StoreFailed as u32 && value.is_power_of_two() {
-            aya_log_ebpf::warn!(self.0, "{} flows could not be stored on this CPU", *value);
+            // Flows, sessions, DNS queries and addresses; their names would cost the verifier.
+            aya_log_ebpf::warn!(self.0, "{} entries could not be stored on this CPU", *value);
         }
     }
 
@@ -535,34 +541,34 @@ impl<C: EbpfContext, const LOCAL: bool> Tables for Maps<'_, C, LOCAL> {
     }
 }
 
-/// 1 if flows of the present tick are remembered. User space sets it before the programs are loaded, and
+/// 1 if flows of the present window are remembered. User space sets it before the programs are loaded, and
 /// the verifier leaves out what is not needed then.
 #[unsafe(no_mangle)]
 static RECENT_FLOWS: u32 = 0;
 
-/// Returns whether flows of the present tick are remembered.
+/// Returns whether flows of the present window are remembered.
 #[inline(always)]
 pub(crate) fn recent_flows() -> bool {
     // SAFETY: a static; volatile, since the compiler would take its value for final.
     unsafe { (&raw const RECENT_FLOWS).read_volatile() != 0 }
 }
 
-/// Returns the kernel's timer ticks.
+/// Returns the kernel's `jiffies`.
 #[inline(always)]
 fn jiffies() -> u64 {
     // SAFETY: the helper has no preconditions; the verifier makes one load of it.
     unsafe { bpf_jiffies64() }
 }
 
-/// Bits of the kernel's timer ticks (`jiffies`) below about a second; user space sets it before the
-/// programs are loaded.
+/// Bits of `jiffies` below a window, which is about a second; user space sets it before the programs are
+/// loaded.
 #[unsafe(no_mangle)]
-static TICK_SHIFT: u32 = 8;
+static WINDOW_SHIFT: u32 = 8;
 
 #[inline(always)]
-fn tick_shift() -> u32 {
+fn window_shift() -> u32 {
     // SAFETY: a static; volatile, since the compiler would take its value for final.
-    unsafe { (&raw const TICK_SHIFT).read_volatile() & 31 }
+    unsafe { (&raw const WINDOW_SHIFT).read_volatile() & 31 }
 }
 
 /// Returns the counters of an uplink on this CPU.

@@ -9,21 +9,17 @@ use aya_ebpf::{
 };
 use linkbal_common::{
     buffer::ReplyBytes,
-    packet::{EthernetHeader, Header, MAX_OFFSET, Packet},
-    shortcut::{self, Target, adjusted, driver_slot},
+    packet::{ETHERNET_LENGTH, EthernetHeader, Header, MAX_OFFSET, Packet},
+    shortcut::{self, Taken, Target, adjusted, driver_slot},
     uplink::Family,
     xdp::{checksum_offset, is_unfinished},
 };
 
 use crate::{
     maps::{XDP_ADDRESSES, XDP_DEVICES, opaque},
-    shortcut::{ETHERNET, Ipv4, Ipv6},
+    rewrite::{Ipv4, Ipv6},
     tables::Maps,
 };
-
-/// Lengths of IP headers without options or extensions.
-const IPV4: usize = 20;
-const IPV6: usize = 40;
 
 /// Sends packets of established flows by their shortcuts, at the driver of a LAN interface.
 #[xdp]
@@ -61,11 +57,7 @@ fn send<const UP: bool>(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn send_of<const UP: bool, const V6: bool>(ctx: &XdpContext) -> Option<u32> {
     let taken = shortcut::take::<UP, V6, _, _>(&Frame::<V6>(ctx), &Maps::<_, false>(ctx))?;
-    if V6 {
-        change_ipv6::<UP>(ctx, taken.udp, &taken.target)?;
-    } else {
-        change_ipv4::<UP>(ctx, taken.udp, &taken.target)?;
-    }
+    change::<UP, V6>(ctx, &taken)?;
     Some(XDP_REDIRECT)
 }
 
@@ -78,7 +70,7 @@ impl<const V6: bool> Packet for Frame<'_, V6> {
         if offset > MAX_OFFSET {
             return None;
         }
-        // SAFETY: loads of the kernel's BPF need no alignment.
+        // SAFETY: the header lies inside the frame; for its alignment, see `skb`.
         place::<T>(self.0, offset as usize).map(|header| unsafe { *header })
     }
 
@@ -175,7 +167,7 @@ fn place<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
 #[inline(always)]
 fn is_for_us(ctx: &XdpContext) -> Option<bool> {
     let ifindex = ctx.ingress_ifindex() as u32;
-    // SAFETY: loads of the kernel's BPF need no alignment.
+    // SAFETY: both lie inside the frame; for their alignment, see `skb`.
     let (head, tail) = unsafe { (*place::<u32>(ctx, 0)?, *place::<u16>(ctx, 4)?) };
     let own = XDP_ADDRESSES.get(driver_slot(ifindex))?;
     let differs = (own.ifindex ^ ifindex) | (own.head ^ head) | (own.tail ^ u32::from(tail));
@@ -185,15 +177,15 @@ fn is_for_us(ctx: &XdpContext) -> Option<bool> {
 /// Returns the place of the checksum of a transport header.
 #[inline(always)]
 fn checksum(ctx: &XdpContext, protocol: u8, transport: usize) -> Option<*mut u16> {
-    place(ctx, ETHERNET + transport + checksum_offset(protocol))
+    place(ctx, ETHERNET_LENGTH + transport + checksum_offset(protocol))
 }
 
 #[inline(always)]
 fn is_finished_ipv4(ctx: &XdpContext) -> Option<bool> {
-    // SAFETY: loads of the kernel's BPF need no alignment.
-    let header = unsafe { &*place::<Ipv4>(ctx, ETHERNET)? };
-    let checksum = checksum(ctx, header.protocol, IPV4)?;
-    let length = u16::from_be(header.version_to_fragment[1]).wrapping_sub(IPV4 as u16);
+    // SAFETY: the header lies inside the frame; for its alignment, see `skb`.
+    let header = unsafe { &*place::<Ipv4>(ctx, ETHERNET_LENGTH)? };
+    let checksum = checksum(ctx, header.protocol, Ipv4::HEADER)?;
+    let length = u16::from_be(header.version_to_fragment[1]).wrapping_sub(Ipv4::HEADER as u16);
     let ends = header.ends.map(|end| [end]);
     // SAFETY: as above.
     Some(!is_unfinished(&ends, header.protocol, length, unsafe { *checksum }))
@@ -201,10 +193,10 @@ fn is_finished_ipv4(ctx: &XdpContext) -> Option<bool> {
 
 #[inline(always)]
 fn is_finished_ipv6(ctx: &XdpContext) -> Option<bool> {
-    // SAFETY: loads of the kernel's BPF need no alignment.
-    let header = unsafe { &*place::<Ipv6>(ctx, ETHERNET)? };
+    // SAFETY: the header lies inside the frame; for its alignment, see `skb`.
+    let header = unsafe { &*place::<Ipv6>(ctx, ETHERNET_LENGTH)? };
     let protocol = header.version_to_next_header[6];
-    let checksum = checksum(ctx, protocol, IPV6)?;
+    let checksum = checksum(ctx, protocol, Ipv6::HEADER)?;
     let [.., high, low, _] = header.version_to_next_header;
     // SAFETY: as above.
     let checksum = unsafe { *checksum };
@@ -212,32 +204,20 @@ fn is_finished_ipv6(ctx: &XdpContext) -> Option<bool> {
 }
 
 #[inline(always)]
-fn change_ipv4<const UP: bool>(ctx: &XdpContext, udp: bool, target: &Target) -> Option<()> {
-    // SAFETY: the whole header lies inside the frame, which nobody else has; loads and stores of the
-    // kernel's BPF need no alignment.
-    let header = unsafe { &mut *place::<Ipv4>(ctx, ETHERNET)? };
-    let checksum = checksum(ctx, header.protocol, IPV4)?;
-    let end = usize::from(!UP);
-    header.ttl -= 1;
-    header.checksum = adjusted(header.checksum, target.header_change);
-    header.ends[end] = target.address[0];
-    let ports = [header.ports[end], target.port];
-    header.ports[end] = target.port;
-    adjust(checksum, udp, target.address_change, ports);
-    set_addresses(ctx, target)
-}
-
-#[inline(always)]
-fn change_ipv6<const UP: bool>(ctx: &XdpContext, udp: bool, target: &Target) -> Option<()> {
-    // SAFETY: as above.
-    let header = unsafe { &mut *place::<Ipv6>(ctx, ETHERNET)? };
-    let checksum = checksum(ctx, header.version_to_next_header[6], IPV6)?;
-    let end = usize::from(!UP);
-    header.hop_limit -= 1;
-    header.ends[end] = target.address;
-    let ports = [header.ports[end], target.port];
-    header.ports[end] = target.port;
-    adjust(checksum, udp, target.address_change, ports);
+fn change<const UP: bool, const V6: bool>(ctx: &XdpContext, taken: &Taken) -> Option<()> {
+    let Taken { udp, target, .. } = taken;
+    // SAFETY: the whole header lies inside the frame, which nobody else has; for its alignment, see `skb`.
+    let (checksum, ports) = unsafe {
+        if V6 {
+            let header = &mut *place::<Ipv6>(ctx, ETHERNET_LENGTH)?;
+            let checksum = checksum(ctx, header.version_to_next_header[6], Ipv6::HEADER)?;
+            (checksum, header.rewrite::<UP>(target))
+        } else {
+            let header = &mut *place::<Ipv4>(ctx, ETHERNET_LENGTH)?;
+            (checksum(ctx, header.protocol, Ipv4::HEADER)?, header.rewrite::<UP>(target))
+        }
+    };
+    adjust(checksum, *udp, target.address_change, ports);
     set_addresses(ctx, target)
 }
 

@@ -13,13 +13,12 @@ use linkbal_common::{
     flow::{Flow, FlowKey},
     ingress::ingress,
     local::{LocalSocket, Sending},
-    mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
+    mark::{DEFAULT_MASK, DROP, MarkMask, REJECT, RESET},
     model::{ModelPacket, ModelTables},
     parse::{Extra, Tcp, parse},
     recent,
-    tables::uplink_address_index,
-    uplink::{EPOCHS, Family, UpMask, epoch_index},
-    verdict::{Reason, Verdict},
+    uplink::{FAMILY_SLOTS, Family, UpMask, family_slot},
+    verdict::{SkipReason, Verdict},
     wan_egress::wan_egress,
 };
 
@@ -86,7 +85,7 @@ impl Gateway {
         tables.uplink_counters.take();
         tables.recent.take();
         tables.shortcut_counters.take();
-        (tables.epochs, tables.avoid_mask, tables.now_s) = ([0; EPOCHS], UpMask(0), START_S);
+        (tables.epochs, tables.avoid_mask, tables.now_s) = ([0; FAMILY_SLOTS], UpMask(0), START_S);
         FRESH.set(Some(tables));
     }
 
@@ -113,7 +112,7 @@ impl Gateway {
         self.check_ingress(&before, &key, fwmark, verdict, begins);
         let tcp = parsed.map(|(_, tcp)| tcp).unwrap_or_default();
         for gone in before.keys().filter(|key| !self.tables.flows.borrow().contains_key(key)) {
-            let main = matches!(verdict, Verdict::Skip(Reason::Bypass))
+            let main = matches!(verdict, Verdict::Skip(SkipReason::Bypass))
                 || matches!(verdict, Verdict::Propose { fwmark, .. } if fwmark & MASK.number() == 0);
             assert!(*gone == key && (tcp.is_reset() || main), "forgotten, though alive: {gone:?}");
         }
@@ -213,7 +212,7 @@ impl Gateway {
     fn is_usable(&self, key: &FlowKey, flow: &Flow) -> bool {
         let family = key.family();
         self.tables.up_mask.contains(flow.uplink, family)
-            && self.tables.epochs[epoch_index(flow.uplink, family) as usize] == flow.epoch
+            && self.tables.epochs[family_slot(flow.uplink, family) as usize] == flow.epoch
     }
 
     /// Replaces a proposal by the mark of the connection, as nft does.
@@ -225,7 +224,7 @@ impl Gateway {
     /// Returns the uplink that the ip rules lead to; `None` if the packet ends here.
     fn route(&self, key: &FlowKey, fwmark: u32) -> Option<u32> {
         let number = fwmark & MASK.number();
-        let ends = [BLOCKED[0], BLOCKED[1], RESET].map(|number| MASK.encode(number));
+        let ends = [DROP, REJECT, RESET].map(|number| MASK.encode(number));
         if ends.contains(&number) {
             return None;
         }
@@ -254,7 +253,7 @@ impl Gateway {
                 assert_eq!(Some(flow), old, "a flow changes with the packet of another one");
             } else if old != Some(flow) {
                 assert_eq!(flow.uplink, uplink, "what is learned is where it left");
-                let epoch = self.tables.epochs[epoch_index(uplink, key.family()) as usize];
+                let epoch = self.tables.epochs[family_slot(uplink, key.family()) as usize];
                 assert_eq!(flow.epoch, epoch);
                 assert_eq!(flow.replied, old.map_or(0, |old| old.replied));
             }
@@ -335,7 +334,7 @@ impl Gateway {
                 return true;
             }
             if tables.settings.resets(*uplink) {
-                tables.epochs[epoch_index(*uplink, *family) as usize] += 1;
+                tables.epochs[family_slot(*uplink, *family) as usize] += 1;
             }
             if !tables.settings.keeps(*uplink) {
                 connections.retain(|key, connection| {
@@ -378,8 +377,7 @@ impl Gateway {
     /// Checks the source address that a datagram gets.
     pub(super) fn check_sending(&self, sending: Sending, family: Family) {
         if let Sending::From(address) = sending {
-            let all =
-                (0..UPLINKS.into()).map(|uplink| uplink_address_index(uplink, family) as usize);
+            let all = (0..UPLINKS.into()).map(|uplink| family_slot(uplink, family) as usize);
             assert!(all.into_iter().any(|at| self.tables.uplink_addresses[at] == address));
         }
     }

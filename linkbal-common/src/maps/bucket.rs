@@ -14,9 +14,9 @@ pub const MAX_GROUPS: u32 = 16;
 pub const CAPACITY: u32 = MAX_GROUPS * BUCKETS + MAX_RULES as u32;
 
 /// End of the list of a bucket's ranks.
-pub const NO_UPLINK: u8 = 0xff;
+pub const END_OF_RANKS: u8 = 0xff;
 
-/// The uplinks of one bucket, most preferred first, then [`NO_UPLINK`].
+/// The uplinks of one bucket, most preferred first, then [`END_OF_RANKS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Bucket {
@@ -27,7 +27,7 @@ map_struct!(Bucket, MAX_UPLINKS);
 
 impl Bucket {
     /// A bucket without uplinks.
-    pub const EMPTY: Bucket = Bucket { rank: [NO_UPLINK; MAX_UPLINKS] };
+    pub const EMPTY: Bucket = Bucket { rank: [END_OF_RANKS; MAX_UPLINKS] };
 
     /// Returns the uplinks in the bucket, uplink `i` at bit `i`; without branches, for the
     /// verifier.
@@ -36,7 +36,7 @@ impl Bucket {
         let mut members = 0;
         let mut rank = 0;
         while rank < MAX_UPLINKS {
-            // `NO_UPLINK` gives the highest bit, which is no uplink's.
+            // `END_OF_RANKS` gives the highest bit, which is no uplink's.
             members |= 1 << (self.rank[rank] & 31);
             rank += 1;
         }

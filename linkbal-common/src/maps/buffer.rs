@@ -47,17 +47,18 @@ pub struct Request {
     pub uplink: u32,
     /// Sticky class, as in `Flow`, of a flow that is in the table.
     pub sticky_class: u32,
-    /// Epoch, as in `Flow`, for [`task::KEEP`]; the result of [`task::PROPOSE`] and
-    /// [`task::RECHECK`] is the hash of the key. The stack has no room for both.
-    pub epoch_or_hash: u32,
+    /// Epoch, as in `Flow`, for [`task::KEEP`].
+    pub epoch: u32,
+    /// Hash of the key: the result of [`task::PROPOSE`] and [`task::RECHECK`].
+    pub hash: u32,
     /// Hash of the packet as the network card gave it, 0 for none: it gets that back where it leaves.
     pub packet_hash: u32,
     /// Reason for the uplink that is chosen.
     pub reason: Reason,
     /// Zero.
-    pub reserved: u16,
+    pub reserved: [u16; 3],
 }
-map_struct!(Request, 80);
+map_struct!(Request, 88);
 
 /// Number of bytes of a reply that are read; servers send no more by UDP.
 pub const SIZE: usize = 4096;

@@ -50,23 +50,6 @@ impl FlowKey {
         }
     }
 
-    /// Returns whether two tuples are the same, word by word: programs have no `memcmp`.
-    #[inline(always)]
-    pub fn is(&self, other: &FlowKey) -> bool {
-        let words = |ends: [&Address; 2]| {
-            let [a, b] = ends;
-            a.iter().zip(b).fold(0, |sum, (a, b)| sum | (a ^ b))
-        };
-        let ports = (self.source_port ^ other.source_port)
-            | (self.destination_port ^ other.destination_port);
-        let kind = (self.protocol ^ other.protocol) | (self.family ^ other.family);
-        words([&self.source, &other.source])
-            | words([&self.destination, &other.destination])
-            | u32::from(ports)
-            | u32::from(kind)
-            == 0
-    }
-
     /// Returns the family of the addresses.
     #[inline(always)]
     pub const fn family(&self) -> Family {

@@ -1,14 +1,17 @@
-//! Flows of the present tick: what is known of a flow whose packets were looked at in full in the same
-//! tick of shortcuts (see [`LIFE`](crate::maps::shortcut::LIFE)), where there are none of these.
+//! Flows of the present window: what is known of a flow whose full lookup succeeded in the same window of
+//! about a second (see [`LIFE`](crate::maps::shortcut::LIFE)), where there are no shortcuts.
 //!
 //! They are slots of an array, by a hash of the packets' tuple, which tells the ways of a flow apart.
 
-use crate::{map_struct, maps::shortcut::Tuple};
+use crate::{
+    map_struct,
+    maps::{shortcut::Tuple, uplink::FAMILY_SLOTS},
+};
 
 /// Number of slots; a power of two.
 pub const RECENT: usize = 65_536;
 
-/// A flow of the present tick, one way.
+/// A flow of the present window, one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Recent {
@@ -26,38 +29,37 @@ map_struct!(Recent, 56);
 /// The state of such a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The tick.
-    pub tick: u32,
-    /// High half of the hash: nobody takes the state of another flow of the slot, which another CPU
-    /// writes at the time.
+    /// The number of the window.
+    pub window: u32,
+    /// High half of the hash of the tuple, whose low half is the slot: nobody takes the state of another
+    /// flow of the slot for that of the tuple, while another CPU writes one of both.
     pub hash: u16,
     /// Low bits of the epoch of the uplink.
     pub epoch: u8,
-    /// Uplink of the flow and family: the bit in [`UpMask`](crate::maps::uplink::UpMask) and
-    /// [`epoch_index`](crate::maps::uplink::epoch_index).
-    pub uplink: u8,
-    /// Way of counting an answer, one of [`counted`](crate::maps::shortcut::counted).
-    pub counted: u8,
+    /// The [`family_slot`](crate::maps::uplink::family_slot) of the flow.
+    pub slot: u8,
+    /// Kind of an answer, one of [`answer_kind`](crate::maps::shortcut::answer_kind).
+    pub answer_kind: u8,
 }
 
 impl State {
     /// Returns the state as one word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        let low = (self.counted & 7) as u32 | (self.uplink as u32 & 31) << 3;
+        let low = (self.answer_kind & 7) as u32 | (self.slot as u32 % FAMILY_SLOTS as u32) << 3;
         let low = low | (self.epoch as u32) << 8 | (self.hash as u32) << 16;
-        (self.tick as u64) << 32 | low as u64
+        (self.window as u64) << 32 | low as u64
     }
 
     /// Returns the state of a word.
     #[inline(always)]
     pub const fn of(word: u64) -> State {
         State {
-            tick: (word >> 32) as u32,
+            window: (word >> 32) as u32,
             hash: (word >> 16) as u16,
             epoch: (word >> 8) as u8,
-            uplink: (word >> 3) as u8 & 31,
-            counted: word as u8 & 7,
+            slot: (word >> 3) as u8 % FAMILY_SLOTS as u8,
+            answer_kind: word as u8 & 7,
         }
     }
 }

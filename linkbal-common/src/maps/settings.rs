@@ -2,10 +2,18 @@
 
 use crate::{
     map_struct,
-    maps::{limits::MAX_RULES, seed::Seed},
+    maps::{
+        limits::MAX_RULES,
+        seed::Seed,
+        uplink::{MAX_UPLINKS, slot_uplink},
+    },
 };
 
-/// Version of the layout of all maps; raised when any map struct changes its meaning.
+/// Version of what a datapath leaves to the next one. Raised when the key or value of a map that outlives a
+/// reload (lifetimes `Shared` and `Tables`), or a [`Bucket`](crate::maps::bucket::Bucket), changes its size
+/// or meaning, and when a field of [`Settings`] changes its place or meaning. A new map needs no new version,
+/// nor does a new field at the end of the settings: of settings of another size, the next datapath reads
+/// the version, the mask and the seed alone.
 pub const LAYOUT: u32 = 7;
 
 /// Maximum number of classes of sticky sessions by port.
@@ -69,19 +77,19 @@ pub struct Settings {
 map_struct!(Settings, 72);
 
 /// Bit of [`Settings::shortcuts`]: some interfaces of the LAN are left out.
-pub const LEFT_OUT: u32 = 1 << 16;
+pub const LEFT_OUT: u32 = 1 << MAX_UPLINKS;
 
 impl Settings {
     /// Returns whether the TCP connections of an uplink are reset when they end.
     #[inline(always)]
     pub const fn resets(&self, uplink: u32) -> bool {
-        self.on_down >> (uplink & 15) & 1 == 1
+        self.on_down >> slot_uplink(uplink) & 1 == 1
     }
 
     /// Returns whether the flows of an uplink take shortcuts.
     #[inline(always)]
     pub const fn takes_shortcuts(&self, uplink: u32) -> bool {
-        self.shortcuts >> (uplink & 15) & 1 == 1
+        self.shortcuts >> slot_uplink(uplink) & 1 == 1
     }
 
     /// Returns whether some interfaces of the LAN have no shortcuts.
@@ -93,6 +101,6 @@ impl Settings {
     /// Returns whether the flows of an uplink stay while it is down.
     #[inline(always)]
     pub const fn keeps(&self, uplink: u32) -> bool {
-        self.on_down >> (16 + (uplink & 15)) & 1 == 1
+        self.on_down >> (MAX_UPLINKS as u32 + slot_uplink(uplink)) & 1 == 1
     }
 }

@@ -17,15 +17,16 @@ use crate::{
 /// Number of slots for each way; a power of two.
 pub const SHORTCUTS: usize = 65_536;
 
-/// Seconds for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
+/// Windows for which a shortcut is used after the kernel itself has forwarded a packet of the flow.
 ///
-/// A second is the largest power of two of the kernel's timer ticks (`jiffies`) that is not longer.
+/// A window is about a second: the largest power of two of the kernel's `jiffies` that is not longer, or
+/// but a few percent.
 pub const LIFE: u32 = 2;
 
-/// Timer ticks for which the packets of a flow and way go by the kernel once one of them does. Those that
+/// Jiffies for which the packets of a flow and way go by the kernel once one of them does. Those that
 /// came in together with it (`netif_receive_skb_list` in net/core/dev.c, backlogs of other CPUs) would
 /// overtake it: the kernel forwards it after it has seen them all.
-pub const REORDER_TICKS: u32 = 2;
+pub const REORDER_JIFFIES: u32 = 2;
 
 /// Maximum number of interfaces whose drivers send frames of others.
 pub const XDP_DEVICES: usize = 256;
@@ -100,7 +101,7 @@ impl Tuple {
 
     /// Returns whether two tuples of a family are the same.
     #[inline(always)]
-    pub fn is<const V6: bool>(&self, other: &Tuple) -> bool {
+    pub fn same_as<const V6: bool>(&self, other: &Tuple) -> bool {
         let differs = |at: usize| {
             u64::from(
                 (self.source[at] ^ other.source[at])
@@ -139,14 +140,14 @@ pub struct Shortcut {
     pub target: PackedTarget,
     /// [`PackedTarget::check`] of the target.
     pub check: u32,
-    /// Timer tick in which the kernel last forwarded a packet.
+    /// Jiffy in which the kernel last forwarded a packet.
     pub renewed: u32,
-    /// Timer tick in which a packet was last left to the kernel to renew the shortcut.
+    /// Jiffy in which a packet was last left to the kernel to renew the shortcut.
     pub sampled: u32,
-    /// Up: timer tick in which the shortcut of answers was last stored; 0 before that.
+    /// Up: jiffy in which the shortcut of answers was last stored; 0 before that.
     pub answered: u32,
-    /// Down: the way of counting the packets, one of [`counted`].
-    pub counted: u32,
+    /// Down: the kind of answers that the packets count as, one of [`answer_kind`].
+    pub answer_kind: u32,
     /// Down: the [`network`](crate::maps::counter::network) that the packets come from.
     pub network: u32,
 }
@@ -171,18 +172,18 @@ impl ShortcutCounters {
         self.traffic.bytes += u64::from(bytes);
     }
 
-    /// Counts a packet of `bytes` bytes to the LAN, as one of [`counted`] says, from a
+    /// Counts a packet of `bytes` bytes to the LAN, one of [`answer_kind`], from a
     /// [`network`](crate::maps::counter::network).
     #[inline(always)]
-    pub fn count_down(&mut self, bytes: u32, ipv6: bool, counted: u32, network: u32) {
+    pub fn count_down(&mut self, bytes: u32, ipv6: bool, kind: u32, network: u32) {
         let traffic = &mut self.traffic;
         self.down += 1;
-        if counted != counted::NOT {
+        if kind != answer_kind::NONE {
             traffic.answers += 1;
             traffic.answers_ipv6 += u64::from(ipv6);
             traffic.answer_bytes += u64::from(bytes);
         }
-        if counted == counted::SETTLED
+        if kind == answer_kind::SETTLED
             && let Some(place) = traffic.networks[usize::from(ipv6)].get_mut(network as usize)
         {
             *place = place.wrapping_add(1);
@@ -190,12 +191,12 @@ impl ShortcutCounters {
     }
 }
 
-/// Ways of counting an answer.
-pub mod counted {
+/// Kinds of answers, by what they prove of their uplink.
+pub mod answer_kind {
     /// No answers: the connection came in by its uplink.
-    pub const NOT: u32 = 0;
-    /// Answers.
-    pub const ANSWER: u32 = 1;
+    pub const NONE: u32 = 0;
+    /// Answers to a flow that has just begun.
+    pub const FRESH: u32 = 1;
     /// Answers to a flow that lasts for some time.
     pub const SETTLED: u32 = 2;
 }
@@ -219,9 +220,8 @@ pub struct Target {
     pub ingress_ifindex: u32,
     /// Index of the interface that they leave by.
     pub ifindex: u32,
-    /// Uplink of the flow and family: the bit in [`UpMask`](crate::maps::uplink::UpMask) and
-    /// [`epoch_index`](crate::maps::uplink::epoch_index).
-    pub uplink: u32,
+    /// The [`family_slot`](crate::maps::uplink::family_slot) of the flow.
+    pub slot: u32,
     /// Epoch of the uplink when the shortcut was stored.
     pub epoch: u32,
     /// Difference of the sums of the address before and after, as the checksums of RFC 1071 have it;
@@ -259,7 +259,7 @@ impl Target {
             pair(self.mac[0], self.mac[1]),
             pair(self.mac[2], self.fwmark),
             pair(self.ingress_ifindex, self.ifindex),
-            pair(self.uplink, self.epoch),
+            pair(self.slot, self.epoch),
             pair(both(self.address_change, self.header_change), self.priority),
             pair(self.address[1], self.address[2]),
             pair(self.address[3], 0),
@@ -276,20 +276,20 @@ map_struct!(PackedTarget, 64);
 /// Number of words of an IPv4 target; the rest of an IPv6 address follows.
 const IPV4_WORDS: usize = 6;
 
-/// The word of uplink and epoch.
-const UPLINK: usize = 4;
+/// The word of slot and epoch.
+const SLOT: usize = 4;
 
 impl PackedTarget {
-    /// Returns [`Target::uplink`].
+    /// Returns [`Target::slot`].
     #[inline(always)]
-    pub const fn uplink(&self) -> u32 {
-        self.0[UPLINK] as u32
+    pub const fn slot(&self) -> u32 {
+        self.0[SLOT] as u32
     }
 
-    /// Sets uplink and epoch.
+    /// Sets slot and epoch.
     #[inline(always)]
-    pub const fn set_uplink(&mut self, uplink: u32, epoch: u32) {
-        self.0[UPLINK] = pair(uplink, epoch);
+    pub const fn set_slot(&mut self, slot: u32, epoch: u32) {
+        self.0[SLOT] = pair(slot, epoch);
     }
 
     /// Returns a word that says that the target is whole, and belongs to a tuple with this
@@ -315,7 +315,7 @@ impl PackedTarget {
             fwmark: high(2),
             ingress_ifindex: low(3),
             ifindex: high(3),
-            uplink: low(4),
+            slot: low(4),
             epoch: high(4),
             address_change: low(5) as u16,
             header_change: (low(5) >> 16) as u16,

@@ -29,7 +29,26 @@ impl Family {
     }
 }
 
-/// The usable uplinks: bit `i` is uplink `i` for IPv4, bit `16 + i` for IPv6.
+/// Number of slots of uplinks by family: the entries of `EPOCHS`, `UPLINK_ADDRESSES` and `UPLINK_MTU`,
+/// and the bits of [`UpMask`].
+pub const FAMILY_SLOTS: usize = 2 * MAX_UPLINKS;
+
+/// Returns the slot of an uplink and a family: IPv4 of all uplinks, then IPv6.
+#[inline(always)]
+pub const fn family_slot(uplink: u32, family: Family) -> u32 {
+    match family {
+        Family::Ipv4 => uplink,
+        Family::Ipv6 => MAX_UPLINKS as u32 + uplink,
+    }
+}
+
+/// Returns the uplink of a [`family_slot`]: always one below [`MAX_UPLINKS`], as the verifier sees.
+#[inline(always)]
+pub const fn slot_uplink(slot: u32) -> u32 {
+    slot % MAX_UPLINKS as u32
+}
+
+/// The usable uplinks: a bit for each [`family_slot`].
 ///
 /// One 32-bit store of this word re-routes every flow and every bucket at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,16 +60,22 @@ impl UpMask {
     #[inline(always)]
     pub const fn family(self, family: Family) -> u32 {
         match family {
-            Family::Ipv4 => self.0 & 0xffff,
-            Family::Ipv6 => self.0 >> 16,
+            Family::Ipv4 => self.0 & ((1 << MAX_UPLINKS) - 1),
+            Family::Ipv6 => self.0 >> MAX_UPLINKS,
         }
+    }
+
+    /// Returns whether the uplink of a [`family_slot`] is usable for that family.
+    #[inline(always)]
+    pub const fn has_slot(self, slot: u32) -> bool {
+        self.0 >> (slot % FAMILY_SLOTS as u32) & 1 == 1
     }
 
     /// Returns whether `uplink` is usable for `family`; false for an index of [`MAX_UPLINKS`] or
     /// more.
     #[inline(always)]
     pub const fn contains(self, uplink: u32, family: Family) -> bool {
-        uplink < MAX_UPLINKS as u32 && (self.family(family) >> (uplink & 15)) & 1 == 1
+        uplink < MAX_UPLINKS as u32 && self.has_slot(family_slot(uplink, family))
     }
 
     /// Returns the mask without the uplinks of another one.
@@ -75,23 +100,8 @@ impl UpMask {
     /// Returns the mask with one uplink set or cleared for one family.
     #[must_use]
     pub const fn with(self, uplink: u32, family: Family, usable: bool) -> UpMask {
-        let shift = match family {
-            Family::Ipv4 => uplink & 15,
-            Family::Ipv6 => 16 + (uplink & 15),
-        };
-        UpMask(if usable { self.0 | 1 << shift } else { self.0 & !(1 << shift) })
-    }
-}
-
-/// Number of entries of `EPOCHS`.
-pub const EPOCHS: usize = 2 * MAX_UPLINKS;
-
-/// Returns the index of an uplink's epoch in `EPOCHS`, in the order of the bits of [`UpMask`].
-#[inline(always)]
-pub const fn epoch_index(uplink: u32, family: Family) -> u32 {
-    match family {
-        Family::Ipv4 => uplink,
-        Family::Ipv6 => MAX_UPLINKS as u32 + uplink,
+        let bit = 1 << family_slot(slot_uplink(uplink), family);
+        UpMask(if usable { self.0 | bit } else { self.0 & !bit })
     }
 }
 

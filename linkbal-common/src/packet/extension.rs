@@ -4,7 +4,7 @@ use network_types::ip::IpProto;
 
 use crate::{
     packet::{ExtensionHeader, FragmentHeader, Packet},
-    path::verdict::Reason,
+    path::verdict::SkipReason,
 };
 
 /// Maximum number of headers that are followed; no packet needs more, and each costs the verifier.
@@ -24,30 +24,30 @@ pub(crate) fn transport<P: Packet>(
     packet: &P,
     first: u8,
     offset: u32,
-) -> Result<(u8, u32), Reason> {
+) -> Result<(u8, u32), SkipReason> {
     if !is_extension(first) {
         return Ok((first, offset));
     }
     let (mut protocol, mut offset) = (first, offset);
     for _ in 0..MAX_HEADERS {
         if is_option_list(protocol) {
-            let header: ExtensionHeader = packet.load_cold(offset).ok_or(Reason::Malformed)?;
+            let header: ExtensionHeader = packet.load_cold(offset).ok_or(SkipReason::Malformed)?;
             protocol = header.next_header;
             offset += (u32::from(header.length) + 1) * 8;
         } else if protocol == IpProto::Ipv6Frag as u8 {
-            let header: FragmentHeader = packet.load_cold(offset).ok_or(Reason::Malformed)?;
+            let header: FragmentHeader = packet.load_cold(offset).ok_or(SkipReason::Malformed)?;
             if u16::from_be(header.fragment) & FRAGMENT_OFFSET != 0 {
-                return Err(Reason::Fragment);
+                return Err(SkipReason::Fragment);
             }
             protocol = header.next_header;
             offset += size_of::<FragmentHeader>() as u32;
         } else {
             let offset = packet.opaque(offset);
             let whole = packet.length() >= offset;
-            return if whole { Ok((protocol, offset)) } else { Err(Reason::Malformed) };
+            return if whole { Ok((protocol, offset)) } else { Err(SkipReason::Malformed) };
         }
     }
-    Err(Reason::HeaderChain)
+    Err(SkipReason::HeaderChain)
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use network_types::ip::IpProto;
 use crate::{
     maps::{flow::FlowKey, uplink::Family},
     packet::{EchoHeader, Ipv4Header, Ipv6Header, Packet, Ports, has_ports},
-    path::verdict::Reason,
+    path::verdict::SkipReason,
 };
 
 /// Length of the header before an error's inner packet (RFC 792, RFC 4443 section 3).
@@ -52,11 +52,11 @@ pub(crate) fn complete<P: Packet>(
     ends: &FlowKey,
     offset: u32,
     end: u32,
-) -> Result<bool, Reason> {
+) -> Result<bool, SkipReason> {
     if end < offset + size_of::<EchoHeader>() as u32 {
-        return Err(Reason::Malformed);
+        return Err(SkipReason::Malformed);
     }
-    let message: EchoHeader = packet.load(offset).ok_or(Reason::Malformed)?;
+    let message: EchoHeader = packet.load(offset).ok_or(SkipReason::Malformed)?;
     match kind(ends.family(), message.kind) {
         Kind::Echo => key.set(&FlowKey { source_port: message.id, ..*ends }),
         Kind::Error => match inner(packet, ends, offset + ERROR_HEADER) {

@@ -18,7 +18,7 @@ use crate::{
         EthernetHeader, Ipv4Header, Ipv6Header, Packet, Ports, PppoeHeader, TcpHeader, VlanTag,
         extension::transport, has_ports, icmp,
     },
-    path::verdict::Reason,
+    path::verdict::SkipReason,
 };
 
 const VLAN_TAGS: usize = 2;
@@ -44,7 +44,7 @@ const UDP_HEADER: u32 = 8;
 /// The reason to leave the packet alone: it is not IP, cut short, a later fragment, or goes to or
 /// comes from an address that is never routed to an uplink.
 #[inline(always)]
-pub fn parse<P: Packet>(packet: &P, key: &mut FlowKey) -> Result<(Extra, Tcp), Reason> {
+pub fn parse<P: Packet>(packet: &P, key: &mut FlowKey) -> Result<(Extra, Tcp), SkipReason> {
     let network = network(packet)?;
     let (dscp, tcp) = match network.family {
         Family::Ipv4 => parse_ipv4(packet, key, network.offset)?,
@@ -160,11 +160,11 @@ struct Network {
 }
 
 #[inline(always)]
-fn network<P: Packet>(packet: &P) -> Result<Network, Reason> {
+fn network<P: Packet>(packet: &P) -> Result<Network, SkipReason> {
     let (mut ether_type, mut offset) = match packet.l3_ether_type() {
         Some(ether_type) => (ether_type, 0),
         None => {
-            let ethernet: EthernetHeader = packet.load(0).ok_or(Reason::Malformed)?;
+            let ethernet: EthernetHeader = packet.load(0).ok_or(SkipReason::Malformed)?;
             (ethernet.ether_type, size_of::<EthernetHeader>() as u32)
         }
     };
@@ -172,7 +172,7 @@ fn network<P: Packet>(packet: &P) -> Result<Network, Reason> {
     if is_vlan(ether_type) {
         for _ in 0..VLAN_TAGS {
             if is_vlan(ether_type) {
-                let tag: VlanTag = packet.load_cold(offset).ok_or(Reason::Malformed)?;
+                let tag: VlanTag = packet.load_cold(offset).ok_or(SkipReason::Malformed)?;
                 ether_type = tag.ether_type;
                 if vlan == 0 {
                     vlan = u16::from_be(tag.control) & VLAN_BITS;
@@ -189,7 +189,7 @@ fn network<P: Packet>(packet: &P) -> Result<Network, Reason> {
     } else if ether_type == PPPOE_SESSION {
         pppoe(packet, offset)?
     } else {
-        return Err(Reason::NotIp);
+        return Err(SkipReason::NotIp);
     };
     Ok(Network { family, offset, vlan })
 }
@@ -200,22 +200,26 @@ const fn is_vlan(ether_type: u16) -> bool {
 }
 
 #[inline(always)]
-fn pppoe<P: Packet>(packet: &P, offset: u32) -> Result<(Family, u32), Reason> {
-    let header: PppoeHeader = packet.load_cold(offset).ok_or(Reason::Malformed)?;
+fn pppoe<P: Packet>(packet: &P, offset: u32) -> Result<(Family, u32), SkipReason> {
+    let header: PppoeHeader = packet.load_cold(offset).ok_or(SkipReason::Malformed)?;
     if header.version_type != PPPOE_VERSION_TYPE || header.code != PPPOE_SESSION_DATA {
-        return Err(Reason::NotIp);
+        return Err(SkipReason::NotIp);
     }
     let offset = packet.opaque(offset + size_of::<PppoeHeader>() as u32);
     match u16::from_be(header.protocol) {
         PPP_IPV4 => Ok((Family::Ipv4, offset)),
         PPP_IPV6 => Ok((Family::Ipv6, offset)),
-        _ => Err(Reason::NotIp),
+        _ => Err(SkipReason::NotIp),
     }
 }
 
 #[inline(always)]
-fn parse_ipv4<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u8, Tcp), Reason> {
-    let header: Ipv4Header = packet.load(start).ok_or(Reason::Malformed)?;
+fn parse_ipv4<P: Packet>(
+    packet: &P,
+    key: &mut FlowKey,
+    start: u32,
+) -> Result<(u8, Tcp), SkipReason> {
+    let header: Ipv4Header = packet.load(start).ok_or(SkipReason::Malformed)?;
     let header_length = u32::from(header.version_ihl & 0xf) * 4;
     // A length of zero is that of a packet of more than 64 KiB, as GRO may make one (Linux 6.3).
     let total_length = match u32::from(u16::from_be(header.total_length)) {
@@ -223,14 +227,14 @@ fn parse_ipv4<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u
         length => length,
     };
     if header.version_ihl >> 4 != 4 || header_length < 20 || total_length < header_length {
-        return Err(Reason::Malformed);
+        return Err(SkipReason::Malformed);
     }
     if packet.length() < start + header_length {
-        return Err(Reason::Malformed);
+        return Err(SkipReason::Malformed);
     }
     ipv4_routable(header.source, header.destination)?;
     if u16::from_be(header.fragment) & 0x1fff != 0 {
-        return Err(Reason::Fragment);
+        return Err(SkipReason::Fragment);
     }
     let ends = FlowKey {
         source: [header.source, 0, 0, 0],
@@ -244,10 +248,14 @@ fn parse_ipv4<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u
 }
 
 #[inline(always)]
-fn parse_ipv6<P: Packet>(packet: &P, key: &mut FlowKey, start: u32) -> Result<(u8, Tcp), Reason> {
-    let header: Ipv6Header = packet.load(start).ok_or(Reason::Malformed)?;
+fn parse_ipv6<P: Packet>(
+    packet: &P,
+    key: &mut FlowKey,
+    start: u32,
+) -> Result<(u8, Tcp), SkipReason> {
+    let header: Ipv6Header = packet.load(start).ok_or(SkipReason::Malformed)?;
     if u32::from_be(header.version_class_label) >> 28 != 6 {
-        return Err(Reason::Malformed);
+        return Err(SkipReason::Malformed);
     }
     ipv6_routable(&header.source, &header.destination)?;
     let payload = start + size_of::<Ipv6Header>() as u32;
@@ -343,12 +351,12 @@ fn complete<P: Packet>(
     ends: &FlowKey,
     offset: u32,
     end: u32,
-) -> Result<Tcp, Reason> {
+) -> Result<Tcp, SkipReason> {
     if has_ports(ends.protocol) {
         if end < offset + size_of::<Ports>() as u32 {
-            return Err(Reason::Malformed);
+            return Err(SkipReason::Malformed);
         }
-        let ports: Ports = packet.load(offset).ok_or(Reason::Malformed)?;
+        let ports: Ports = packet.load(offset).ok_or(SkipReason::Malformed)?;
         let (source_port, destination_port) = (ports.source, ports.destination);
         key.set(&FlowKey { source_port, destination_port, ..*ends });
         if ends.protocol == IpProto::Tcp as u8 {
@@ -366,26 +374,26 @@ fn complete<P: Packet>(
 
 /// Refuses packets that never leave by an uplink: RFC 1122 section 3.2.1.3, RFC 3927, RFC 5771.
 #[inline(always)]
-pub(crate) fn ipv4_routable(source: u32, destination: u32) -> Result<(), Reason> {
+pub(crate) fn ipv4_routable(source: u32, destination: u32) -> Result<(), SkipReason> {
     let destination = u32::from_be(destination);
     if destination >> 28 == 0xe || destination == u32::MAX {
-        return Err(Reason::Multicast);
+        return Err(SkipReason::Multicast);
     }
     let local = |address: u32| {
         let first = address >> 24;
         first == 127 || first == 0 || address >> 16 == 0xa9fe
     };
     if local(destination) || local(u32::from_be(source)) {
-        return Err(Reason::LinkLocal);
+        return Err(SkipReason::LinkLocal);
     }
     Ok(())
 }
 
 /// Refuses packets that never leave by an uplink: RFC 4291 sections 2.5 and 2.7.
 #[inline(always)]
-pub(crate) fn ipv6_routable(source: &Address, destination: &Address) -> Result<(), Reason> {
+pub(crate) fn ipv6_routable(source: &Address, destination: &Address) -> Result<(), SkipReason> {
     if u32::from_be(destination[0]) >> 24 == 0xff {
-        return Err(Reason::Multicast);
+        return Err(SkipReason::Multicast);
     }
     let local = |address: &Address| {
         let loopback_or_unspecified =
@@ -393,7 +401,7 @@ pub(crate) fn ipv6_routable(source: &Address, destination: &Address) -> Result<(
         u32::from_be(address[0]) >> 22 == 0xfe80 >> 6 || loopback_or_unspecified
     };
     if local(destination) || local(source) {
-        return Err(Reason::LinkLocal);
+        return Err(SkipReason::LinkLocal);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::{
     maps::{
         counter::network,
         flow::{Flow, FlowKey, INBOUND, tcp_state},
-        shortcut::counted,
+        shortcut::answer_kind,
     },
     packet::{
         Packet, has_ports,
@@ -64,14 +64,8 @@ fn answered<P: Packet, T: Tables>(
         if let Some((flow, slot)) = known {
             count_answer(packet, tables, &request.key, &flow, slot, &tcp);
             if tables.remembers() {
-                let counted = if flow.sticky_class == INBOUND {
-                    counted::NOT
-                } else if lasted_ms(&flow) >= SETTLED_MS {
-                    counted::SETTLED
-                } else {
-                    counted::ANSWER
-                };
-                recent::store_down(tables, &request.key, &flow, &tcp, counted, ingress_ifindex);
+                let kind = kind_of_answers(&flow);
+                recent::store_down(tables, &request.key, &flow, &tcp, kind, ingress_ifindex);
             }
             if flow.replied == 0 && !tcp.is_quoted() {
                 settle(tables, &key, slot);
@@ -103,7 +97,7 @@ fn is_on_link<T: Tables>(tables: &T, key: &FlowKey, ingress_ifindex: u32) -> boo
 
 /// Time in milliseconds that a LAN host must have sent packets until its flow is settled: a host
 /// that answers in place of others, such as a captive portal, answers flows that have just begun.
-pub(crate) const SETTLED_MS: u32 = 10_000;
+const SETTLED_MS: u32 = 10_000;
 
 /// Counts an answer to a flow that the LAN began: it proves that the uplink works. An answer to a
 /// connection from outside proves only half of it, and an ICMP error may be of the nearest router.
@@ -127,10 +121,22 @@ fn count_answer<P: Packet, T: Tables>(
     }
 }
 
+/// Returns the kind of answers to a flow, one of [`answer_kind`].
+#[inline(always)]
+pub(crate) const fn kind_of_answers(flow: &Flow) -> u32 {
+    if flow.sticky_class == INBOUND {
+        answer_kind::NONE
+    } else if lasted_ms(flow) >= SETTLED_MS {
+        answer_kind::SETTLED
+    } else {
+        answer_kind::FRESH
+    }
+}
+
 /// Returns the time that a flow's LAN host has sent packets, in milliseconds and rounded up to a
 /// second, so that the clock need not be read.
 #[inline(always)]
-pub(crate) const fn lasted_ms(flow: &Flow) -> u32 {
+const fn lasted_ms(flow: &Flow) -> u32 {
     flow.last_seen_s.wrapping_mul(1000).wrapping_add(999).wrapping_sub(flow.first_seen_ms)
 }
 

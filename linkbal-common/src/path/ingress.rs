@@ -24,38 +24,29 @@ use crate::{
         settings::Settings,
         uplink::NO_UPLINK,
     },
-    mark::{BLOCKED, MarkMask, RESET},
+    mark::{DROP, MarkMask, REJECT, RESET},
     packet::{
         Packet,
         parse::{Tcp, parse},
     },
     path::{
         classify::Origin,
+        continuity::{RECHECK_S, begins_anew, goes_on},
         dns::{self, note_query},
         recent,
         select::Selection,
         session::is_current,
         slow::{Request, task},
         tables::Tables,
-        verdict::{Reason, Verdict},
+        verdict::{SkipReason, Verdict},
     },
 };
-
-/// Seconds of silence after which the flow of a LAN host is checked again. Until then the host
-/// still has the tracked connection that its flow was stored for, whatever its protocol and state
-/// (the shortest timeout is that of a TCP reset, `nf_conntrack_tcp_timeout_close`). Later, the same
-/// ends may have begun another one from outside, by another uplink.
-pub(crate) const RECHECK_S: u32 = 10;
-
-/// Seconds of silence after which a LAN host has no tracked UDP flow any more
-/// (`nf_conntrack_udp_timeout_stream`); TCP does not wait longer between its retries.
-pub(crate) const FORGOTTEN_S: u32 = 120;
 
 /// Decides about one packet and counts it.
 #[inline(always)]
 pub fn ingress<P: Packet, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let routed = tables.with_request(|request| route(packet, tables, request));
-    match routed.unwrap_or(Err(Reason::Off)) {
+    match routed.unwrap_or(Err(SkipReason::Off)) {
         Ok(verdict) => verdict,
         Err(reason) => {
             tables.count(reason.counter());
@@ -69,22 +60,22 @@ fn route<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     request: &mut Request,
-) -> Result<Verdict, Reason> {
-    let settings = tables.settings().ok_or(Reason::Off)?;
+) -> Result<Verdict, SkipReason> {
+    let settings = tables.settings().ok_or(SkipReason::Off)?;
     let mask = MarkMask(settings.fwmark_mask);
     if mask.0 == 0 {
-        return Err(Reason::Off);
+        return Err(SkipReason::Off);
     }
     let old_fwmark = packet.fwmark();
-    let claimed = old_fwmark & mask.0 != 0;
-    if claimed && mask.decode(old_fwmark).is_none() {
-        return Err(Reason::AlreadyMarked);
+    let is_marked = old_fwmark & mask.0 != 0;
+    if is_marked && mask.decode(old_fwmark).is_none() {
+        return Err(SkipReason::AlreadyMarked);
     }
     let (extra, tcp) = match parse(packet, &mut request.key) {
         Ok(parsed) => parsed,
         Err(reason) => {
             // The gateway is often asked at its link-local address.
-            if settings.domains != 0 && matches!(reason, Reason::LinkLocal) {
+            if settings.domains != 0 && matches!(reason, SkipReason::LinkLocal) {
                 note_query(packet, tables, settings);
             }
             return Err(reason);
@@ -93,24 +84,24 @@ fn route<P: Packet, T: Tables>(
     if settings.domains != 0 && request.key.destination_port == dns::PORT {
         note_query(packet, tables, settings);
     }
-    let (known, action) = known(tables, settings, request, &tcp, !claimed);
-    if claimed {
+    let (uplink, action) = look_up(tables, settings, request, &tcp, !is_marked);
+    if is_marked {
         // Bridged packets may have passed nft before, and then carry their connection's uplink.
         let lives = matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_));
-        if !lives || mask.decode(old_fwmark) != Some(known) {
-            return Err(Reason::AlreadyMarked);
+        if !lives || mask.decode(old_fwmark) != Some(uplink) {
+            return Err(SkipReason::AlreadyMarked);
         }
         tables.count(Counter::FlowKnown);
-        tables.count_uplink(known, packet.length(), Counter::FlowKnown);
+        tables.count_uplink(uplink, packet.length(), Counter::FlowKnown);
         // One that asks still does: it comes in by a card before it does by the card's VLAN.
         let asks = old_fwmark & mask.proposal();
-        return Ok(Verdict::Mark(mask.replace(old_fwmark, known) | asks));
+        return Ok(Verdict::Mark(mask.replace(old_fwmark, uplink) | asks));
     }
     match action {
         FlowAction::Keep(outcome) => {
             tables.count(outcome);
-            tables.count_uplink(known, packet.length(), outcome);
-            return Ok(Verdict::Mark(mask.replace(old_fwmark, known)));
+            tables.count_uplink(uplink, packet.length(), outcome);
+            return Ok(Verdict::Mark(mask.replace(old_fwmark, uplink)));
         }
         FlowAction::Reset => {
             tables.count(Counter::FlowReset);
@@ -118,13 +109,13 @@ fn route<P: Packet, T: Tables>(
             return Ok(Verdict::Propose { fwmark: mask.propose(old_fwmark, RESET), hash: 0 });
         }
         FlowAction::Recheck(flow) => {
-            let usable = tables.up_mask().contains(known, request.key.family());
+            let usable = tables.up_mask().contains(uplink, request.key.family());
             let outcome = if usable { Counter::FlowKnown } else { Counter::FlowStranded };
             tables.count(outcome);
-            tables.count_uplink(known, packet.length(), outcome);
+            tables.count_uplink(uplink, packet.length(), outcome);
             request.packet_hash = packet.hash();
             request.recheck(&flow, tables);
-            let (fwmark, hash) = (mask.propose(old_fwmark, known), request.epoch_or_hash);
+            let (fwmark, hash) = (mask.propose(old_fwmark, uplink), request.hash);
             if settings.shortcuts != 0 {
                 // Compared where it leaves.
                 tables.write_proposal(hash, |Proposal { flow, .. }| {
@@ -139,42 +130,46 @@ fn route<P: Packet, T: Tables>(
     let origin = Origin::of(packet, extra);
     // The sender of an error need not be the host of the flow that it quotes: nothing is learned.
     let task = packet.opaque(if tcp.is_quoted() { task::CHOOSE } else { task::PROPOSE });
-    request.epoch_or_hash = 0;
+    request.hash = 0;
     request.packet_hash = packet.hash();
-    let selection = request.choose(task, known, &origin, tables);
+    let selection = request.choose(task, uplink, &origin, tables);
     let (outcome, fwmark) = match selection {
-        Selection::Uplink(uplink) => (Counter::FlowProposed, mask.propose(old_fwmark, uplink)),
+        Selection::Uplink(chosen) => (Counter::FlowProposed, mask.propose(old_fwmark, chosen)),
         Selection::Blocked(number) => {
-            let dropped = number == BLOCKED[0];
+            let dropped = number == DROP;
             let outcome = if dropped { Counter::RuleDropped } else { Counter::RuleRejected };
             (outcome, mask.propose(old_fwmark, number))
         }
-        Selection::Bypassed => return Err(Reason::Bypass),
+        Selection::Bypassed => return Err(SkipReason::Bypass),
         // With every uplink down, staying breaks least: the verdict may be wrong. The same ends may
         // have another connection by now, which came in by another uplink.
-        Selection::NoUplink | Selection::Rejected if known != NO_UPLINK => {
-            tables.count_uplink(known, packet.length(), Counter::FlowStranded);
-            (Counter::FlowStranded, mask.propose(old_fwmark, known))
+        Selection::NoneUsable | Selection::Rejected if uplink != NO_UPLINK => {
+            tables.count_uplink(uplink, packet.length(), Counter::FlowStranded);
+            (Counter::FlowStranded, mask.propose(old_fwmark, uplink))
         }
-        Selection::Rejected => (Counter::SourceRejected, mask.propose(old_fwmark, BLOCKED[1])),
+        Selection::Rejected => (Counter::SourceRejected, mask.propose(old_fwmark, REJECT)),
         Selection::OnLink => (Counter::Bypass, mask.ask(old_fwmark)),
-        Selection::NoUplink => (Counter::NoUplink, mask.ask(old_fwmark)),
+        Selection::NoneUsable => (Counter::NoUplink, mask.ask(old_fwmark)),
     };
     tables.count(outcome);
-    Ok(Verdict::Propose { fwmark, hash: request.epoch_or_hash })
+    Ok(Verdict::Propose { fwmark, hash: request.hash })
 }
 
-/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`], or [`NO_UPLINK`]; an uplink
+/// Returns the uplink of a flow of local traffic, one of [`BLOCKED`](crate::mark::BLOCKED), or [`NO_UPLINK`]; an uplink
 /// that is chosen is stored at once.
 #[inline(always)]
-pub(crate) fn follow<T: Tables>(tables: &T, settings: &Settings, request: &mut Request) -> u32 {
-    let (known, action) = known(tables, settings, request, &Tcp::default(), false);
+pub(crate) fn choose_local<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    request: &mut Request,
+) -> u32 {
+    let (uplink, action) = look_up(tables, settings, request, &Tcp::default(), false);
     if matches!(action, FlowAction::Keep(_) | FlowAction::Recheck(_)) {
-        return known;
+        return uplink;
     }
-    match request.choose(task::STORE, known, &Origin::LOCAL, tables) {
+    match request.choose(task::STORE, uplink, &Origin::LOCAL, tables) {
         Selection::Uplink(number) | Selection::Blocked(number) => number,
-        Selection::NoUplink => known,
+        Selection::NoneUsable => uplink,
         Selection::Rejected | Selection::Bypassed | Selection::OnLink => NO_UPLINK,
     }
 }
@@ -194,7 +189,7 @@ enum FlowAction {
 /// Returns the uplink of a flow, or [`NO_UPLINK`], and the treatment of its packet. After long silence that
 /// packet `may_begin` another flow, unless it carries the mark of its connection, or is local traffic.
 #[inline(always)]
-fn known<T: Tables>(
+fn look_up<T: Tables>(
     tables: &T,
     settings: &Settings,
     request: &mut Request,
@@ -206,13 +201,10 @@ fn known<T: Tables>(
         return (NO_UPLINK, FlowAction::Reselect);
     };
     let now_s = tables.now_s();
-    let usable = tables.up_mask().contains(flow.uplink, key.family());
-    let stays = if usable && is_current(tables, flow.uplink, key.family(), flow.epoch) {
-        Counter::FlowKnown
-    } else if still_inbound(&flow, now_s) || !usable && settings.keeps(flow.uplink) {
-        Counter::FlowStranded
-    } else {
-        return (flow.uplink, over(tables, settings, key, &flow, tcp));
+    let family = key.family();
+    let current = || is_current(tables, flow.uplink, family, flow.epoch);
+    let Some(outcome) = goes_on(&flow, family, now_s, settings, tables.up_mask(), current) else {
+        return (flow.uplink, ended(tables, settings, key, &flow, tcp));
     };
     let silent_s = now_s.saturating_sub(flow.last_seen_s);
     if tcp.is_established() {
@@ -225,7 +217,7 @@ fn known<T: Tables>(
         tables.touch_state(slot, tcp_state::OPENING);
     }
     if flow.last_seen_s != now_s && !tcp.is_quoted() {
-        if silent_s > FORGOTTEN_S && may_begin && is_begun_anew(&flow, tcp) {
+        if may_begin && begins_anew(&flow, silent_s, key.protocol, tcp.is_connect()) {
             return (flow.uplink, FlowAction::Reselect);
         }
         tables.touch_flow(slot, now_s);
@@ -241,27 +233,17 @@ fn known<T: Tables>(
         return (flow.uplink, FlowAction::Recheck(flow));
     }
     // Not for its first packet of a second: most flows have no other one, and would pay for nothing.
-    if silent_s == 0 && tables.remembers() && matches!(stays, Counter::FlowKnown) {
+    if silent_s == 0 && tables.remembers() && matches!(outcome, Counter::FlowKnown) {
         recent::store_up(tables, &request.key, &flow, tcp);
     }
-    (flow.uplink, FlowAction::Keep(stays))
-}
-
-/// Returns whether a packet of a host that was silent for over [`FORGOTTEN_S`] begins another connection of
-/// the same ends, such as those between two fixed ports, whose uplink is chosen like any other's. Where the
-/// kernel still tracks the former one, its mark prevails. A peer that came in by an uplink expects answers
-/// by the same one.
-#[inline(always)]
-fn is_begun_anew(flow: &Flow, tcp: &Tcp) -> bool {
-    // Without flags it is no TCP.
-    (tcp.flags == 0 || tcp.is_connect()) && flow.sticky_class != INBOUND
+    (flow.uplink, FlowAction::Keep(outcome))
 }
 
 /// Decides about a packet whose flow ended with its uplink. A connection that is not established
 /// moves: the server does not depend on the client's address yet. Without a usable uplink nothing
 /// is reset: the verdict may be wrong.
 #[inline(always)]
-fn over<T: Tables>(
+fn ended<T: Tables>(
     tables: &T,
     settings: &Settings,
     key: &FlowKey,
@@ -277,13 +259,6 @@ fn over<T: Tables>(
         return FlowAction::Reset;
     }
     if tcp.is_established() { FlowAction::Reset } else { FlowAction::Reselect }
-}
-
-/// Returns whether a flow whose uplink is down must stay there: its packets carry that uplink's
-/// address for as long as it is tracked. The verdict may be wrong, or the uplink may soon be back.
-#[inline(always)]
-fn still_inbound(flow: &Flow, now_s: u32) -> bool {
-    flow.sticky_class == INBOUND && now_s.saturating_sub(flow.last_seen_s) <= FORGOTTEN_S
 }
 
 #[cfg(test)]

@@ -6,16 +6,14 @@
 //! uplink that the packet leaves by: the connection's own if it had one, or else the proposed one.
 //! A packet that is dropped on its way leaves no entry.
 
-use network_types::ip::IpProto;
-
 use crate::{
     maps::{
         counter::Counter,
         flow::{INBOUND, Proposal, Reason, reason},
-        uplink::{NO_UPLINK, epoch_index},
+        uplink::{NO_UPLINK, family_slot},
     },
     packet::Packet,
-    path::{ingress::FORGOTTEN_S, session::is_current, slow::moved_from, tables::Tables},
+    path::{continuity::begins_anew, session::is_current, slow::moved_from, tables::Tables},
 };
 
 /// Facts of a packet that its proposal says, in one word: functions of programs return no more.
@@ -74,8 +72,7 @@ fn store<P: Packet, T: Tables>(
     let unknown = proposal.former == NO_UPLINK && !inbound;
     if !unknown && let Some((flow, _)) = tables.flow(&proposal.key) {
         let silent_s = proposal.flow.last_seen_s.saturating_sub(flow.last_seen_s);
-        let begins = proposal.key.protocol != IpProto::Tcp as u8 || proposal.connects != 0;
-        if silent_s > FORGOTTEN_S && begins && flow.sticky_class != INBOUND {
+        if begins_anew(&flow, silent_s, proposal.key.protocol, proposal.connects != 0) {
             proposal.former = NO_UPLINK;
         } else if flow.uplink == uplink && (flow.sticky_class == INBOUND) == inbound {
             // The packet only asked whether the flow still has that uplink; or the flow is to leave it,
@@ -98,7 +95,7 @@ fn store<P: Packet, T: Tables>(
     };
     let flow = &mut proposal.flow;
     flow.uplink = uplink;
-    flow.epoch = tables.epoch(epoch_index(uplink, proposal.key.family()));
+    flow.epoch = tables.epoch(family_slot(uplink, proposal.key.family()));
     if inbound {
         flow.sticky_class = INBOUND;
         flow.reason = Reason { kind: reason::INBOUND, rule: reason::NO_LOOKUP };

@@ -21,11 +21,11 @@ use crate::{
     packet::parse::{ipv4_routable, ipv6_routable},
     path::{
         classify::Origin,
-        ingress::follow,
+        ingress::choose_local,
         select::Selection,
         slow::{Request, task},
         tables::Tables,
-        verdict::Reason,
+        verdict::SkipReason,
     },
 };
 
@@ -72,7 +72,7 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
             }
             let selection = request.choose(task::CHOOSE, NO_UPLINK, &Origin::LOCAL, tables);
             if !is_about(request, socket) {
-                return Selection::NoUplink;
+                return Selection::NoneUsable;
             }
             match selection {
                 Selection::Uplink(_) => tables.count_rule(request.reason.rule),
@@ -93,7 +93,7 @@ pub fn connect<T: Tables>(socket: &LocalSocket, tables: &T) -> Option<u32> {
             Some(mask.replace(socket.fwmark, number))
         }
         Some(
-            Selection::NoUplink | Selection::Rejected | Selection::Bypassed | Selection::OnLink,
+            Selection::NoneUsable | Selection::Rejected | Selection::Bypassed | Selection::OnLink,
         )
         | None => {
             tables.count(Counter::LocalSkipped);
@@ -147,7 +147,7 @@ fn choose<const IPV6: bool, T: Tables>(
     }
     let number = tables.with_request(|request| {
         request.key = socket.key;
-        let number = follow(tables, settings, request);
+        let number = choose_local(tables, settings, request);
         if is_about(request, socket) { number } else { NO_UPLINK }
     });
     match number {
@@ -187,7 +187,7 @@ fn has_chosen(socket: &LocalSocket, mask: MarkMask) -> bool {
 
 /// Refuses destinations that are never reached by an uplink.
 #[inline(always)]
-fn routable(key: &FlowKey) -> Result<(), Reason> {
+fn routable(key: &FlowKey) -> Result<(), SkipReason> {
     // The source is not known yet; the destination takes its place.
     match key.family() {
         Family::Ipv4 => ipv4_routable(key.destination[0], key.destination[0]),

@@ -5,8 +5,14 @@ use network_types::ip::IpProto;
 
 use crate::{
     maps::{shortcut::Tuple, uplink::Family},
-    packet::{Packet, PlainIpv4, PlainIpv6, Ports, TcpHeader, parse::Tcp},
+    packet::{ETHERNET_LENGTH, Packet, PlainIpv4, PlainIpv6, Ports, TcpHeader, parse::Tcp},
 };
+
+/// Returns the offset of the IP header in a plain packet.
+#[inline(always)]
+pub(super) fn network_offset<P: Packet>(packet: &P) -> u32 {
+    if packet.l3_ether_type().is_some() { 0 } else { ETHERNET_LENGTH as u32 }
+}
 
 /// Returns the tuple of an IPv4 packet that is plain, and not at the end of its TTL.
 #[inline(always)]

@@ -8,7 +8,7 @@ use crate::{
         settings::Settings,
         uplink::{Family, UpMask},
     },
-    mark::BLOCKED,
+    mark::{DROP, REJECT},
     path::{pick::pick, tables::Tables},
 };
 
@@ -17,10 +17,10 @@ use crate::{
 pub enum Selection {
     /// The flow uses this uplink.
     Uplink(u32),
-    /// The flow is blocked by its rule: one of [`BLOCKED`].
+    /// The flow is blocked by its rule: one of [`BLOCKED`](crate::mark::BLOCKED).
     Blocked(u32),
     /// No uplink is usable.
-    NoUplink,
+    NoneUsable,
     /// The uplink that the source belongs to is down, and others are not: the host shall try
     /// another of its addresses.
     Rejected,
@@ -32,7 +32,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    pub(crate) const NO_UPLINK: u32 = 0x100;
+    pub(crate) const NONE_USABLE: u32 = 0x100;
     pub(crate) const REJECTED: u32 = 0x101;
     pub(crate) const BYPASSED: u32 = 0x102;
     pub(crate) const ON_LINK: u32 = 0x103;
@@ -42,7 +42,7 @@ impl Selection {
     pub const fn encode(self) -> u32 {
         match self {
             Selection::Uplink(number) | Selection::Blocked(number) => number,
-            Selection::NoUplink => Selection::NO_UPLINK,
+            Selection::NoneUsable => Selection::NONE_USABLE,
             Selection::Rejected => Selection::REJECTED,
             Selection::Bypassed => Selection::BYPASSED,
             Selection::OnLink => Selection::ON_LINK,
@@ -56,9 +56,9 @@ impl Selection {
             Selection::REJECTED => Selection::Rejected,
             Selection::BYPASSED => Selection::Bypassed,
             Selection::ON_LINK => Selection::OnLink,
-            number if number < BLOCKED[0] => Selection::Uplink(number),
-            number if number <= BLOCKED[1] => Selection::Blocked(number),
-            _ => Selection::NoUplink,
+            number if number < DROP => Selection::Uplink(number),
+            number if number <= REJECT => Selection::Blocked(number),
+            _ => Selection::NoneUsable,
         }
     }
 }
@@ -96,14 +96,14 @@ impl Choice<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::maps::uplink::MAX_UPLINKS;
+    use crate::{maps::uplink::MAX_UPLINKS, mark::BLOCKED};
 
     #[test]
     fn selections_come_back_as_they_were() {
         let on = (0..MAX_UPLINKS as u32).map(Selection::Uplink);
         let blocked = BLOCKED.map(Selection::Blocked);
         let others =
-            [Selection::NoUplink, Selection::Rejected, Selection::Bypassed, Selection::OnLink];
+            [Selection::NoneUsable, Selection::Rejected, Selection::Bypassed, Selection::OnLink];
         for selection in on.chain(blocked).chain(others) {
             assert_eq!(Selection::decode(selection.encode()), selection);
         }

@@ -7,7 +7,7 @@ use crate::{
         flow::{FlowKey, Session, SessionKey, class_of, reason, sticky_index},
         key::Address,
         settings::StickyClass,
-        uplink::{Family, epoch_index},
+        uplink::{Family, family_slot},
     },
     path::{
         admission::admits_session, classify::related_class, hash::session_hash, select::Choice,
@@ -41,7 +41,7 @@ pub(crate) fn keep_session<T: Tables>(tables: &T, request: &Request) {
     let Some(class) = tables.sticky_class(class_of(request.sticky_class)) else {
         return;
     };
-    let (uplink, epoch, now_s) = (request.uplink, request.epoch_or_hash, tables.now_s());
+    let (uplink, epoch, now_s) = (request.uplink, request.epoch, tables.now_s());
     let session_key = SessionKey::of(&request.key, request.sticky_class, &class);
     match tables.session(&session_key) {
         Some((session, slot)) if session.uplink == uplink && session.epoch == epoch => {
@@ -59,7 +59,7 @@ pub(crate) fn keep_session<T: Tables>(tables: &T, request: &Request) {
 /// Returns whether flows of this epoch of an uplink go on.
 #[inline(always)]
 pub(crate) fn is_current<T: Tables>(tables: &T, uplink: u32, family: Family, epoch: u32) -> bool {
-    tables.epoch(epoch_index(uplink, family)) == epoch
+    tables.epoch(family_slot(uplink, family)) == epoch
 }
 
 /// Returns the session that other flows of the same ends have selection, and its uplink: for the data
@@ -118,7 +118,7 @@ pub(crate) fn join_session<T: Tables>(
     let now_s = tables.now_s();
     let picked = choice.pick(tables, session_hash(choice.settings.seed, key), flow);
     let Some(uplink) = picked else { return (None, reason::SESSION_NEW) };
-    let epoch = tables.epoch(epoch_index(uplink, flow.family()));
+    let epoch = tables.epoch(family_slot(uplink, flow.family()));
     store_session(tables, flow, key, &Session { uplink, last_seen_s: now_s, epoch });
     tables.count(Counter::SessionNew);
     (Some(uplink), reason::SESSION_NEW)

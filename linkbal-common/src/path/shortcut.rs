@@ -12,38 +12,38 @@
 //!
 //! A shortcut changes a packet as the kernel changed an earlier one of the flow, which is seen when it
 //! leaves. Once a second and way a packet is left to the kernel, with those that came together with it
-//! ([`REORDER_TICKS`]), so that none overtakes another: it keeps the tracked connection alive, passes the
+//! ([`REORDER_JIFFIES`]), so that none overtakes another: it keeps the tracked connection alive, passes the
 //! administrator's firewall, and renews the shortcut. A connection that the kernel would not forward any
-//! more loses its shortcut within [`LIFE`] seconds. Each flow has seconds of its own, from its last such
+//! more loses its shortcut within [`LIFE`] windows. Each flow has windows of its own, from its last such
 //! packet on, so that the packets for the kernel do not come all at a time.
 
 use network_types::{eth::EtherType, ip::IpProto};
 
 pub use crate::maps::shortcut::{
-    DRIVER_SLOTS, DriverAddress, LIFE, REORDER_TICKS, SHORTCUTS, Shortcut, ShortcutCounters,
-    Target, Tuple, Way, XDP_DEVICES, counted, driver_slot, slot,
+    DRIVER_SLOTS, DriverAddress, LIFE, REORDER_JIFFIES, SHORTCUTS, Shortcut, ShortcutCounters,
+    Target, Tuple, Way, XDP_DEVICES, answer_kind, driver_slot, slot,
 };
 use crate::{
     maps::{
         counter::network,
-        flow::{Address, FlowKey, INBOUND, Proposal},
+        flow::{Address, FlowKey, Proposal},
         seed::Seed,
         settings::Settings,
-        uplink::{Family, epoch_index},
+        uplink::{FAMILY_SLOTS, Family, family_slot, slot_uplink},
     },
     mark::MarkMask,
-    packet::{EthernetHeader, Packet, Ports, TcpHeader, parse::parse},
+    packet::{ETHERNET_LENGTH, EthernetHeader, Packet, Ports, TcpHeader, parse::parse},
     path::{
-        egress::{SETTLED_MS, answer, lasted_ms},
-        plain::{ip_header, plain_ipv4, plain_ipv6},
+        egress::{answer, kind_of_answers},
+        plain::{ip_header, network_offset, plain_ipv4, plain_ipv6},
         tables::{SHARED, Tables},
     },
 };
 
-/// Ports of flows that are read: DNS, by the datapath itself, and control connections for which the
-/// kernel has helpers: FTP, TFTP, SNMP, H.323, PPTP, SIP, SANE, IRC, Amanda
-/// (net/netfilter/nf_conntrack_*.c).
-const HELPED: [u16; 12] = [21, 53, 69, 161, 162, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
+/// Ports of flows whose packets are inspected: DNS by linkbal's programs, and control connections by the
+/// kernel's helpers: FTP, TFTP, SNMP, H.323, PPTP, SIP, SANE, IRC, Amanda (net/netfilter/nf_conntrack_*.c).
+const INSPECTED_PORTS: [u16; 12] =
+    [21, 53, 69, 161, 162, 1720, 1723, 5060, 5061, 6566, 6667, 10_080];
 
 /// Returns the EtherType of a family, in network byte order.
 #[inline(always)]
@@ -54,11 +54,11 @@ pub const fn ether_type(family: Family) -> u16 {
     }
 }
 
-/// Returns whether the packets of a flow are read, so that they take no shortcut.
+/// Returns whether the packets of a flow are inspected, so that they take no shortcut.
 #[inline(always)]
-fn is_helped(key: &FlowKey) -> bool {
-    let helped = |port: u16| HELPED.iter().any(|helped| helped.to_be() == port);
-    helped(key.destination_port) || helped(key.source_port)
+fn is_inspected(key: &FlowKey) -> bool {
+    let inspected = |port: u16| INSPECTED_PORTS.iter().any(|each| each.to_be() == port);
+    inspected(key.destination_port) || inspected(key.source_port)
 }
 
 /// The changes to a packet that takes a shortcut.
@@ -87,34 +87,36 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
     }
     let offset = network_offset(packet);
     let tuple = if V6 { plain_ipv6(packet, offset)? } else { plain_ipv4(packet, offset)? };
-    let usable = tables.up_mask().0;
+    let up = tables.up_mask();
     let now = tables.jiffies();
-    let second = 1 << tables.second_bits();
+    let window = tables.window_jiffies();
     let hash = tuple.hash::<V6>(settings.seed);
     let udp = (tuple.kind >> 32) as u8 == IpProto::Udp as u8;
     let taken = tables.with_shortcut(way, hash, |shortcut| {
-        if !shortcut.tuple.is::<V6>(&tuple) {
+        if !shortcut.tuple.same_as::<V6>(&tuple) {
             return None;
         }
         let since_sample = now.wrapping_sub(shortcut.sampled);
-        if since_sample >= second {
+        if since_sample >= window {
             if !packet.is_seen_again() {
                 shortcut.sampled = now;
             }
             return None;
         }
-        let lasts = now.wrapping_sub(shortcut.renewed) < LIFE * second;
+        let lasts = now.wrapping_sub(shortcut.renewed) < LIFE * window;
         // The other way is known, too.
-        if since_sample < REORDER_TICKS || !lasts || UP && shortcut.answered == 0 {
+        if since_sample < REORDER_JIFFIES || !lasts || UP && shortcut.answered == 0 {
             return None;
         }
         // Calls come first: what follows need not be kept on the stack meanwhile.
-        let uplink = shortcut.target.uplink();
-        let epoch = tables.epoch(uplink);
-        let lives = settings.shortcuts >> (uplink & 15) & usable >> (uplink & 31) & 1 == 1;
-        let taken = tables.with_shortcut_counters(uplink & 15, |counters| {
+        let slot = shortcut.target.slot();
+        let epoch = tables.epoch(slot);
+        // Both by one test: two of them cost instructions.
+        let lives =
+            settings.shortcuts >> slot_uplink(slot) & up.0 >> (slot % FAMILY_SLOTS as u32) & 1 == 1;
+        let taken = tables.with_shortcut_counters(slot_uplink(slot), |counters| {
             let mut packed = shortcut.target;
-            packed.set_uplink(uplink, epoch);
+            packed.set_slot(slot, epoch);
             let target = packed.unpack::<V6>();
             if !lives
                 || packed.check::<V6>(hash) != shortcut.check
@@ -127,7 +129,7 @@ pub fn take<const UP: bool, const V6: bool, P: Packet, T: Tables>(
             if UP {
                 counters.count_up(packet.length());
             } else {
-                counters.count_down(packet.length(), V6, shortcut.counted, shortcut.network);
+                counters.count_down(packet.length(), V6, shortcut.answer_kind, shortcut.network);
             }
             Some(Taken { udp, fwmark: target.fwmark, target })
         });
@@ -143,7 +145,7 @@ fn link_layer<P: Packet>(packet: &P) -> Option<(u16, u32)> {
         Some(ether_type) => Some((ether_type, 0)),
         None => {
             let ethernet: EthernetHeader = packet.load_linear(0)?;
-            Some((ethernet.ether_type, size_of::<EthernetHeader>() as u32))
+            Some((ethernet.ether_type, ETHERNET_LENGTH as u32))
         }
     }
 }
@@ -163,12 +165,6 @@ fn is_plain<P: Packet>(packet: &P) -> bool {
         }
         _ => false,
     }
-}
-
-/// Returns the offset of the IP header in a plain packet.
-#[inline(always)]
-fn network_offset<P: Packet>(packet: &P) -> u32 {
-    if packet.l3_ether_type().is_some() { 0 } else { size_of::<EthernetHeader>() as u32 }
 }
 
 /// Returns whether a plain packet, or each segment that it is to be cut into, is no larger than the
@@ -215,7 +211,7 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
     }
     let Some(proposal) = tables.proposal(packet.hash()) else { return };
     let flow = &proposal.key;
-    if proposal.check != Proposal::check(flow, packet.hash()) || is_helped(flow) {
+    if proposal.check != Proposal::check(flow, packet.hash()) || is_inspected(flow) {
         return;
     }
     let stored = tables.with_request(|request| {
@@ -236,7 +232,7 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
         if !same {
             return;
         }
-        let bit = epoch_index(uplink, key.family());
+        let slot = family_slot(uplink, key.family());
         let leaving = leaving(packet, ingress_ifindex);
         // The route may be narrower than the interface.
         let mtu = match tables.uplink_mtu(uplink, key.family()) {
@@ -248,8 +244,8 @@ pub fn store_up<P: Packet, T: Tables>(packet: &P, tables: &T, ingress_ifindex: u
             port: key.source_port,
             mtu,
             fwmark: foreign(packet, settings) | MarkMask(settings.fwmark_mask).encode(uplink),
-            uplink: bit,
-            epoch: tables.epoch(bit),
+            slot,
+            epoch: tables.epoch(slot),
             ..leaving
         };
         store(tables, settings.seed, Way::Up, flow, &flow.source, target, |_| {});
@@ -301,25 +297,25 @@ pub fn store_down<P: Packet, T: Tables>(
         return;
     }
     let now = tables.jiffies();
-    let second = 1 << tables.second_bits();
+    let window = tables.window_jiffies();
     let lan = answer(key);
     let tuple = Tuple::of(&lan);
     let up = tables.with_shortcut(Way::Up, hash(&tuple, key.family(), settings.seed), |up| {
         let target = up.target.unpack::<true>();
         let is_renewed = now.wrapping_sub(up.renewed) < now.wrapping_sub(up.answered);
         if up.tuple != tuple
-            || up.answered != 0 && now.wrapping_sub(up.answered) < second && !is_renewed
+            || up.answered != 0 && now.wrapping_sub(up.answered) < window && !is_renewed
             || target.ifindex != ingress_ifindex
-            || now.wrapping_sub(up.renewed) >= LIFE * second
+            || now.wrapping_sub(up.renewed) >= LIFE * window
         {
             return None;
         }
         up.answered = now.max(1);
-        Some((target.address, target.port, target.uplink, up.renewed))
+        Some((target.address, target.port, target.slot, up.renewed))
     });
-    let Some(Some((address, port, bit, renewed))) = up else { return };
+    let Some(Some((address, port, slot, renewed))) = up else { return };
     let Some((flow, _)) = tables.flow(&lan) else { return };
-    if epoch_index(flow.uplink, key.family()) != bit || !settings.takes_shortcuts(flow.uplink) {
+    if family_slot(flow.uplink, key.family()) != slot || !settings.takes_shortcuts(flow.uplink) {
         return;
     }
     let outside = FlowKey { destination: address, destination_port: port, ..*key };
@@ -327,20 +323,14 @@ pub fn store_down<P: Packet, T: Tables>(
         address: key.destination,
         port: key.destination_port,
         fwmark: foreign(packet, settings) | MarkMask(settings.fwmark_mask).propose(0, flow.uplink),
-        uplink: bit,
+        slot,
         epoch: flow.epoch,
         ..leaving(packet, ingress_ifindex)
     };
-    let counted = if flow.sticky_class == INBOUND {
-        counted::NOT
-    } else if lasted_ms(&flow) >= SETTLED_MS {
-        counted::SETTLED
-    } else {
-        counted::ANSWER
-    };
+    let kind = kind_of_answers(&flow);
     let (_, network) = network(key.family(), &key.source);
     store(tables, settings.seed, Way::Down, &outside, &address, target, |shortcut| {
-        (shortcut.counted, shortcut.network) = (counted, network as u32);
+        (shortcut.answer_kind, shortcut.network) = (kind, network as u32);
         // Where the answer came in is known from the other way alone: it lasts as long as that.
         shortcut.renewed = renewed;
     });

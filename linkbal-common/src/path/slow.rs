@@ -14,9 +14,9 @@ use crate::{
         },
         rule::{RuleAction, otherwise},
         settings::{Settings, StickyClass},
-        uplink::{NO_UPLINK, epoch_index},
+        uplink::{NO_UPLINK, family_slot},
     },
-    mark::BLOCKED,
+    mark::{DROP, REJECT},
     packet::parse::Extra,
     path::{
         classify::{Origin, first_rule, port_class},
@@ -52,7 +52,7 @@ impl Request {
         self.task = task::KEEP;
         self.uplink = flow.uplink;
         self.sticky_class = flow.sticky_class;
-        self.epoch_or_hash = flow.epoch;
+        self.epoch = flow.epoch;
         tables.run(self);
     }
 
@@ -87,7 +87,7 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
         keep_session(tables, request);
         return 0;
     }
-    let Some(settings) = tables.settings() else { return Selection::NoUplink.encode() };
+    let Some(settings) = tables.settings() else { return Selection::NoneUsable.encode() };
     // As words: otherwise the verifier would see the uplink of a choice that has none.
     let (selection, sticky_class, hash) = if request.task == task::RECHECK {
         (Selection::Uplink(request.uplink).encode(), request.sticky_class, None)
@@ -106,14 +106,14 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
     if selection == Selection::BYPASSED {
         return selection;
     }
-    if selection == BLOCKED[0] || selection == BLOCKED[1] {
+    if selection == DROP || selection == REJECT {
         if request.uplink != NO_UPLINK && tables.up_mask().family(request.key.family()) == 0 {
             // With every uplink down, a flow stays where it is, as its connection does.
-            return Selection::NO_UPLINK;
+            return Selection::NONE_USABLE;
         }
         tables.count_blocked(request.reason.rule);
     }
-    let uplink = if selection < BLOCKED[0] { selection } else { NO_UPLINK };
+    let uplink = if selection < DROP { selection } else { NO_UPLINK };
     if request.task != task::STORE {
         // No closure, which the compiler might make a function of: the stack has no room for its frame.
         let hash = match hash {
@@ -128,7 +128,7 @@ pub fn run<T: Tables>(tables: &T, request: &mut Request) -> u32 {
             sticky_class,
             first_seen_ms,
             last_seen_s,
-            epoch: tables.epoch(epoch_index(uplink, request.key.family())),
+            epoch: tables.epoch(family_slot(uplink, request.key.family())),
             // Answers to local traffic are not looked at.
             replied: 1,
             moved_from: moved_from(request.uplink),
@@ -153,7 +153,7 @@ fn propose<T: Tables>(
     uplink: u32,
     sticky_class: u32,
 ) {
-    request.epoch_or_hash = hash;
+    request.hash = hash;
     tables.write_proposal(hash, |proposal| {
         proposal.key.set(&request.key);
         proposal.check = Proposal::check(&request.key, hash);
@@ -225,9 +225,9 @@ fn choose<T: Tables>(
     };
     let selection = match (uplink, action.otherwise) {
         (Some(uplink), _) => Selection::Uplink(uplink),
-        (None, otherwise::DROP) => Selection::Blocked(BLOCKED[0]),
-        (None, otherwise::REJECT) => Selection::Blocked(BLOCKED[1]),
-        (None, _) => Selection::NoUplink,
+        (None, otherwise::DROP) => Selection::Blocked(DROP),
+        (None, otherwise::REJECT) => Selection::Blocked(REJECT),
+        (None, _) => Selection::NoneUsable,
     };
     (selection.encode(), sticky_class, hash)
 }
@@ -244,7 +244,7 @@ fn by_source<T: Tables>(tables: &T, settings: &Settings, key: &FlowKey) -> Optio
     Some(if up.contains(uplink, key.family()) {
         Selection::Uplink(uplink)
     } else if up.family(key.family()) == 0 {
-        Selection::NoUplink
+        Selection::NoneUsable
     } else {
         Selection::Rejected
     })

@@ -14,7 +14,7 @@ use crate::maps::{
     settings::{Settings, StickyClass},
     shortcut::{Shortcut, ShortcutCounters, Way},
     udp_request::UdpRequest,
-    uplink::{Family, MAX_UPLINKS, UpMask},
+    uplink::{Family, UpMask},
 };
 
 /// Width of the family in a prefix key such as that of `BYPASS`, in bits; the address follows.
@@ -83,19 +83,6 @@ pub enum Dimension<'a> {
     Mac(MacKey),
 }
 
-/// Number of entries of `UPLINK_ADDRESSES` and `UPLINK_MTU`.
-pub const UPLINK_ADDRESSES: usize = 2 * MAX_UPLINKS;
-
-/// Returns the index of an uplink's address in `UPLINK_ADDRESSES`, and of its MTU in `UPLINK_MTU`:
-/// IPv4 of all uplinks, then IPv6.
-#[inline(always)]
-pub const fn uplink_address_index(uplink: u32, family: Family) -> u32 {
-    match family {
-        Family::Ipv4 => uplink,
-        Family::Ipv6 => MAX_UPLINKS as u32 + uplink,
-    }
-}
-
 /// The maps, and the clock of their entries.
 ///
 /// Entries are shared between CPUs: flows and sessions are copied out, and changed in place only by
@@ -112,8 +99,8 @@ pub trait Tables {
     fn up_mask(&self) -> UpMask;
     /// Returns the usable uplinks that get no new flows while others can.
     fn avoid_mask(&self) -> UpMask;
-    /// Returns the epoch at an [`epoch_index`](crate::maps::uplink::epoch_index).
-    fn epoch(&self, index: u32) -> u32;
+    /// Returns the epoch of a [`family_slot`](crate::maps::uplink::family_slot).
+    fn epoch(&self, slot: u32) -> u32;
     /// Returns a bucket by its number.
     fn bucket(&self, number: u32) -> Bucket;
     /// Returns a class of sticky sessions by its index.
@@ -175,9 +162,9 @@ pub trait Tables {
         uplink: u32,
         with: impl FnOnce(&mut ShortcutCounters) -> R,
     ) -> Option<R>;
-    /// Returns whether flows of the present tick are remembered.
+    /// Returns whether flows of the present window are remembered.
     fn remembers(&self) -> bool;
-    /// Lends the slot of a hash of a flow of the present tick, which may be of another flow.
+    /// Lends the slot of a hash of a flow of the present window, which may be of another flow.
     fn with_recent<R>(&self, hash: u32, with: impl FnOnce(&mut Recent) -> R) -> Option<R>;
     /// Looks up a session.
     fn session(&self, key: &SessionKey) -> Option<(Session, Self::SessionSlot)>;
@@ -230,12 +217,12 @@ pub trait Tables {
         let now_ns = self.now_ns();
         ((now_ns / 1_000_000_000) as u32, (now_ns / 1_000_000) as u32)
     }
-    /// Returns the kernel's timer ticks (`jiffies`), modulo 2^32.
+    /// Returns the kernel's `jiffies`, modulo 2^32.
     fn jiffies(&self) -> u32;
-    /// Returns the bits of timer ticks below about a second, see [`LIFE`](crate::maps::shortcut::LIFE).
-    fn second_bits(&self) -> u32;
-    /// Returns the number of the present second by these.
-    fn tick(&self) -> u32;
+    /// Returns the length of a window in jiffies, see [`LIFE`](crate::maps::shortcut::LIFE).
+    fn window_jiffies(&self) -> u32;
+    /// Returns the number of the present window, modulo 2^32.
+    fn window(&self) -> u32;
     /// Returns the nanoseconds since boot, by a clock that is quick to read and ticks some hundred
     /// times a second.
     fn now_ns(&self) -> u64;

@@ -16,12 +16,12 @@ pub enum Verdict {
         hash: u32,
     },
     /// The packet is left alone.
-    Skip(Reason),
+    Skip(SkipReason),
 }
 
 /// The reason to leave a packet alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum SkipReason {
     /// The datapath is not set up.
     Off,
     /// The packet is neither IPv4 nor IPv6.
@@ -44,21 +44,21 @@ pub enum Reason {
     NoUplink,
 }
 
-impl Reason {
+impl SkipReason {
     /// Returns the counter of packets skipped for this reason.
     #[inline(always)]
     pub const fn counter(self) -> Counter {
         match self {
-            Reason::Off => Counter::Off,
-            Reason::NotIp => Counter::NotIp,
-            Reason::Malformed => Counter::Malformed,
-            Reason::HeaderChain => Counter::HeaderChain,
-            Reason::Fragment => Counter::Fragment,
-            Reason::Multicast => Counter::Multicast,
-            Reason::LinkLocal => Counter::LinkLocal,
-            Reason::Bypass => Counter::Bypass,
-            Reason::AlreadyMarked => Counter::AlreadyMarked,
-            Reason::NoUplink => Counter::NoUplink,
+            SkipReason::Off => Counter::Off,
+            SkipReason::NotIp => Counter::NotIp,
+            SkipReason::Malformed => Counter::Malformed,
+            SkipReason::HeaderChain => Counter::HeaderChain,
+            SkipReason::Fragment => Counter::Fragment,
+            SkipReason::Multicast => Counter::Multicast,
+            SkipReason::LinkLocal => Counter::LinkLocal,
+            SkipReason::Bypass => Counter::Bypass,
+            SkipReason::AlreadyMarked => Counter::AlreadyMarked,
+            SkipReason::NoUplink => Counter::NoUplink,
         }
     }
 }

@@ -6,7 +6,11 @@
 
 use std::time::Duration;
 
-use linkbal_common::{drill, mark::MarkMask, tables::uplink_address_index, uplink::Family};
+use linkbal_common::{
+    drill,
+    mark::MarkMask,
+    uplink::{Family, family_slot},
+};
 use tokio::sync::mpsc;
 
 use super::{Daemon, warn_of};
@@ -116,8 +120,9 @@ impl Daemon {
         let all = self.engine.uplinks().indexed();
         let mask = MarkMask(self.config.kernel.fwmark_mask);
         let address = |family| {
-            let index = uplink_address_index(indexed.index, family);
-            self.datapath.uplink_address(index).map_err(RequestError::Failed)
+            self.datapath
+                .uplink_address(family_slot(indexed.index, family))
+                .map_err(RequestError::Failed)
         };
         let selection = drill::Drill {
             shared: u32::from(desired::shares_interface(&all, &indexed)),

@@ -180,8 +180,8 @@ impl Daemon {
         let shortcuts = self.datapath.array(maps::SHORTCUTS_UP).ok()?;
         let stored = |hash| shortcuts.get(&slot(hash), 0).ok();
         Some(match key.family() {
-            Family::Ipv4 => stored(tuple.hash::<false>(seed))?.tuple.is::<false>(&tuple),
-            Family::Ipv6 => stored(tuple.hash::<true>(seed))?.tuple.is::<true>(&tuple),
+            Family::Ipv4 => stored(tuple.hash::<false>(seed))?.tuple.same_as::<false>(&tuple),
+            Family::Ipv6 => stored(tuple.hash::<true>(seed))?.tuple.same_as::<true>(&tuple),
         })
     }
 

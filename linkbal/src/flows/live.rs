@@ -1,9 +1,10 @@
 //! Liveness of flows: an entry of the flow table outlives its connection, since nobody removes it.
 
 use linkbal_common::{
-    flow::{Flow, FlowKey, INBOUND, tcp_state},
+    continuity::goes_on,
+    flow::{Flow, FlowKey, tcp_state},
     settings::Settings,
-    uplink::{EPOCHS, MAX_UPLINKS, UpMask, epoch_index},
+    uplink::{FAMILY_SLOTS, MAX_UPLINKS, UpMask, family_slot},
 };
 
 use crate::protocol::{ICMP, ICMPV6, TCP, UDP};
@@ -18,17 +19,13 @@ const UDP_S: u32 = 120;
 const ICMP_S: u32 = 30;
 const OTHERS_S: u32 = 600;
 
-/// Seconds of silence until which a connection from outside stays on an uplink that is down, as in the
-/// packet path.
-const INBOUND_S: u32 = 120;
-
 /// The state of the datapath that says which entries are of live flows, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Situation {
     /// The usable uplinks.
     pub up: UpMask,
-    /// The epochs, by [`epoch_index`].
-    pub epochs: [u32; EPOCHS],
+    /// The epochs, by [`family_slot`].
+    pub epochs: [u32; FAMILY_SLOTS],
     /// The settings, of which those count that say what becomes of flows when an uplink goes down.
     pub settings: Settings,
     /// Time since boot, in milliseconds.
@@ -39,14 +36,18 @@ impl Situation {
     /// Returns whether an entry is of a live flow: its uplink still has it, and its LAN host was not
     /// silent for too long.
     pub fn is_live(&self, key: &FlowKey, flow: &Flow) -> bool {
-        let silent_s = self.idle_s(flow);
-        silent_s <= longest_silence(key, flow) && self.is_on_uplink(key, flow, silent_s)
+        self.idle_s(flow) <= longest_silence(key, flow) && self.is_on_uplink(key, flow)
     }
 
     /// Returns the seconds since the last packet of the LAN host.
     pub const fn idle_s(&self, flow: &Flow) -> u32 {
         // A packet may have come after the clock was read.
-        ((self.now_ms / 1000) as u32).saturating_sub(flow.last_seen_s)
+        self.now_s().saturating_sub(flow.last_seen_s)
+    }
+
+    /// Returns the seconds since boot.
+    const fn now_s(&self) -> u32 {
+        (self.now_ms / 1000) as u32
     }
 
     /// Returns the seconds since the first packet; modulo 50 days.
@@ -58,18 +59,16 @@ impl Situation {
 
     /// Returns whether the next packet of the flow leaves by the uplink of the entry, as the packet
     /// path decides.
-    fn is_on_uplink(&self, key: &FlowKey, flow: &Flow, silent_s: u32) -> bool {
+    fn is_on_uplink(&self, key: &FlowKey, flow: &Flow) -> bool {
         let (uplink, family) = (flow.uplink, key.family());
         if uplink >= MAX_UPLINKS as u32 {
             return false;
         }
-        let index = epoch_index(uplink, family) as usize;
-        let is_current = self.epochs.get(index) == Some(&flow.epoch);
-        let usable = self.up.contains(uplink, family);
-        let inbound = flow.sticky_class == INBOUND && silent_s <= INBOUND_S;
+        let epoch = self.epochs.get(family_slot(uplink, family) as usize);
+        let is_current = || epoch == Some(&flow.epoch);
         // Without a usable uplink, flows stay where they are.
-        let stays = self.settings.keeps(uplink) || self.up.family(family) == 0;
-        usable && is_current || inbound || !usable && stays
+        self.up.family(family) == 0
+            || goes_on(flow, family, self.now_s(), &self.settings, self.up, is_current).is_some()
     }
 }
 
@@ -90,7 +89,7 @@ const fn longest_silence(key: &FlowKey, flow: &Flow) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use linkbal_common::uplink::Family;
+    use linkbal_common::{flow::INBOUND, uplink::Family};
     use proptest::prelude::*;
 
     use super::*;
@@ -99,7 +98,7 @@ mod tests {
 
     fn situation(up: UpMask) -> Situation {
         let settings = Settings::default();
-        Situation { up, epochs: [3; EPOCHS], settings, now_ms: u64::from(NOW_S) * 1000 }
+        Situation { up, epochs: [3; FAMILY_SLOTS], settings, now_ms: u64::from(NOW_S) * 1000 }
     }
 
     fn both() -> UpMask {

@@ -199,7 +199,7 @@ mod tests {
     use linkbal_common::{
         flow::Reason,
         settings::Settings,
-        uplink::{EPOCHS, UpMask},
+        uplink::{FAMILY_SLOTS, UpMask},
     };
     use proptest::prelude::*;
 
@@ -207,7 +207,7 @@ mod tests {
 
     fn situation() -> Situation {
         let settings = Settings::default();
-        Situation { up: UpMask(1), epochs: [0; EPOCHS], settings, now_ms: 70_000 }
+        Situation { up: UpMask(1), epochs: [0; FAMILY_SLOTS], settings, now_ms: 70_000 }
     }
 
     #[test]

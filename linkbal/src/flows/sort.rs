@@ -133,7 +133,7 @@ impl Eq for Ranked {}
 mod tests {
     use linkbal_common::{
         settings::Settings,
-        uplink::{EPOCHS, UpMask},
+        uplink::{FAMILY_SLOTS, UpMask},
     };
     use proptest::prelude::*;
 
@@ -141,7 +141,7 @@ mod tests {
 
     fn situation() -> Situation {
         let (up, settings) = (UpMask(1), Settings::default());
-        Situation { up, epochs: [0; EPOCHS], settings, now_ms: 5_000_000_000 }
+        Situation { up, epochs: [0; FAMILY_SLOTS], settings, now_ms: 5_000_000_000 }
     }
 
     const ORDERS: [FlowOrder; 8] = [

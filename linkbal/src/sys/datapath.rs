@@ -26,8 +26,8 @@ mod restore;
 mod rule_counters;
 mod sizes;
 mod takeover;
-mod tick;
 pub mod trace;
+mod window;
 mod xdp;
 
 use std::{
@@ -49,7 +49,7 @@ use linkbal_common::{
     flow::{Flow, FlowKey},
     maps, names,
     settings::{LEFT_OUT, Settings},
-    uplink::{Family, UpMask, epoch_index},
+    uplink::{Family, UpMask, family_slot},
 };
 
 use self::{
@@ -149,9 +149,9 @@ impl Datapath {
         let shared = shared(dir, earlier.layout, &sizes, renumbering.is_some());
         let migration = Migration::find(dir, earlier.layout, &shared, renumbering);
         let mut loader = EbpfLoader::new();
-        let tick_shift = tick::shift()?;
+        let window_shift = window::shift()?;
         loader.override_global(names::SHORTCUTS, &shortcuts, true);
-        loader.override_global(names::TICK_SHIFT, &tick_shift, true);
+        loader.override_global(names::WINDOW_SHIFT, &window_shift, true);
         loader.override_global(names::RECENT_FLOWS, &recent, true);
         for (name, size) in &sizes {
             loader.map_max_entries(name, *size);
@@ -243,9 +243,9 @@ impl Datapath {
         report: impl FnOnce(ResetSummary) + Send + 'static,
     ) -> Result<()> {
         let mut epochs = self.array_mut(maps::EPOCHS)?;
-        let index = epoch_index(uplink, family);
-        let epoch = epochs.get(&index, 0)?.wrapping_add(1);
-        epochs.set(index, epoch, 0)?;
+        let slot = family_slot(uplink, family);
+        let epoch = epochs.get(&slot, 0)?.wrapping_add(1);
+        epochs.set(slot, epoch, 0)?;
         let ended = EndedFlows { uplink, family, epoch };
         reset::spawn(self.dir.clone(), ended, local, report);
         Ok(())

@@ -6,7 +6,7 @@ use linkbal_common::{
     mark::{DEFAULT_MASK, MarkMask},
     names,
     uplink::UpMask,
-    verdict::{Reason, Verdict},
+    verdict::{SkipReason, Verdict},
 };
 use proptest::{
     prelude::*,
@@ -101,7 +101,7 @@ fn flows_to_bypassed_destinations_are_not_learned() -> Result<()> {
         }
         fixture.both_to_lan(&answer(&shape), 0, INTERFACES[0])?;
         let verdict = fixture.both(&shape.bytes, 0)?;
-        ensure!(verdict == Verdict::Skip(Reason::Bypass), "{}: {verdict:?}", shape.name);
+        ensure!(verdict == Verdict::Skip(SkipReason::Bypass), "{}: {verdict:?}", shape.name);
     }
     fixture.compare_maps()
 }

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use etherparse::{IpNumber, PacketBuilder};
 use linkbal_common::{
     counter::Counter,
-    mark::{BLOCKED, DEFAULT_MASK, MarkMask},
+    mark::{DEFAULT_MASK, MarkMask, REJECT},
     uplink::{Family, UpMask},
-    verdict::{Reason, Verdict},
+    verdict::{SkipReason, Verdict},
 };
 
 use crate::{
@@ -60,7 +60,7 @@ fn a_source_whose_uplink_is_down_is_refused_but_a_known_flow_stays() -> Result<(
     ensure!(fixture.both(&first.bytes, 0)? == Verdict::Mark(MASK.encode(OWNER)));
     for shape in others {
         let verdict = fixture.both(&shape.bytes, 0)?;
-        ensure!(verdict == Verdict::Mark(MASK.encode(BLOCKED[1])), "{}: {verdict:?}", shape.name);
+        ensure!(verdict == Verdict::Mark(MASK.encode(REJECT)), "{}: {verdict:?}", shape.name);
     }
     ensure!(fixture.counter(Counter::FlowStranded)? == 1);
     ensure!(fixture.counter(Counter::SourceRejected)? == others.len() as u64);
@@ -106,30 +106,30 @@ fn neighbour_discovery_is_left_alone() -> Result<()> {
     const ADVERTISEMENT: u8 = 136;
     const REDIRECT: u8 = 137;
     let cases = [
-        ("router solicitation", ROUTER_SOLICITATION, "fe80::9", "ff02::2", Reason::Multicast),
+        ("router solicitation", ROUTER_SOLICITATION, "fe80::9", "ff02::2", SkipReason::Multicast),
         (
             "solicitation without an address",
             ROUTER_SOLICITATION,
             "::",
             "ff02::2",
-            Reason::Multicast,
+            SkipReason::Multicast,
         ),
-        ("router advertisement", ROUTER_ADVERTISEMENT, "fe80::1", "ff02::1", Reason::Multicast),
-        ("answer to one host", ROUTER_ADVERTISEMENT, "fe80::1", "fe80::9", Reason::LinkLocal),
+        ("router advertisement", ROUTER_ADVERTISEMENT, "fe80::1", "ff02::1", SkipReason::Multicast),
+        ("answer to one host", ROUTER_ADVERTISEMENT, "fe80::1", "fe80::9", SkipReason::LinkLocal),
         (
             "search for a neighbour",
             SOLICITATION,
             "2001:db8:1::9",
             "ff02::1:ff00:1",
-            Reason::Multicast,
+            SkipReason::Multicast,
         ),
-        ("duplicate detection", SOLICITATION, "::", "ff02::1:ff00:9", Reason::Multicast),
-        ("is the neighbour there", SOLICITATION, "fe80::9", "fe80::1", Reason::LinkLocal),
-        ("is the gateway there", SOLICITATION, "2001:db8:1::9", "fd00::1", Reason::Bypass),
-        ("here I am", ADVERTISEMENT, "2001:db8:1::9", "fe80::1", Reason::LinkLocal),
-        ("here I am, gateway", ADVERTISEMENT, "2001:db8:1::9", "fd00::1", Reason::Bypass),
-        ("news for all", ADVERTISEMENT, "2001:db8:1::9", "ff02::1", Reason::Multicast),
-        ("redirect", REDIRECT, "fe80::1", "2001:db8:1::9", Reason::LinkLocal),
+        ("duplicate detection", SOLICITATION, "::", "ff02::1:ff00:9", SkipReason::Multicast),
+        ("is the neighbour there", SOLICITATION, "fe80::9", "fe80::1", SkipReason::LinkLocal),
+        ("is the gateway there", SOLICITATION, "2001:db8:1::9", "fd00::1", SkipReason::Bypass),
+        ("here I am", ADVERTISEMENT, "2001:db8:1::9", "fe80::1", SkipReason::LinkLocal),
+        ("here I am, gateway", ADVERTISEMENT, "2001:db8:1::9", "fd00::1", SkipReason::Bypass),
+        ("news for all", ADVERTISEMENT, "2001:db8:1::9", "ff02::1", SkipReason::Multicast),
+        ("redirect", REDIRECT, "fe80::1", "2001:db8:1::9", SkipReason::LinkLocal),
     ];
     for mut fixture in [Fixture::new()?, fixture()?] {
         for (name, kind, source, destination, reason) in cases {

@@ -3,7 +3,10 @@
 use anyhow::{Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use linkbal_common::{
-    model::ModelPacket, names, tables::uplink_address_index, uplink::Family, wan_egress::wan_egress,
+    model::ModelPacket,
+    names,
+    uplink::{Family, family_slot},
+    wan_egress::wan_egress,
 };
 
 use crate::{
@@ -49,7 +52,7 @@ fn a_syn_that_leaves_announces_an_mss_that_fits_in_every_shape() -> Result<()> {
     let limits = Family::ALL.map(|family| ((UPLINK, family), MTU));
     fixture.datapath.set_uplink_mtu(&limits.into())?;
     for family in Family::ALL {
-        fixture.model.uplink_mtu[uplink_address_index(UPLINK, family) as usize] = MTU;
+        fixture.model.uplink_mtu[family_slot(UPLINK, family) as usize] = MTU;
     }
     let mut changed = 0;
     for before in BEFORE {

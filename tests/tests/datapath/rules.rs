@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use linkbal_common::{
     counter::Counter,
-    mark::{BLOCKED, DEFAULT_MASK, MarkMask},
+    mark::{DEFAULT_MASK, DROP, MarkMask, REJECT},
     uplink::{Family, UpMask},
     verdict::Verdict,
 };
@@ -83,8 +83,7 @@ fn the_first_rule_wins_and_its_order_of_uplinks_holds() -> Result<()> {
 
 #[test]
 fn blocked_flows_are_marked_so_until_their_uplink_is_back() -> Result<()> {
-    let actions =
-        [("drop", BLOCKED[0], Counter::RuleDropped), ("reject", BLOCKED[1], Counter::RuleRejected)];
+    let actions = [("drop", DROP, Counter::RuleDropped), ("reject", REJECT, Counter::RuleRejected)];
     for (otherwise, blocked, counter) in actions {
         let mut fixture = Fixture::with_rules(&format!(
             "[[rule]]\nmatch = {{ dport = 80 }}\nuse = \"b\"\notherwise = \"{otherwise}\"\n"

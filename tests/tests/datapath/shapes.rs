@@ -5,7 +5,7 @@ use aya::programs::loaded_programs;
 use linkbal_common::{
     counter::Counter,
     names,
-    verdict::{Reason, Verdict},
+    verdict::{SkipReason, Verdict},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ fn every_truncation_is_passed_and_counted() -> Result<()> {
         for length in 0..=bytes.len() {
             let before = fixture.counter(Counter::Malformed)?;
             let verdict = fixture.both(&bytes[..length], 0)?;
-            let malformed = verdict == Verdict::Skip(Reason::Malformed);
+            let malformed = verdict == Verdict::Skip(SkipReason::Malformed);
             ensure!(malformed == (length < needed), "{name} cut at {length}: {verdict:?}");
             cut_short += fixture.counter(Counter::Malformed)? - before;
         }
@@ -49,20 +49,20 @@ fn broken_headers_are_passed_and_counted() -> Result<()> {
             let mut broken = bytes.clone();
             broken[14] = 0x40 | header_length;
             let verdict = fixture.both(&broken, 0)?;
-            ensure!(verdict == Verdict::Skip(Reason::Malformed), "{name}: {verdict:?}");
+            ensure!(verdict == Verdict::Skip(SkipReason::Malformed), "{name}: {verdict:?}");
         }
         // Options that reach past the end of the packet.
         let mut broken = bytes[..34].to_vec();
         broken[14] = 0x4f;
-        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(Reason::Malformed), "{name}");
+        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(SkipReason::Malformed), "{name}");
         // A total length shorter than the headers.
         let mut broken = bytes.clone();
         broken[16..18].copy_from_slice(&19u16.to_be_bytes());
-        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(Reason::Malformed), "{name}");
+        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(SkipReason::Malformed), "{name}");
         // Another version than the EtherType says.
         let mut broken = bytes.clone();
         broken[14] = 0x65;
-        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(Reason::Malformed), "{name}");
+        ensure!(fixture.both(&broken, 0)? == Verdict::Skip(SkipReason::Malformed), "{name}");
     }
     fixture.compare_maps()
 }
@@ -126,13 +126,13 @@ fn later_fragments_are_left_to_the_kernel_and_long_chains_alone() -> Result<()> 
     let v4 = shapes.iter().find(|shape| shape.is_ipv4()).context("IPv4")?;
     let mut bytes = v4.bytes.clone();
     bytes[21] = 1;
-    ensure!(fixture.both(&bytes, 0)? == Verdict::Skip(Reason::Fragment));
+    ensure!(fixture.both(&bytes, 0)? == Verdict::Skip(SkipReason::Fragment));
     let v6 = shapes.iter().find(|shape| !shape.is_ipv4()).context("IPv6")?;
     let mut later = with_extensions(v6, "a fragment header", &[44]);
     later.bytes[57] = 8;
-    ensure!(fixture.both(&later.bytes, 0)? == Verdict::Skip(Reason::Fragment));
+    ensure!(fixture.both(&later.bytes, 0)? == Verdict::Skip(SkipReason::Fragment));
     let long = with_extensions(v6, "eight headers", &[60; 8]);
-    ensure!(fixture.both(&long.bytes, 0)? == Verdict::Skip(Reason::HeaderChain));
+    ensure!(fixture.both(&long.bytes, 0)? == Verdict::Skip(SkipReason::HeaderChain));
     fixture.compare_maps()
 }
 
@@ -145,7 +145,7 @@ fn foreign_mark_bits_stay_and_marked_packets_are_left_alone() -> Result<()> {
         ensure!(fwmark & 0x80ff_ffff == 0x80ff_eeff, "{name}: {fwmark:#x}");
         // No uplink has this number.
         let verdict = fixture.both(&bytes, 0x1500_0000)?;
-        ensure!(verdict == Verdict::Skip(Reason::AlreadyMarked), "{name}: {verdict:?}");
+        ensure!(verdict == Verdict::Skip(SkipReason::AlreadyMarked), "{name}: {verdict:?}");
     }
     fixture.compare_maps()
 }
@@ -156,7 +156,7 @@ fn packets_other_than_ip_are_passed_and_counted() -> Result<()> {
     for ether_type in [0x0806u16, 0x88cc, 0x8847, 0x0003] {
         let mut frame = vec![0; 60];
         frame[12..14].copy_from_slice(&ether_type.to_be_bytes());
-        ensure!(fixture.both(&frame, 0)? == Verdict::Skip(Reason::NotIp), "{ether_type:#x}");
+        ensure!(fixture.both(&frame, 0)? == Verdict::Skip(SkipReason::NotIp), "{ether_type:#x}");
     }
     fixture.compare_maps()
 }
@@ -168,7 +168,7 @@ fn a_datapath_without_settings_changes_no_packet() -> Result<()> {
     fixture.datapath.set_settings(settings)?;
     fixture.model.settings = settings;
     for Shape { bytes, .. } in shapes() {
-        ensure!(fixture.both(&bytes, 0)? == Verdict::Skip(Reason::Off));
+        ensure!(fixture.both(&bytes, 0)? == Verdict::Skip(SkipReason::Off));
     }
     fixture.compare_maps()
 }

@@ -13,8 +13,8 @@ use linkbal_common::{
     mark::DEFAULT_MASK,
     model::ModelTables,
     settings::{LAYOUT, Settings},
-    tables::{bypass, uplink_address_index},
-    uplink::Family,
+    tables::bypass,
+    uplink::{Family, family_slot},
 };
 
 use super::{FIRST, START_S, UPLINKS};
@@ -78,7 +78,7 @@ pub(super) fn fresh() -> ModelTables {
     };
     tables.settings.source_prefixes = 1;
     for uplink in 0..UPLINKS.into() {
-        let at = |family| uplink_address_index(uplink, family) as usize;
+        let at = |family| family_slot(uplink, family) as usize;
         tables.uplink_addresses[at(Family::Ipv4)] = network([203, 0, 113, uplink as u8 + 1]);
         tables.uplink_addresses[at(Family::Ipv6)] = network([0x20, 1, 0x0d, uplink as u8 + 1]);
     }

@@ -10,14 +10,14 @@ use crate::{
         counter::Counter,
         flow::{Flow, tcp_state},
         settings::{LAYOUT, Settings, StickyClass},
-        uplink::{Family, UpMask, epoch_index},
+        uplink::{Family, UpMask, family_slot},
     },
-    mark::{BLOCKED, DEFAULT_MASK, MarkMask, RESET},
+    mark::{DEFAULT_MASK, MarkMask, REJECT, RESET},
     model::{ModelPacket, ModelTables, forward},
     path::{
         classify::{RELATED, port_key},
         tables::bypass,
-        verdict::{Reason, Verdict},
+        verdict::{SkipReason, Verdict},
     },
 };
 
@@ -198,15 +198,15 @@ fn what_is_not_for_an_uplink_is_left_alone_for_a_named_reason() {
     let mut tables = tables();
     let network = [u32::from_ne_bytes([192, 168, 0, 0]), 0, 0, 0];
     tables.bypass.push((Family::Ipv4, network, 16, bypass::MAIN));
-    let cases: [([u8; 4], [u8; 4], Reason); 8] = [
-        ([10, 0, 0, 1], [224, 0, 0, 251], Reason::Multicast),
-        ([10, 0, 0, 1], [255, 255, 255, 255], Reason::Multicast),
-        ([10, 0, 0, 1], [169, 254, 1, 1], Reason::LinkLocal),
-        ([169, 254, 1, 1], [198, 51, 100, 1], Reason::LinkLocal),
-        ([0, 0, 0, 0], [198, 51, 100, 1], Reason::LinkLocal),
-        ([10, 0, 0, 1], [127, 0, 0, 1], Reason::LinkLocal),
-        ([10, 0, 0, 1], [192, 168, 3, 4], Reason::Bypass),
-        ([192, 168, 3, 4], [192, 168, 200, 4], Reason::Bypass),
+    let cases: [([u8; 4], [u8; 4], SkipReason); 8] = [
+        ([10, 0, 0, 1], [224, 0, 0, 251], SkipReason::Multicast),
+        ([10, 0, 0, 1], [255, 255, 255, 255], SkipReason::Multicast),
+        ([10, 0, 0, 1], [169, 254, 1, 1], SkipReason::LinkLocal),
+        ([169, 254, 1, 1], [198, 51, 100, 1], SkipReason::LinkLocal),
+        ([0, 0, 0, 0], [198, 51, 100, 1], SkipReason::LinkLocal),
+        ([10, 0, 0, 1], [127, 0, 0, 1], SkipReason::LinkLocal),
+        ([10, 0, 0, 1], [192, 168, 3, 4], SkipReason::Bypass),
+        ([192, 168, 3, 4], [192, 168, 200, 4], SkipReason::Bypass),
     ];
     for (source, destination, reason) in cases {
         let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(source, destination, 64);
@@ -220,11 +220,11 @@ fn what_is_not_for_an_uplink_is_left_alone_for_a_named_reason() {
 #[test]
 fn ipv6_is_left_alone_where_it_is_local() {
     let tables = tables();
-    let cases: [(&str, &str, Reason); 4] = [
-        ("2001:db8::1", "ff02::fb", Reason::Multicast),
-        ("2001:db8::1", "fe80::1", Reason::LinkLocal),
-        ("fe80::1", "2001:db8::1", Reason::LinkLocal),
-        ("::", "2001:db8::1", Reason::LinkLocal),
+    let cases: [(&str, &str, SkipReason); 4] = [
+        ("2001:db8::1", "ff02::fb", SkipReason::Multicast),
+        ("2001:db8::1", "fe80::1", SkipReason::LinkLocal),
+        ("fe80::1", "2001:db8::1", SkipReason::LinkLocal),
+        ("::", "2001:db8::1", SkipReason::LinkLocal),
     ];
     for (source, destination, reason) in cases {
         let octets = |text: &str| text.parse::<std::net::Ipv6Addr>().expect("an address").octets();
@@ -262,7 +262,7 @@ fn later_fragments_are_left_to_the_kernel() {
     bytes[20] = 0x20; // the first of several
     assert!(matches!(send(&tables, &bytes), Verdict::Propose { .. }));
     bytes[21] = 1; // at offset 8
-    assert_eq!(send(&tables, &bytes), Verdict::Skip(Reason::Fragment));
+    assert_eq!(send(&tables, &bytes), Verdict::Skip(SkipReason::Fragment));
 }
 
 proptest! {
@@ -275,7 +275,7 @@ proptest! {
             let Verdict::Propose { fwmark: new, .. } = verdict else { panic!("{verdict:?}") };
             prop_assert_eq!(new & !DEFAULT_MASK, fwmark);
         } else {
-            prop_assert_eq!(verdict, Verdict::Skip(Reason::AlreadyMarked));
+            prop_assert_eq!(verdict, Verdict::Skip(SkipReason::AlreadyMarked));
         }
     }
 
@@ -293,7 +293,7 @@ proptest! {
         // Without the first 38 bytes there are no ports; an EtherType needs 14.
         let verdict = send(&tables, &bytes[..cut]);
         if cut < 38 {
-            prop_assert_eq!(verdict, Verdict::Skip(Reason::Malformed));
+            prop_assert_eq!(verdict, Verdict::Skip(SkipReason::Malformed));
         } else {
             let proposed = matches!(verdict, Verdict::Propose { .. });
             prop_assert!(proposed);
@@ -352,7 +352,7 @@ fn new_flows_of_a_dead_providers_source_are_refused_and_known_ones_wait() {
     tables.up_mask = tables.up_mask.with(0, Family::Ipv6, false);
     assert_eq!(uplink(&tables, &known), 0);
     assert_eq!(tables.counter(Counter::FlowStranded), 1);
-    let refused = MarkMask(DEFAULT_MASK).propose(0, BLOCKED[1]);
+    let refused = MarkMask(DEFAULT_MASK).propose(0, REJECT);
     let verdict = send(&tables, &udp_from(0xa, 1025, 53));
     assert!(matches!(verdict, Verdict::Propose { fwmark, .. } if fwmark == refused), "{verdict:?}");
     assert_eq!(tables.counter(Counter::SourceRejected), 1);
@@ -377,7 +377,7 @@ fn a_source_of_ipv4_that_a_provider_routes_here_uses_its_uplink_too() {
     assert_eq!(used(7), [1].into());
     assert_eq!(used(77), [0, 1].into(), "of no provider");
     tables.up_mask = tables.up_mask.with(1, Family::Ipv4, false);
-    let refused = MarkMask(DEFAULT_MASK).propose(0, BLOCKED[1]);
+    let refused = MarkMask(DEFAULT_MASK).propose(0, REJECT);
     let verdict = send(&tables, &udp(7, 3000, 53));
     assert!(matches!(verdict, Verdict::Propose { fwmark, .. } if fwmark == refused), "{verdict:?}");
 }
@@ -472,14 +472,14 @@ fn a_connection_that_is_over_is_reset_until_its_client_knows() {
     let first = fate(&tables, &syn).expect("an uplink");
     assert_eq!(fate(&tables, &ack), Some(first));
     // The epoch ends although the uplink works, as it does when it is back.
-    tables.epochs[epoch_index(first, Family::Ipv4) as usize] += 1;
+    tables.epochs[family_slot(first, Family::Ipv4) as usize] += 1;
     assert_eq!(fate(&tables, &ack), None);
     assert_eq!(fate(&tables, &ack), None);
     assert_eq!(tables.counter(Counter::FlowReset), 2);
     // A new connection of the same ends is not affected.
     assert_eq!(fate(&tables, &syn), Some(first));
     assert_eq!(fate(&tables, &ack), Some(first));
-    tables.epochs[epoch_index(first, Family::Ipv4) as usize] += 1;
+    tables.epochs[family_slot(first, Family::Ipv4) as usize] += 1;
     // The client's own reset shows that it knows.
     assert_eq!(fate(&tables, &tcp(|builder| written(builder.rst(), b""))), None);
     assert!(tables.flows.borrow().is_empty());
@@ -616,7 +616,7 @@ fn a_packet_that_carries_the_uplink_of_its_flow_keeps_its_session_alive() {
     assert_eq!(uplink(&tables, &udp(1, 1025, 443)), first, "the session lives");
     // Marks of other uplinks than the flow's, or of none that there is, are foreign.
     for fwmark in [mask.encode(1 - first), mask.ask(0), mask.encode(RESET)] {
-        assert_eq!(ingress(&marked(fwmark), &tables), Verdict::Skip(Reason::AlreadyMarked));
+        assert_eq!(ingress(&marked(fwmark), &tables), Verdict::Skip(SkipReason::AlreadyMarked));
     }
 }
 

@@ -13,15 +13,16 @@ use crate::{
         key::port_key,
         rule::{ACTIONS, NO_RULE, RuleAction, RuleSet, otherwise},
         settings::{LAYOUT, Settings, StickyClass},
-        uplink::{Family, UpMask, epoch_index},
+        uplink::{Family, UpMask, family_slot},
     },
     mark::{DEFAULT_MASK, MarkMask},
     model::{ModelPacket, ModelTables},
     path::{
+        continuity::{FORGOTTEN_S, RECHECK_S},
         hash::flow_hash,
-        ingress::{FORGOTTEN_S, RECHECK_S, ingress},
+        ingress::ingress,
         tables::{SHARED, bypass},
-        verdict::{Reason, Verdict},
+        verdict::{SkipReason, Verdict},
         wan_egress::wan_egress,
     },
 };
@@ -248,7 +249,7 @@ fn a_flow_that_is_to_leave_its_uplink_does_so_once_the_kernel_forgets_the_connec
     let mut gateway = Gateway::new();
     assert_eq!(gateway.sends(5000), A);
     // As failback does: the uplink is still usable, but others are better.
-    gateway.tables.epochs[epoch_index(A, Family::Ipv4) as usize] += 1;
+    gateway.tables.epochs[family_slot(A, Family::Ipv4) as usize] += 1;
     let mut better = Bucket::EMPTY;
     better.rank[..2].copy_from_slice(&[1, 0]);
     gateway.tables.buckets.fill(better);
@@ -447,7 +448,7 @@ fn a_flow_to_a_neighbour_that_goes_another_way_does_not_come_back_with_its_uplin
     let bytes = packet(6000);
     for _ in 0..2 {
         let verdict = ingress(&ModelPacket::frame(&bytes), &gateway.tables);
-        assert_eq!(verdict, Verdict::Skip(Reason::Bypass));
+        assert_eq!(verdict, Verdict::Skip(SkipReason::Bypass));
         gateway.tables.up_mask = gateway.tables.up_mask.with(A, Family::Ipv4, true);
     }
 }

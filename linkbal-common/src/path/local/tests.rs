@@ -8,14 +8,11 @@ use crate::{
         bucket::{BUCKETS, Bucket},
         rule::{NO_RULE, RuleAction, otherwise},
         settings::{LAYOUT, StickyClass},
-        uplink::UpMask,
+        uplink::{FAMILY_SLOTS, UpMask, family_slot},
     },
-    mark::DEFAULT_MASK,
+    mark::{DEFAULT_MASK, DROP, REJECT},
     model::ModelTables,
-    path::{
-        classify::port_key,
-        tables::{UPLINK_ADDRESSES, bypass, uplink_address_index},
-    },
+    path::{classify::port_key, tables::bypass},
 };
 
 const TCP: u8 = 6;
@@ -56,7 +53,7 @@ pub(super) fn tables() -> ModelTables {
     };
     for uplink in 0..2 {
         for family in Family::ALL {
-            tables.uplink_addresses[uplink_address_index(uplink, family) as usize] =
+            tables.uplink_addresses[family_slot(uplink, family) as usize] =
                 address_of(uplink, family);
         }
     }
@@ -171,7 +168,7 @@ fn datagrams_between_two_ports_stay_on_their_uplink_while_it_lives() {
 #[test]
 fn an_uplink_without_an_address_gives_none() {
     let mut tables = tables();
-    tables.uplink_addresses = [[0; 4]; UPLINK_ADDRESSES];
+    tables.uplink_addresses = [[0; 4]; FAMILY_SLOTS];
     assert_eq!(sent(&sender(1, 53), &tables), None);
     assert_eq!(local_counts(&tables), [0, 0, 1]);
 }
@@ -268,7 +265,7 @@ proptest! {
 
 #[test]
 fn what_a_rule_blocks_is_neither_connected_nor_sent() {
-    for (otherwise, number) in [(otherwise::DROP, BLOCKED[0]), (otherwise::REJECT, BLOCKED[1])] {
+    for (otherwise, number) in [(otherwise::DROP, DROP), (otherwise::REJECT, REJECT)] {
         let mut tables = tables();
         tables.up_mask = UpMask(0x0003_0003);
         let nobody = RuleAction { first_bucket: BUCKETS, bucket_mask: 0, ..RuleAction::NO_RULE };

@@ -23,7 +23,7 @@ use crate::{
         Packet,
         parse::{Datagram, datagram, ipv4_routable, ipv6_routable},
     },
-    path::{egress::came_in_by, ingress::FORGOTTEN_S, tables::Tables},
+    path::{continuity::FORGOTTEN_S, egress::came_in_by, tables::Tables},
 };
 
 impl UdpRequest {

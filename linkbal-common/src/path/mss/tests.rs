@@ -7,9 +7,8 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{MssChange, clamp};
 use crate::{
-    maps::uplink::Family,
+    maps::uplink::{Family, family_slot},
     model::{ModelPacket, ModelTables},
-    path::tables::uplink_address_index,
 };
 
 const UPLINK: u32 = 3;
@@ -17,7 +16,7 @@ const UPLINK: u32 = 3;
 fn tables(mtu: u32) -> ModelTables {
     let mut tables = ModelTables::default();
     for family in Family::ALL {
-        tables.uplink_mtu[uplink_address_index(UPLINK, family) as usize] = mtu;
+        tables.uplink_mtu[family_slot(UPLINK, family) as usize] = mtu;
     }
     tables
 }

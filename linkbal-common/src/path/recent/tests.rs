@@ -1,4 +1,4 @@
-//! Flows of the present tick on the host.
+//! Flows of the present window on the host.
 
 use etherparse::PacketBuilder;
 
@@ -149,7 +149,7 @@ fn an_uplink_that_is_not_usable_or_another_interface_ends_it_at_once() {
     assert!(!gateway.up(SERVER) && !gateway.down(SERVER, WAN));
     gateway.0.up_mask = up;
     begin(&gateway);
-    gateway.0.epochs[epoch_index(UPLINK, Family::Ipv4) as usize] += 1;
+    gateway.0.epochs[family_slot(UPLINK, Family::Ipv4) as usize] += 1;
     let bytes = udp(HOST, SERVER);
     let frame = ModelPacket { ifindex: LAN, ..ModelPacket::frame(&bytes) };
     assert_eq!(from_lan::<false, _, _>(&frame, &gateway.0), None);
@@ -173,6 +173,6 @@ fn with_shortcuts_nothing_is_remembered() {
 
 #[test]
 fn a_state_is_one_word() {
-    let state = State { tick: 0xffff_fff0, hash: 0xfedc, epoch: 0xba, uplink: 31, counted: 2 };
+    let state = State { window: 0xffff_fff0, hash: 0xfedc, epoch: 0xba, slot: 31, answer_kind: 2 };
     assert_eq!(State::of(state.word()), state);
 }

@@ -117,9 +117,9 @@ impl Gateway {
         self.down_by(WAN[0])
     }
 
-    /// Lets timer ticks go by.
+    /// Lets jiffies go by.
     fn wait(&mut self, jiffies: u32) {
-        let second = 1 << self.0.second_bits();
+        let second = self.0.window_jiffies();
         let jiffies = self.0.jiffies + jiffies;
         self.0.now_s += jiffies / second;
         self.0.jiffies = jiffies % second;
@@ -130,7 +130,7 @@ impl Gateway {
     fn take(&mut self) -> [bool; 2] {
         self.up();
         self.down();
-        self.wait(REORDER_TICKS);
+        self.wait(REORDER_JIFFIES);
         [self.up().is_some(), self.down().is_some()]
     }
 }
@@ -175,7 +175,7 @@ fn the_first_packet_of_a_second_is_left_to_the_kernel() {
     let mut gateway = Gateway::new();
     for _ in 0..4 {
         assert_eq!((gateway.up(), gateway.down()), (None, None));
-        gateway.wait(REORDER_TICKS);
+        gateway.wait(REORDER_JIFFIES);
         assert!(gateway.up().is_some() && gateway.down().is_some());
         gateway.0.now_s += 1;
     }
@@ -188,7 +188,7 @@ fn packets_that_come_together_with_one_for_the_kernel_go_the_same_way() {
     gateway.take();
     for _ in 0..3 {
         gateway.0.now_s += 1;
-        for _ in 0..REORDER_TICKS {
+        for _ in 0..REORDER_JIFFIES {
             for _ in 0..3 {
                 assert_eq!((gateway.up(), gateway.down()), (None, None));
             }
@@ -203,8 +203,8 @@ fn packets_that_come_together_with_one_for_the_kernel_go_the_same_way() {
 #[test]
 fn the_seconds_of_a_flow_begin_with_its_packets() {
     let mut gateway = Gateway::new();
-    let second = 1 << gateway.0.second_bits();
-    // The number of timer ticks wraps soon.
+    let second = gateway.0.window_jiffies();
+    // The number of jiffies wraps soon.
     gateway.0.now_s = u32::MAX / second - 5;
     for up_every in [10, 60, 100, second / 2 + 1] {
         let (mut left, mut since) = ([0; 2], [0; 2]);
@@ -266,7 +266,7 @@ fn a_driver_leaves_packets_alone_until_tc_has_left_one_to_the_kernel() {
         assert!(!up_at_driver(&gateway, WAN[0]) && !up_at_driver(&gateway, WAN[0]));
         assert_eq!(gateway.up(), None, "the first that tc sees is left to the kernel");
         assert!(!up_at_driver(&gateway, WAN[0]), "it would overtake that one");
-        gateway.wait(REORDER_TICKS);
+        gateway.wait(REORDER_JIFFIES);
         assert!(up_at_driver(&gateway, WAN[0]));
     }
 }
@@ -300,7 +300,7 @@ fn a_shortcut_that_is_not_renewed_ends() {
 fn an_uplink_that_ends_has_no_shortcuts_from_then_on() {
     for end in [
         |tables: &mut ModelTables| tables.up_mask = UpMask(0x0002_0002),
-        |tables: &mut ModelTables| tables.epochs[epoch_index(0, Family::Ipv4) as usize] += 1,
+        |tables: &mut ModelTables| tables.epochs[family_slot(0, Family::Ipv4) as usize] += 1,
         |tables: &mut ModelTables| tables.settings.shortcuts = 0b10,
     ] {
         let mut gateway = Gateway::new();
@@ -469,12 +469,12 @@ fn a_new_connection_of_the_same_ends_waits_for_answers() {
     for _ in 0..2 {
         // The second one begins before the shortcut of the first one ends.
         assert!(!up(&gateway, syn));
-        gateway.wait(REORDER_TICKS);
+        gateway.wait(REORDER_JIFFIES);
         assert!(!up(&gateway, ack), "it has no answer yet");
         gateway.wait(256);
         assert!(!up(&gateway, ack));
         down(&gateway);
-        gateway.wait(REORDER_TICKS);
+        gateway.wait(REORDER_JIFFIES);
         assert!(up(&gateway, ack));
     }
 }
@@ -589,10 +589,10 @@ proptest! {
 
     #[test]
     fn a_target_is_kept_in_words(address: [u32; 4], mac: [u32; 3], words: [u32; 6], halves: [u16; 4]) {
-        let [fwmark, ingress_ifindex, ifindex, uplink, epoch, priority] = words;
+        let [fwmark, ingress_ifindex, ifindex, slot, epoch, priority] = words;
         let [port, mtu, address_change, header_change] = halves;
         let target = Target {
-            address, port, mtu, mac, fwmark, ingress_ifindex, ifindex, uplink, epoch,
+            address, port, mtu, mac, fwmark, ingress_ifindex, ifindex, slot, epoch,
             address_change, header_change, priority,
         };
         prop_assert_eq!(target.pack().unpack::<true>(), target);

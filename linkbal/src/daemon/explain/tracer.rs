@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use linkbal_common::{
     flow::FlowKey,
-    mark::{BLOCKED, MarkMask, RESET},
+    mark::{DROP, MarkMask, REJECT, RESET},
     packet::model::ModelPacket,
     parse::parse,
     select::Selection,
     uplink::Family,
-    verdict::{Reason as Skipped, Verdict},
+    verdict::{SkipReason, Verdict},
 };
 
 use super::{
@@ -137,7 +137,7 @@ impl Tracer<'_> {
         let decision = match (fwmark, findings.choice) {
             (Some(fwmark), Some(_)) => self.by_fwmark(fwmark, &findings, assumption),
             (_, Some((Selection::Bypassed | Selection::OnLink, _))) => self.bypassed(&findings),
-            (_, Some((Selection::NoUplink, _))) => self.words.no_uplink(),
+            (_, Some((Selection::NoneUsable, _))) => self.words.no_uplink(),
             _ => self.words.plain(
                 DecisionOutcome::Main,
                 "left alone: the program has bound its source address, whose ip rule decides, or \
@@ -159,9 +159,9 @@ impl Tracer<'_> {
             return self.words.uplink(uplink, findings);
         }
         let number = fwmark & mask.number();
-        if number == mask.encode(BLOCKED[0]) {
+        if number == mask.encode(DROP) {
             self.words.blocked(DecisionOutcome::Dropped, findings)
-        } else if number == mask.encode(BLOCKED[1]) {
+        } else if number == mask.encode(REJECT) {
             self.words.blocked(DecisionOutcome::Rejected, findings)
         } else if number == mask.encode(RESET) {
             self.words.plain(
@@ -207,19 +207,20 @@ impl Tracer<'_> {
         counts
     }
 
-    fn skipped(&self, reason: Skipped, findings: &Findings) -> Decision {
+    fn skipped(&self, reason: SkipReason, findings: &Findings) -> Decision {
         let text = match reason {
-            Skipped::Bypass => return self.bypassed(findings),
-            Skipped::NoUplink => return self.words.no_uplink(),
-            Skipped::Multicast => "a multicast or broadcast address is not balanced",
-            Skipped::LinkLocal => {
+            SkipReason::Bypass => return self.bypassed(findings),
+            SkipReason::NoUplink => return self.words.no_uplink(),
+            SkipReason::Multicast => "a multicast or broadcast address is not balanced",
+            SkipReason::LinkLocal => {
                 "a link-local, loopback or unspecified address does not leave by an uplink"
             }
-            Skipped::Off => "the datapath is not set up yet",
-            Skipped::AlreadyMarked => "another program has set linkbal's bits of the fwmark",
-            Skipped::NotIp | Skipped::Malformed | Skipped::HeaderChain | Skipped::Fragment => {
-                "linkbal does not understand such packets"
-            }
+            SkipReason::Off => "the datapath is not set up yet",
+            SkipReason::AlreadyMarked => "another program has set linkbal's bits of the fwmark",
+            SkipReason::NotIp
+            | SkipReason::Malformed
+            | SkipReason::HeaderChain
+            | SkipReason::Fragment => "linkbal does not understand such packets",
         };
         self.words.plain(DecisionOutcome::Skipped, text)
     }

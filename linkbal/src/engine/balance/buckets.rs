@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use linkbal_common::bucket::{BUCKETS, Bucket, NO_UPLINK};
+use linkbal_common::bucket::{BUCKETS, Bucket, END_OF_RANKS};
 
 /// The properties of an uplink that the ranking needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ fn fit_to_quotas(first: &mut [usize], quotas: &[usize], scores: &[Vec<f64>]) {
 /// Returns the position in `tier` of a bucket's first choice, if it still belongs to the tier.
 fn owner(tier: &[&Candidate], bucket: &Bucket) -> Option<usize> {
     let first = bucket.rank[0];
-    tier.iter().position(|candidate| first != NO_UPLINK && candidate.index == first)
+    tier.iter().position(|candidate| first != END_OF_RANKS && candidate.index == first)
 }
 
 fn best(scores: &[f64]) -> usize {
@@ -221,7 +221,7 @@ mod tests {
         fn every_bucket_ranks_every_uplink_once_by_tier(all in uplinks()) {
             for bucket in rank(&all, None) {
                 let ranks: Vec<u8> =
-                    bucket.rank.into_iter().filter(|index| *index != NO_UPLINK).collect();
+                    bucket.rank.into_iter().filter(|index| *index != END_OF_RANKS).collect();
                 let mut sorted = ranks.clone();
                 sorted.sort_unstable();
                 prop_assert_eq!(sorted, (0..all.len() as u8).collect::<Vec<_>>());

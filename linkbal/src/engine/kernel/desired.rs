@@ -16,7 +16,7 @@ use std::{
 
 use ipnet::IpNet;
 use linkbal_common::{
-    mark::{BLOCKED, MarkMask},
+    mark::{DROP, MarkMask, REJECT},
     tables::{SHARED, bypass},
     uplink::{Family, UpMask},
 };
@@ -184,8 +184,8 @@ fn fwmark_rule(config: &Config, number: u32, family: Family) -> IpRule {
 /// Returns what the user's blocking rules need: the number in the fwmark, and the kind of route.
 fn blocked_kinds(config: &Config) -> Vec<(u32, RouteKind)> {
     let kinds = [
-        (BLOCKED[0], RouteKind::Blackhole, Otherwise::Drop),
-        (BLOCKED[1], RouteKind::Unreachable, Otherwise::Reject),
+        (DROP, RouteKind::Blackhole, Otherwise::Drop),
+        (REJECT, RouteKind::Unreachable, Otherwise::Reject),
     ];
     let wanted = |otherwise| config.rules.iter().any(|rule| rule.otherwise == otherwise);
     let kinds = kinds.into_iter().filter(|(_, _, otherwise)| wanted(*otherwise));

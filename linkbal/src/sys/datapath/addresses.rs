@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use linkbal_common::{
     flow::Address,
     maps,
-    tables::{PREFIX_FAMILY_BITS, PrefixData, UPLINK_ADDRESSES, prefix_data, uplink_address_index},
-    uplink::Family,
+    tables::{PREFIX_FAMILY_BITS, PrefixData, prefix_data},
+    uplink::{FAMILY_SLOTS, Family, family_slot},
 };
 
 use super::Datapath;
@@ -63,10 +63,10 @@ impl Datapath {
 
     /// Sets the source address that local datagrams get with each uplink.
     pub fn set_uplink_addresses(&mut self, addresses: &UplinkAddresses) -> Result<()> {
-        let mut wanted = [Address::default(); UPLINK_ADDRESSES];
+        let mut wanted = [Address::default(); FAMILY_SLOTS];
         for ((uplink, family), address) in addresses {
             let (_, address) = in_words(*address);
-            wanted[uplink_address_index(*uplink, *family) as usize] = address;
+            wanted[family_slot(*uplink, *family) as usize] = address;
         }
         let mut map = self.array_mut(maps::UPLINK_ADDRESSES)?;
         for (index, address) in wanted.into_iter().enumerate() {
@@ -77,9 +77,9 @@ impl Datapath {
 
     /// Sets the MTU of each uplink, to which the MSS of TCP is clamped.
     pub fn set_uplink_mtu(&mut self, mtu: &UplinkMtu) -> Result<()> {
-        let mut wanted = [0; UPLINK_ADDRESSES];
+        let mut wanted = [0; FAMILY_SLOTS];
         for ((uplink, family), mtu) in mtu {
-            wanted[uplink_address_index(*uplink, *family) as usize] = *mtu;
+            wanted[family_slot(*uplink, *family) as usize] = *mtu;
         }
         let mut map = self.array_mut(maps::UPLINK_MTU)?;
         for (index, mtu) in wanted.into_iter().enumerate() {
@@ -88,10 +88,10 @@ impl Datapath {
         Ok(())
     }
 
-    /// Returns the address at an index of the map that [`Self::set_uplink_addresses`] writes; zero
-    /// for none.
-    pub fn uplink_address(&self, index: u32) -> Result<Address> {
-        Ok(self.array(maps::UPLINK_ADDRESSES)?.get(&index, 0)?)
+    /// Returns the address of a [`family_slot`] that [`Self::set_uplink_addresses`] stored; zero for
+    /// none.
+    pub fn uplink_address(&self, slot: u32) -> Result<Address> {
+        Ok(self.array(maps::UPLINK_ADDRESSES)?.get(&slot, 0)?)
     }
 }
 

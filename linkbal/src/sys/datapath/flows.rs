@@ -15,7 +15,7 @@ use linkbal_common::{
     flow::{Flow, FlowKey},
     maps,
     settings::Settings,
-    uplink::{EPOCHS, Family, UpMask},
+    uplink::{FAMILY_SLOTS, Family, UpMask},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -126,7 +126,8 @@ impl FlowEntries {
 /// # Errors
 /// If a map is not there or not of this version, or the clock cannot be read.
 pub fn situation(dir: &Path) -> Result<Situation> {
-    let (mut epochs, mut words, mut settings) = ([0; EPOCHS], Vec::new(), Settings::default());
+    let (mut epochs, mut words, mut settings) =
+        ([0; FAMILY_SLOTS], Vec::new(), Settings::default());
     for_each(dir, maps::EPOCHS, |index, epoch| {
         if let Some(place) = epochs.get_mut(*index as usize) {
             *place = *epoch;

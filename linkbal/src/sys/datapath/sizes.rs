@@ -31,7 +31,7 @@ pub struct Sizes {
     pub shortcuts: bool,
     /// Set if they begin at the drivers.
     pub drivers: bool,
-    /// Set if flows of the present tick are remembered.
+    /// Set if flows of the present window are remembered.
     pub recent: bool,
 }
 

@@ -25,11 +25,9 @@ use linkbal_common::{
     settings::{Settings, StickyClass},
     shortcut::{Shortcut, ShortcutCounters, Way},
     slow,
-    tables::{
-        Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data, uplink_address_index,
-    },
+    tables::{Dimension, PREFIX_FAMILY_BITS, PrefixData, Tables, prefix_data},
     udp_request::UdpRequest,
-    uplink::{Family, UpMask},
+    uplink::{Family, UpMask, family_slot},
     verdict::Verdict,
 };
 use nix::time::{ClockId, clock_gettime};
@@ -158,8 +156,8 @@ impl Tables for Live<'_> {
         UpMask(self.at(maps::AVOID_MASK, 0).unwrap_or(0))
     }
 
-    fn epoch(&self, index: u32) -> u32 {
-        self.at(maps::EPOCHS, index).unwrap_or(0)
+    fn epoch(&self, slot: u32) -> u32 {
+        self.at(maps::EPOCHS, slot).unwrap_or(0)
     }
 
     fn bucket(&self, number: u32) -> Bucket {
@@ -213,11 +211,11 @@ impl Tables for Live<'_> {
     }
 
     fn uplink_address(&self, uplink: u32, family: Family) -> Address {
-        self.at(maps::UPLINK_ADDRESSES, uplink_address_index(uplink, family)).unwrap_or_default()
+        self.at(maps::UPLINK_ADDRESSES, family_slot(uplink, family)).unwrap_or_default()
     }
 
     fn uplink_mtu(&self, uplink: u32, family: Family) -> u32 {
-        self.at(maps::UPLINK_MTU, uplink_address_index(uplink, family)).unwrap_or(0)
+        self.at(maps::UPLINK_MTU, family_slot(uplink, family)).unwrap_or(0)
     }
 
     fn uplink_on(&self, ifindex: u32) -> Option<u32> {
@@ -363,11 +361,11 @@ impl Tables for Live<'_> {
         0
     }
 
-    fn second_bits(&self) -> u32 {
-        0
+    fn window_jiffies(&self) -> u32 {
+        1
     }
 
-    fn tick(&self) -> u32 {
+    fn window(&self) -> u32 {
         0
     }
 

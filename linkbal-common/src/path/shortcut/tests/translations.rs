@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..HOSTS).prop_map(Step::Up),
         6 => (0..PORTS).prop_map(Step::Down),
         2 => (0..PORTS).prop_map(Step::Delete),
-        3 => prop_oneof![Just(1), Just(REORDER_TICKS), 1..300u32].prop_map(Step::Wait),
+        3 => prop_oneof![Just(1), Just(REORDER_JIFFIES), 1..300u32].prop_map(Step::Wait),
         1 => Just(Step::Flap),
     ]
 }
@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Port {
     owner: Option<usize>,
-    /// Timer tick in which each host lost it last.
+    /// Jiffy in which each host lost it last.
     lost: [Option<u32>; HOSTS],
 }
 
@@ -122,7 +122,7 @@ impl Nat {
                 }
             }
             Step::Wait(jiffies) => self.gateway.wait(jiffies),
-            Step::Flap => self.gateway.0.epochs[epoch_index(0, Family::Ipv4) as usize] += 1,
+            Step::Flap => self.gateway.0.epochs[family_slot(0, Family::Ipv4) as usize] += 1,
         }
     }
 }
@@ -130,7 +130,7 @@ impl Nat {
 #[test]
 fn translations_are_followed() {
     let mut nat = Nat::new();
-    let together = Step::Wait(REORDER_TICKS);
+    let together = Step::Wait(REORDER_JIFFIES);
     for step in [Step::Up(0), Step::Down(0), together, Step::Up(0), Step::Down(0)] {
         nat.take_step(step);
     }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use linkbal_common::mark::{BLOCKED, MarkMask};
+use linkbal_common::mark::{MarkMask, REJECT};
 
 use super::NftUplink;
 use crate::config::Npt;
@@ -78,7 +78,7 @@ pub(super) fn refusal(uplinks: &[&NftUplink], mask: MarkMask) -> Option<String> 
     let prefixes: Vec<IpNet> =
         uplinks.iter().flat_map(|uplink| &uplink.prefixes).copied().collect();
     let numbers = mask.number() | mask.proposal();
-    let refused = mask.propose(0, BLOCKED[1]);
+    let refused = mask.propose(0, REJECT);
     let rules = FAMILIES.iter().filter_map(|(family, reason)| {
         let prefixes = listed(family, &prefixes)?;
         Some(format!(

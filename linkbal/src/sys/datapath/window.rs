@@ -1,15 +1,15 @@
-//! The length of the kernel's timer ticks, by which shortcuts are timed.
+//! The length of a window, by which shortcuts are timed, in the kernel's timer ticks (`jiffies`).
 
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_getres};
 
-/// Returns the bits of `jiffies` below a tick of shortcuts.
+/// Returns the bits of `jiffies` below a window.
 ///
 /// # Errors
 ///
-/// If the kernel does not tell how long a timer tick is.
+/// If the kernel does not tell how long a jiffy is.
 pub(super) fn shift() -> Result<u32> {
-    // LOW_RES_NSEC of include/linux/hrtimer_defs.h: a timer tick.
+    // LOW_RES_NSEC of include/linux/hrtimer_defs.h: a jiffy.
     let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
         .context("failed to ask for the length of a timer tick")?;
     let seconds = u64::try_from(resolution.tv_sec()).unwrap_or(0);
@@ -17,10 +17,10 @@ pub(super) fn shift() -> Result<u32> {
     Ok(of(seconds.saturating_mul(1_000_000_000).saturating_add(rest)))
 }
 
-/// Returns how often to halve a number of timer ticks of so many nanoseconds, so that one is no longer
+/// Returns how often to halve a number of jiffies of so many nanoseconds, so that one is no longer
 /// than a second, or but a few percent longer.
-fn of(tick_ns: u64) -> u32 {
-    let most = 1_031_000_000_u64.checked_div(tick_ns);
+fn of(jiffy_ns: u64) -> u32 {
+    let most = 1_031_000_000_u64.checked_div(jiffy_ns);
     most.and_then(u64::checked_ilog2).unwrap_or(0)
 }
 
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tick_of_shortcuts_is_about_a_second() {
+    fn a_window_is_about_a_second() {
         for (hz, shift) in [(100, 6), (250, 8), (300, 8), (1000, 10)] {
             assert_eq!(of(1_000_000_000 / hz), shift, "CONFIG_HZ={hz}");
         }
