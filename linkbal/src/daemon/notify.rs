@@ -379,6 +379,6 @@ fn seen(health: &Health) -> Seen {
 fn cause(outage: &KnownOutage<'_>) -> Cause {
     match outage.cause.filter(|_| outage.ready) {
         Some(cause) => Cause { brief: cause.brief().into(), advice: cause.words().into() },
-        None => Cause { brief: outage.reason.to_owned(), advice: String::new() },
+        None => Cause { brief: outage.reason.to_string(), advice: String::new() },
     }
 }

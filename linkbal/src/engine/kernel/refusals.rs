@@ -58,7 +58,10 @@ impl Refusals {
             for (family, health) in uplink.health.iter() {
                 let Some(found) = health.unsent_probes(context.now) else { continue };
                 let name = &uplink.config.name;
-                unsent.insert(format!("{} probes of {name}", family.name()), found.explain());
+                unsent.insert(
+                    format!("{} probes of {name}", family.name()),
+                    found.probes.to_string(),
+                );
             }
         }
         let before = std::mem::replace(&mut self.unsent_probes, unsent);
