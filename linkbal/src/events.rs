@@ -165,7 +165,7 @@ pub struct Event {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub reason_args: Args,
-    /// What else the reason says, in the order of its words.
+    /// Further parts of the reason, in the order of its words.
     #[serde(default)]
     pub reason_more: Vec<CodedText>,
     /// Duration of the state before, in milliseconds.

@@ -446,7 +446,7 @@ pub struct FamilyStatus {
     #[serde(default)]
     #[schema(value_type = Object)]
     pub reason_args: Args,
-    /// What else the reason says, in the order of its words.
+    /// Further parts of the reason, in the order of its words.
     #[serde(default)]
     pub reason_more: Vec<CodedText>,
     /// Set if the uplink is down for nothing but its virtual addresses, which another gateway has.

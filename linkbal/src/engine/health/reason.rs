@@ -15,13 +15,13 @@ use crate::{
 /// A reason for the state of an uplink in one family, or what else is to be said of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
-    /// It was usable when the daemon started.
+    /// Usable when the daemon started.
     FoundUsable,
     /// No target has answered yet.
     NoAnswerYet,
     /// Targets answer.
     TargetsAnswer,
-    /// It has proved itself.
+    /// Proved good.
     GoodRounds {
         /// Number of good rounds in a row.
         rounds: u32,
@@ -42,9 +42,9 @@ pub enum Reason {
     Standby(Unready),
     /// The address that another gateway had is here.
     AddressBack,
-    /// It is ready, and there are no targets.
+    /// Ready, and there are no targets.
     NoTargets,
-    /// It is ready, and there are no targets of this family.
+    /// Ready, and there are no targets of this family.
     NoTargetsOfFamily,
     /// The other family decides for this one.
     OtherFamily(State),
@@ -80,26 +80,26 @@ pub enum Reason {
     DrillBlocks,
     /// A drill blocked it, and is over.
     DrillBlocked,
-    /// Its quality is worse than these limits.
+    /// Quality that is worse than these limits.
     LimitsExceeded(Vec<Exceeded>),
     /// The same, of an uplink that is up.
     Degraded(Vec<Exceeded>),
-    /// This machine cannot send probes.
+    /// Probes that this machine cannot send.
     NotProbed {
         /// Time since when.
         lasted: Duration,
         /// The targets that are not probed.
         unprobed: Unprobed,
     },
-    /// It comes back after this time.
+    /// Time after which it comes back.
     ComesBackIn(Duration),
-    /// It comes back with its first answers.
+    /// Back with its first answers.
     ComesBackAtOnce,
-    /// It comes back when it is well for this time.
+    /// Time for which it must be well before it comes back.
     ComesBackWhenWell(Duration),
-    /// It went down so often lately that it has to be well for longer.
+    /// Number of times that it went down lately, so that it has to be well for longer.
     WentDown(usize),
-    /// It has lost its address or its route for a moment.
+    /// An address or a route that it has lost for a moment.
     Gap(Gap),
 }
 
@@ -158,7 +158,7 @@ pub struct Gap {
 pub struct Reasons {
     /// The main reason.
     pub main: Reason,
-    /// What else is to be said.
+    /// Further reasons.
     pub more: Vec<Reason>,
 }
 
