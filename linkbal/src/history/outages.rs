@@ -168,9 +168,9 @@ impl Outages {
 
 /// Returns the first parts of a reason, as many as fit into what is kept of its words.
 fn whole_parts(reason: &Reasons) -> Vec<CodedText> {
-    let mut length = 0;
+    let mut length = 0_usize;
     let parts = reason.iter().take_while(|part| {
-        length += part.to_string().len() + "; ".len();
+        length = length.saturating_add(part.to_string().len()).saturating_add("; ".len());
         length <= LONGEST_REASON
     });
     parts.map(CodedText::from).collect()
