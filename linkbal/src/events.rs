@@ -22,9 +22,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use self::{body::EventBody, render::render, severity::EventSeverity};
-use crate::engine::{
-    Report,
-    health::evidence::{Evidence, TargetEvidence},
+use crate::{
+    coded::{Args, CodedText, Codes},
+    engine::{
+        Report,
+        health::evidence::{Evidence, TargetEvidence},
+    },
 };
 
 /// The subject of an event.
@@ -155,6 +158,16 @@ pub struct Event {
     pub to: String,
     /// The reason.
     pub reason: String,
+    /// Code of the reason, which stays the same when its words change; null if it has none.
+    #[serde(default)]
+    pub reason_code: Option<String>,
+    /// Arguments of the reason, by name.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub reason_args: Args,
+    /// Further parts of the reason, in the order of its words.
+    #[serde(default)]
+    pub reason_more: Vec<CodedText>,
     /// Duration of the state before, in milliseconds.
     pub lasted_ms: Option<u64>,
     /// The evidence for a change of an uplink's state.
@@ -166,6 +179,7 @@ impl Event {
     pub fn new(sequence: u64, time: SystemTime, report: &Report) -> Event {
         let (kind, body) = render(report);
         let EventBody { uplink, family, interface, domain, object, by, .. } = body;
+        let codes = Codes::from(body.coded);
         Event {
             sequence,
             run: String::new(),
@@ -181,6 +195,9 @@ impl Event {
             from: body.from,
             to: body.to,
             reason: body.reason,
+            reason_code: codes.code,
+            reason_args: codes.args,
+            reason_more: codes.more,
             lasted_ms: body.lasted_ms,
             evidence: body.evidence,
         }
@@ -283,7 +300,7 @@ mod tests {
     use linkbal_common::uplink::Family;
 
     use super::*;
-    use crate::engine::health::{State, Transition};
+    use crate::engine::health::{State, Transition, reason::Reason};
 
     fn down() -> Event {
         let target = |target: &str, answered, failure: Option<&str>| TargetEvidence {
@@ -297,7 +314,7 @@ mod tests {
             uplink: "fiber".into(),
             family: Family::Ipv4,
             transition: Transition { from: State::Up, to: State::Down, lasted },
-            reason: "silence".into(),
+            reason: Reason::NoAnswerYet.into(),
             evidence: Evidence {
                 targets: vec![
                     target("192.0.2.1", 0, None),
@@ -314,7 +331,7 @@ mod tests {
     fn an_event_is_a_readable_line() {
         assert_eq!(
             down().to_string(),
-            "1970-01-01T00:00:00.000Z #7 uplink fiber ipv4: up -> down: silence (after 1m 2s \
+            "1970-01-01T00:00:00.000Z #7 uplink fiber ipv4: up -> down: no answer yet (after 1m 2s \
              500ms, loss 12.5 %, latency 8.0 ms, 192.0.2.1 answered 0 of 3, 192.0.2.2 answered 1 \
              of 3: refused)"
         );

@@ -101,7 +101,7 @@ pub struct Probes {
 }
 
 /// The meaning of a sample for a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum LineState {
     /// The line works.
     Up,

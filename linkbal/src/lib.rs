@@ -8,6 +8,7 @@
 pub mod api;
 pub mod bytes;
 pub mod cli;
+pub mod coded;
 mod commented;
 pub mod config;
 pub mod daemon;

@@ -24,6 +24,7 @@ use super::{
     tcp::WithoutToken,
 };
 use crate::{
+    coded::{Args, CodedText},
     engine::{
         admin::AdminState,
         health,
@@ -438,6 +439,16 @@ pub struct FamilyStatus {
     pub since: String,
     /// The reason for that state.
     pub reason: String,
+    /// Code of the reason, which stays the same when its words change; null from an older version.
+    #[serde(default)]
+    pub reason_code: Option<String>,
+    /// Arguments of the reason, by name.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub reason_args: Args,
+    /// Further parts of the reason, in the order of its words.
+    #[serde(default)]
+    pub reason_more: Vec<CodedText>,
     /// Set if the uplink is down for nothing but its virtual addresses, which another gateway has.
     #[serde(default)]
     pub standby: bool,
@@ -447,6 +458,9 @@ pub struct FamilyStatus {
     /// Advice for an administrator; null if there is nothing, or the reason says so.
     #[serde(default)]
     pub remedy: Option<String>,
+    /// The advice as its code and arguments.
+    #[serde(default)]
+    pub remedy_coded: Option<CodedText>,
     /// Address of the gateway; null without one.
     pub gateway: Option<String>,
     /// Share of the new flows of the family without a rule that the uplink should get now, from 0 to 1.

@@ -154,6 +154,7 @@ fn gist(outage: &OutageRecord) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coded::Args;
 
     #[test]
     fn durations_have_two_units_at_most() {
@@ -172,6 +173,9 @@ mod tests {
             interrupted: false,
             cause: cause.into(),
             reason: reason.into(),
+            reason_code: None,
+            reason_args: Args::new(),
+            reason_more: Vec::new(),
         };
         let probes = "3 rounds of probes failed: none of 2 targets answered (1 needed); x: refused";
         assert_eq!(gist(&outage("no-answer", probes)), "none of 2 targets answered");

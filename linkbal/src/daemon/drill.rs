@@ -21,7 +21,7 @@ use crate::{
     },
     engine::{
         Event, Report,
-        health::{State, Transition},
+        health::{State, Transition, reason::Reasons},
         kernel::desired,
     },
     sys::{datapath::drill::BlackHole, reset::ResetSummary},
@@ -78,7 +78,7 @@ impl RunningDrill {
     }
 
     /// Records that the uplink changed its state.
-    fn changed(&mut self, family: Family, change: Transition, reason: &str, now: Duration) {
+    fn changed(&mut self, family: Family, change: Transition, reason: &Reasons, now: Duration) {
         for (known, up, found_down) in &mut self.families {
             if *known == family {
                 *up = change.to == State::Up;
@@ -92,7 +92,7 @@ impl RunningDrill {
             family: family.name().to_owned(),
             from: change.from,
             to: change.to,
-            reason: reason.to_owned(),
+            reason: reason.to_string(),
         });
     }
 }

@@ -7,7 +7,7 @@ use linkbal_common::{counter::UplinkCounters, uplink::MAX_UPLINKS};
 use super::Daemon;
 use crate::{
     engine::{
-        health::{Health, KnownOutage, State},
+        health::{Health, KnownOutage, State, reason::Reason},
         uplinks::UplinkState,
     },
     history::{Counters, FamilySample, LineState, Probes, Sample, archive::Archive, outages::Down},
@@ -116,9 +116,9 @@ fn verdict(health: &Health) -> LineState {
 /// Returns the cause of an outage, with its name.
 fn down(outage: &KnownOutage<'_>) -> Down {
     match outage.cause {
-        _ if !outage.ready => Down { cause: "not-ready", reason: outage.reason.to_owned() },
-        Some(cause) => Down { cause: cause.name(), reason: cause.words().to_owned() },
-        None => Down { cause: "no-answer", reason: outage.reason.to_owned() },
+        _ if !outage.ready => Down { cause: "not-ready", reason: outage.reason.clone() },
+        Some(cause) => Down { cause: cause.name(), reason: Reason::Cause(cause).into() },
+        None => Down { cause: "no-answer", reason: outage.reason.clone() },
     }
 }
 

@@ -379,6 +379,6 @@ fn seen(health: &Health) -> Seen {
 fn cause(outage: &KnownOutage<'_>) -> OutageCause {
     match outage.cause.filter(|_| outage.ready) {
         Some(cause) => OutageCause { brief: cause.brief().into(), advice: cause.words().into() },
-        None => OutageCause { brief: outage.reason.to_owned(), advice: String::new() },
+        None => OutageCause { brief: outage.reason.to_string(), advice: String::new() },
     }
 }

@@ -14,6 +14,7 @@
 pub mod evidence;
 pub mod failure;
 pub mod latencies;
+pub mod reason;
 pub(in crate::engine) mod suspicion;
 pub mod traffic;
 pub(in crate::engine) mod verdicts;
@@ -24,6 +25,7 @@ mod damping;
 mod drill;
 mod event;
 mod explain;
+mod outage;
 mod passive;
 mod probing;
 mod quality;
@@ -31,6 +33,7 @@ mod round;
 mod schedule;
 #[cfg(test)]
 mod simulation;
+mod state;
 mod streak;
 mod transition;
 mod unsent;
@@ -39,20 +42,36 @@ use std::{net::IpAddr, time::Duration};
 
 use linkbal_common::uplink::Family;
 
-use self::{
-    cause::GatewayState, damping::Damping, drill::DrillState, failure::Failure, passive::Passive,
-    probing::Basis, quality::Quality, round::TargetState, schedule::Schedule, streak::Streak,
-    transition::Signal, window::Window,
-};
 pub use self::{
-    cause::{Cause, KnownOutage},
+    cause::Cause,
     event::{HealthEvent, Pause},
     failure::FailureKind,
+    outage::KnownOutage,
     passive::Answers,
     probing::RoundStart,
-    transition::{State, Transition},
+    state::State,
+    transition::Transition,
 };
+use self::{
+    damping::Damping,
+    drill::DrillState,
+    failure::Failure,
+    outage::GatewayState,
+    passive::Passive,
+    probing::Basis,
+    quality::Quality,
+    reason::{Reason, Reasons},
+    round::TargetState,
+    schedule::Schedule,
+    streak::Streak,
+    transition::Signal,
+    window::Window,
+};
+use super::kernel::unready::Unready;
 use crate::config::Probe;
+
+/// Reason for which an uplink that loses probes stays up.
+static EXCUSED: Reasons = Reasons { main: Reason::ProbesLost, more: Vec::new() };
 
 /// The health of one uplink in one family. Times are monotonic, from an epoch of the caller's.
 #[derive(Clone, Debug)]
@@ -62,7 +81,7 @@ pub struct Health {
     targets: Vec<TargetState>,
     state: State,
     since: Duration,
-    reason: String,
+    reason: Reasons,
     /// Set if interface, carrier, address and gateway are there.
     ready: bool,
     schedule: Schedule,
@@ -89,7 +108,7 @@ impl Health {
             probe,
             state: if usable { State::Up } else { State::Init },
             since: now,
-            reason: if usable { "found usable at start" } else { "no answer yet" }.into(),
+            reason: if usable { Reason::FoundUsable } else { Reason::NoAnswerYet }.into(),
             ready: false,
             schedule: Schedule::new(now),
             streak: Streak::default(),
@@ -121,8 +140,8 @@ impl Health {
     }
 
     /// Returns the reason for which the state was entered, or is kept.
-    pub fn reason(&self) -> &str {
-        if self.is_excused() { "probes are lost, but answers arrive" } else { &self.reason }
+    pub fn reason(&self) -> &Reasons {
+        if self.is_excused() { &EXCUSED } else { &self.reason }
     }
 
     /// Returns loss, latency and jitter.
@@ -178,8 +197,8 @@ impl Health {
     pub fn handle(&mut self, event: &HealthEvent<'_>, now: Duration) -> Option<Transition> {
         match *event {
             HealthEvent::Ready => return self.begin_readiness(now),
-            HealthEvent::NotReady(reason) => return self.lose_way(Signal::NotReady(reason), now),
-            HealthEvent::Standby(reason) => return self.stand_by(reason, now),
+            HealthEvent::NotReady(lacks) => return self.lose_way(Signal::NotReady(lacks), now),
+            HealthEvent::Standby(lacks) => return self.stand_by(lacks, now),
             HealthEvent::Disabled(disabled) => return self.set_disabled(disabled, now),
             HealthEvent::Admitted => return self.admit(now),
             HealthEvent::ProbeAnswered(target, round) => return self.answer(target, round, now),
@@ -243,9 +262,9 @@ impl Health {
 
     /// Notes that another gateway has its address: it is not ready, but has not failed, and comes
     /// back at once.
-    fn stand_by(&mut self, reason: &str, now: Duration) -> Option<Transition> {
+    fn stand_by(&mut self, lacks: &Unready, now: Duration) -> Option<Transition> {
         let fresh = self.fresh || self.state == State::Up;
-        let transition = self.lose_way(Signal::Standby(reason), now);
+        let transition = self.lose_way(Signal::Standby(lacks), now);
         self.fresh = fresh;
         self.standing_by = self.state == State::Down;
         transition

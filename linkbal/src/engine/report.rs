@@ -6,7 +6,11 @@ use linkbal_common::uplink::Family;
 
 use super::{
     admin::AdminState,
-    health::{Cause, Transition, evidence::Evidence},
+    health::{
+        Cause, Transition,
+        evidence::Evidence,
+        reason::{Exceeded, Reasons},
+    },
     kernel::{
         bond::{BondState, MemberState},
         conflict::Conflict,
@@ -27,7 +31,7 @@ pub enum Report {
         /// The change.
         transition: Transition,
         /// Reason for the change.
-        reason: String,
+        reason: Reasons,
         /// Evidence for the change.
         evidence: Evidence,
     },
@@ -39,8 +43,8 @@ pub enum Report {
         family: Family,
         /// The probable cause.
         cause: Cause,
-        /// Reason for its state, with the cause in words.
-        reason: String,
+        /// Reason for its state, with the cause.
+        reason: Reasons,
     },
     /// An uplink exceeds its limits, or no longer does.
     Quality {
@@ -49,7 +53,7 @@ pub enum Report {
         /// Family.
         family: Family,
         /// The limits that it exceeds, and by how much; `None` if none.
-        degraded: Option<String>,
+        degraded: Option<Vec<Exceeded>>,
     },
     /// The requested state of an uplink changed.
     Admin {

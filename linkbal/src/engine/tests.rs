@@ -521,7 +521,7 @@ fn a_missing_interface_is_said_and_picked_up_when_it_appears() {
     assert_eq!(masks(&commands).last(), Some(&0x0001_0001));
     let reasons = commands.iter().filter_map(|command| match command {
         Command::Report(Report::Uplink { uplink, reason, .. }) if uplink == "b" => {
-            Some(reason.as_str())
+            Some(reason.to_string())
         }
         _ => None,
     });

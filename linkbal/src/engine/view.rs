@@ -8,7 +8,7 @@ use super::{
     Engine,
     balance::avoid,
     domains::Domains,
-    health::suspicion,
+    health::{reason::Gap, suspicion},
     kernel::{
         conflict::Conflict,
         drift::Drift,
@@ -72,7 +72,7 @@ impl Engine {
     }
 
     /// Says what of an uplink is gone and may come back in a moment.
-    pub fn gap(&self, uplink: &UplinkState, family: Family) -> Option<String> {
+    pub fn gap(&self, uplink: &UplinkState, family: Family) -> Option<Gap> {
         self.leases.gap(uplink, family, self.context.now)
     }
 

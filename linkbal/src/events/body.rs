@@ -3,7 +3,10 @@
 use linkbal_common::uplink::Family;
 
 use super::severity::EventSeverity;
-use crate::engine::health::evidence::Evidence;
+use crate::{
+    coded::{CodedText, Parts},
+    engine::health::evidence::Evidence,
+};
 
 /// The contents of an event, without its time and number.
 #[derive(Debug, Default)]
@@ -18,6 +21,8 @@ pub(super) struct EventBody {
     pub(super) from: String,
     pub(super) to: String,
     pub(super) reason: String,
+    /// The parts of the reason, if they have codes.
+    pub(super) coded: Vec<CodedText>,
     pub(super) lasted_ms: Option<u64>,
     pub(super) evidence: Option<Evidence>,
 }
@@ -30,6 +35,11 @@ pub(super) fn change(from: &str, to: &str, reason: &str) -> EventBody {
 /// Returns a change for the worse.
 pub(super) fn warning(from: &str, to: &str, reason: &str) -> EventBody {
     EventBody { severity: EventSeverity::Warning, ..change(from, to, reason) }
+}
+
+/// Returns a body with this reason.
+pub(super) fn because(reason: &impl Parts, body: EventBody) -> EventBody {
+    EventBody { reason: reason.to_string(), coded: reason.parts(), ..body }
 }
 
 /// Returns a change, for the worse if `worse` is set.

@@ -6,12 +6,16 @@ use linkbal_common::{quota::WINDOW_S, uplink::Family};
 
 use super::{
     EventKind,
-    body::{EventBody, change, change_of, warning},
+    body::{EventBody, because, change, change_of, warning},
     trouble::{conflict_of, repair, throttled, trouble},
 };
 use crate::engine::{
     Host, ReloadOutcome, Report,
-    health::{State, Transition, evidence::Evidence},
+    health::{
+        State, Transition,
+        evidence::Evidence,
+        reason::{Exceeded, Reason, Reasons},
+    },
     obstacles::Obstacle,
 };
 use crate::words::count;
@@ -24,7 +28,8 @@ pub(super) fn render(report: &Report) -> (EventKind, EventBody) {
             (EventKind::Uplink, of_family(uplink, *family, body))
         }
         Report::Diagnosis { uplink, family, cause, reason } => {
-            (EventKind::Diagnosis, of_family(uplink, *family, change("down", cause.name(), reason)))
+            let body = because(reason, change("down", cause.name(), ""));
+            (EventKind::Diagnosis, of_family(uplink, *family, body))
         }
         Report::Quality { uplink, family, degraded } => {
             (EventKind::Quality, of_family(uplink, *family, quality(degraded.as_deref())))
@@ -98,18 +103,21 @@ fn of_interface(interface: &str, body: EventBody) -> EventBody {
     EventBody { interface: Some(interface.into()), ..body }
 }
 
-fn verdict(transition: &Transition, reason: &str, evidence: &Evidence) -> EventBody {
+fn verdict(transition: &Transition, reason: &Reasons, evidence: &Evidence) -> EventBody {
     let worse = transition.to == State::Down;
     EventBody {
         lasted_ms: u64::try_from(transition.lasted.as_millis()).ok(),
         evidence: Some(evidence.clone()),
-        ..change_of(worse, transition.from.name(), transition.to.name(), reason)
+        ..because(reason, change_of(worse, transition.from.name(), transition.to.name(), ""))
     }
 }
 
-fn quality(degraded: Option<&str>) -> EventBody {
+fn quality(degraded: Option<&[Exceeded]>) -> EventBody {
     match degraded {
-        Some(reason) => warning("good", "degraded", reason),
+        Some(limits) => {
+            let reason = Reason::LimitsExceeded(limits.to_vec());
+            because(&reason, warning("good", "degraded", ""))
+        }
         None => change("degraded", "good", "within its limits"),
     }
 }

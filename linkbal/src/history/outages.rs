@@ -5,13 +5,19 @@ use std::collections::VecDeque;
 use linkbal_common::uplink::Family;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::kernel::network::family;
+use crate::{
+    coded::CodedText,
+    engine::{health::reason::Reasons, kernel::network::family},
+};
 
 /// Most outages that are kept of an uplink: the newest ones.
 pub const KEPT: usize = 250;
 
 /// Longest reason that is kept, in bytes.
 const MAX_REASON: usize = 160;
+
+/// Longest JSON of the parts of a reason.
+const MAX_CODED: usize = 8 * MAX_REASON;
 
 /// Longest name of a cause.
 const MAX_CAUSE: usize = 32;
@@ -33,19 +39,22 @@ pub struct Outage {
     pub cause: String,
     /// The cause in words.
     pub reason: String,
+    /// The parts of that reason which are told whole, with their codes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coded: Vec<CodedText>,
     /// Time since which the line answers without a break while the outage is not over: the hold time.
     #[serde(skip)]
     pub answers_since: Option<u64>,
 }
 
 /// Knowledge of an outage while it lasts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Down {
     /// Name of the cause: one of [`crate::engine::health::Cause`], `not-ready` if the kernel knows
     /// that the line cannot work (no carrier, no address), or `no-answer` if no more is known.
     pub cause: &'static str,
-    /// The cause in words.
-    pub reason: String,
+    /// The cause.
+    pub reason: Reasons,
 }
 
 /// The outages of an uplink, in the order in which they began.
@@ -69,7 +78,8 @@ impl Outages {
 
     /// Notes that it is down since a time; returns the outage if that is news.
     pub fn went_down(&mut self, family: Family, since: u64, down: &Down) -> Option<&Outage> {
-        let reason = shorten(&down.reason, MAX_REASON);
+        let reason = shorten(&down.reason.to_string(), MAX_REASON);
+        let coded = whole_parts(&down.reason);
         if self.open(family).is_none() {
             let cause = down.cause.to_owned();
             let outage = Outage {
@@ -79,6 +89,7 @@ impl Outages {
                 interrupted: false,
                 cause,
                 reason,
+                coded,
                 answers_since: None,
             };
             self.insert(outage);
@@ -95,6 +106,7 @@ impl Outages {
         }
         outage.cause = down.cause.to_owned();
         outage.reason = reason;
+        outage.coded = coded;
         Some(outage)
     }
 
@@ -119,6 +131,9 @@ impl Outages {
     /// Stores an outage as the file has it, in place of what was known of it before.
     pub fn set(&mut self, mut outage: Outage) {
         outage.reason = shorten(&outage.reason, MAX_REASON);
+        if serde_json::to_vec(&outage.coded).map_or(true, |json| json.len() > MAX_CODED) {
+            outage.coded.clear();
+        }
         outage.cause = shorten(&outage.cause, MAX_CAUSE);
         outage.end = outage.end.map(|end| end.max(outage.begin));
         let same = |kept: &&mut Outage| (kept.family, kept.begin) == (outage.family, outage.begin);
@@ -151,6 +166,16 @@ impl Outages {
     }
 }
 
+/// Returns the first parts of a reason, as many as fit into what is kept of its words.
+fn whole_parts(reason: &Reasons) -> Vec<CodedText> {
+    let mut length = 0_usize;
+    let parts = reason.iter().take_while(|part| {
+        length = length.saturating_add(part.to_string().len()).saturating_add("; ".len());
+        length <= MAX_REASON
+    });
+    parts.map(CodedText::from).collect()
+}
+
 /// Returns the beginning of a text, with at most `length` bytes: whole pieces of it, if that is possible.
 fn shorten(text: &str, length: usize) -> String {
     let (kept, rest) = text.split_at(text.floor_char_boundary(length));
@@ -163,11 +188,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::health::reason::Reason;
 
     const V4: Family = Family::Ipv4;
 
+    fn because(of: impl Into<String>) -> Reasons {
+        Reason::TargetFailed { target: "a".into(), failure: of.into() }.into()
+    }
+
     fn down(cause: &'static str) -> Down {
-        Down { cause, reason: format!("because of {cause}") }
+        Down { cause, reason: because(cause) }
     }
 
     #[test]
@@ -176,7 +206,7 @@ mod tests {
         assert!(outages.went_down(V4, 100, &down("no-answer")).is_some());
         assert!(outages.went_down(V4, 101, &down("no-answer")).is_none());
         let refined = outages.went_down(V4, 102, &down("internet")).expect("news");
-        assert_eq!((refined.begin, &*refined.reason), (100, "because of internet"));
+        assert_eq!((refined.begin, &*refined.reason), (100, "a: internet"));
         assert!(outages.end(Family::Ipv6, 105, false).is_none());
         assert_eq!(outages.end(V4, 160, false).map(|outage| outage.end), Some(Some(160)));
         assert!(outages.went_down(V4, 200, &down("not-ready")).is_some());
@@ -199,10 +229,14 @@ mod tests {
 
     #[test]
     fn texts_are_cut_between_pieces_or_else_characters() {
-        let long = Down { cause: "no-answer", reason: "ä".repeat(150) };
+        let mut reason = because("ä".repeat(70));
+        reason.more = vec![Reason::FewNetworks; 2];
         let mut outages = Outages::default();
-        outages.went_down(V4, 1, &long);
-        assert_eq!(outages.iter().next().expect("one").reason, "ä".repeat(80));
+        outages.went_down(V4, 1, &Down { cause: "no-answer", reason });
+        let kept = outages.iter().next().expect("one");
+        assert_eq!(kept.reason, format!("a: {}", "ä".repeat(70)));
+        assert_eq!(kept.coded.len(), 1, "only what is told whole");
+        assert_eq!(shorten(&"ä".repeat(150), MAX_REASON), "ä".repeat(80));
         assert_eq!(shorten("a line: with advice; and more", 25), "a line: with advice");
         assert_eq!(shorten("a line: with advice", 12), "a line");
         assert_eq!(shorten("a line: with", 12), "a line: with");
@@ -220,6 +254,7 @@ mod tests {
                     interrupted: false,
                     cause: "internet".into(),
                     reason: "r".into(),
+                    coded: Vec::new(),
                     answers_since: None,
                 };
                 outages.set(outage);

@@ -13,7 +13,10 @@ use super::{
     bucket::{Bucket, FamilyMeasures, Tally},
     outages::Outage,
 };
-use crate::per_family::PerFamily;
+use crate::{
+    coded::{Args, CodedText, Codes},
+    per_family::PerFamily,
+};
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
@@ -129,6 +132,16 @@ pub struct OutageRecord {
     pub cause: String,
     /// The cause in words.
     pub reason: String,
+    /// Code of the reason, which stays the same when its words change; null if an older version stored it.
+    #[serde(default)]
+    pub reason_code: Option<String>,
+    /// Arguments of the reason, by name.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub reason_args: Args,
+    /// Further parts of the reason, in the order of its words.
+    #[serde(default)]
+    pub reason_more: Vec<CodedText>,
 }
 
 /// Formats a time.
@@ -192,6 +205,7 @@ impl Hour {
 
 impl OutageRecord {
     pub(super) fn new(uplink: &str, outage: &Outage, now: u64) -> OutageRecord {
+        let codes = Codes::from(outage.coded.clone());
         OutageRecord {
             uplink: uplink.to_owned(),
             family: outage.family.name().to_owned(),
@@ -201,6 +215,9 @@ impl OutageRecord {
             interrupted: outage.interrupted,
             cause: outage.cause.clone(),
             reason: outage.reason.clone(),
+            reason_code: codes.code,
+            reason_args: codes.args,
+            reason_more: codes.more,
         }
     }
 }

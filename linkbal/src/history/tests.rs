@@ -10,12 +10,14 @@ use super::{
     series::{HOUR, RESOLUTIONS},
     *,
 };
+use crate::engine::health::reason::Reason;
 
 /// A time of 2026, at the begin of an hour.
 const START: u64 = 1_795_928_400;
 
 fn down(cause: &'static str) -> LineState {
-    LineState::Down(Down { cause, reason: format!("{cause} it is") })
+    let reason = Reason::TargetFailed { target: cause.into(), failure: "silent".into() };
+    LineState::Down(Down { cause, reason: reason.into() })
 }
 
 /// Returns a sample of an uplink that has IPv4 alone, after so many units of everything.
@@ -294,6 +296,7 @@ fn outages_of_one() -> Outage {
         end: None,
         interrupted: false,
         reason: cause.clone(),
+        coded: Vec::new(),
         cause,
         answers_since: None,
     }

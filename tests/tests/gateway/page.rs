@@ -148,12 +148,26 @@ fn the_page_has_words_for_what_is_rare() {
     let said =
         serde_json::json!(["1 outage, 17 s", "2 outages, 17 s", "1 queda, 17 s", "2 quedas, 17 s"]);
     assert_eq!(browser.run_async(outages), said);
-    let reason = "targets answer; degraded: latency 350.2 ms (limit 300 ms), loss 7.5 % (limit 5 %); \
-                  what nobody knows";
-    let told = format!("import('/page/reasons.js').then(({{ told }}) => told('{reason}'))");
-    let said = "os alvos respondem; qualidade degradada: latência 350,2\u{a0}ms (limite 300\u{a0}ms), \
-                perda 7,5\u{a0}% (limite 5\u{a0}%); what nobody knows";
-    assert_eq!(browser.run_async(&told), said);
+    let limit = |code, value: f64, limit| serde_json::json!({ "code": code, "args": { "value": value, "limit": limit } });
+    let limits = [limit("latency-exceeded", 350.2, 300), limit("loss-exceeded", 7.5, 5)];
+    let more = serde_json::json!([
+        { "code": "degraded", "args": { "limits": limits } },
+        { "code": "comes-back-when-well", "args": { "hold_s": 559 } },
+        { "code": "went-down", "args": { "times": 3 } },
+    ]);
+    let reason = |code: &str, more: &serde_json::Value| {
+        let args = serde_json::json!({ "rounds": 1, "answered": 0, "targets": 2, "needed": 1 });
+        let reason = serde_json::json!({ "reason": "what nobody knows for 5 s", "reason_code": code,
+            "reason_args": args, "reason_more": more });
+        let page = "import('/page/reasons.js')";
+        browser.run_async(&format!("{page}.then(({{ reasonOf }}) => reasonOf({reason}))"))
+    };
+    let said = "1 rodada de sondas falhou: nenhum de 2 alvos respondeu (mínimo: 1); qualidade degradada: \
+                latência 350,2\u{a0}ms (limite 300\u{a0}ms), perda 7,5\u{a0}% (limite 5\u{a0}%); volta \
+                depois de 9\u{a0}min 19\u{a0}s funcionando bem: caiu 3 vezes em 10 minutos";
+    assert_eq!(reason("targets-silent", &more), said);
+    let nothing = serde_json::json!([]);
+    assert_eq!(reason("of-the-future", &nothing), "what nobody knows for 5\u{a0}s");
     // Questions about flows without ports, and about those of the gateway.
     let flow = "{ client: '10.0.0.5', destination: '203.0.113.7'";
     let gre = format!("{flow}, protocol: 'gre' }}");

@@ -1,7 +1,7 @@
 // What happened.
 
 import { $, make, replace } from "./elements.js";
-import { told } from "./reasons.js";
+import { reasonOf, told } from "./reasons.js";
 import { time, words } from "./words.js";
 
 const KEPT = 300;
@@ -38,5 +38,5 @@ function headline(event) {
   const name = event.uplink ?? event.interface ?? event.domain ?? event.object ?? "";
   const subject = [told(event.kind), name, event.family && told(event.family)].filter(Boolean).join(" ");
   const change = event.from && event.to && event.from !== event.to ? ` ${told(event.from)} → ${told(event.to)}` : "";
-  return `${subject}:${change}${change ? ":" : ""} ${told(event.reason)}`;
+  return `${subject}:${change}${change ? ":" : ""} ${reasonOf(event)}`;
 }

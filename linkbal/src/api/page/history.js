@@ -2,7 +2,7 @@
 
 import { $, draw, make } from "./elements.js";
 import { askLines } from "./gateway.js";
-import { told } from "./reasons.js";
+import { reasonOf, told } from "./reasons.js";
 import { counted, millis, rate, span, time, words } from "./words.js";
 
 const DAY = 86_400_000;
@@ -79,7 +79,7 @@ function outages(list) {
   if (!list.length) return make("p", { class: "soft" }, words("no_outages"));
   const seconds = list.reduce((sum, outage) => sum + outage.lasted_s, 0);
   const item = (outage) =>
-    make("li", {}, `${time(outage.begin)}, ${told(outage.family)}: ${span(outage.lasted_s)}${outage.end ? "" : ` (${words("still")})`}: ${told(outage.reason)}`);
+    make("li", {}, `${time(outage.begin)}, ${told(outage.family)}: ${span(outage.lasted_s)}${outage.end ? "" : ` (${words("still")})`}: ${reasonOf(outage)}`);
   return make(
     "details", {}, make("summary", {}, counted("outages", list.length, span(seconds))),
     make("ul", {}, ...list.toReversed().slice(0, 20).map(item)),

@@ -3,7 +3,7 @@
 import { $, confirm, draw, make, replace, say } from "./elements.js";
 import { ask, hasToken } from "./gateway.js";
 import { history } from "./history.js";
-import { told } from "./reasons.js";
+import { reasonOf, remedyOf, told } from "./reasons.js";
 import { counted, millis, number, percent, rate, span, time, words } from "./words.js";
 
 const families = (uplink) => [["IPv4", uplink.ipv4], ["IPv6", uplink.ipv6]].filter(([, family]) => family);
@@ -162,7 +162,7 @@ function familyState(uplink, alike) {
   const [[, family]] = alike;
   const names = alike.map(([name]) => name).join(", ");
   const state = stateOf(uplink, family);
-  const why = [family.reason, family.remedy].filter(Boolean).map(told).join("; ");
+  const why = [reasonOf(family), remedyOf(family)].filter(Boolean).join("; ");
   const measured = ({ latency_ms, jitter_ms, loss }) =>
     `${words("latency")}\u00a0${millis(latency_ms)} · ${words("jitter")}\u00a0${millis(jitter_ms)} · ${words("loss")}\u00a0${percent(loss)}`;
   const measures = alike.map(([name, each]) => (alike.length > 1 ? `${name}: ` : "") + measured(each));

@@ -1,92 +1,93 @@
-// What the daemon says, in Portuguese: reasons, advice and events.
+// What the daemon says, in other languages.
 //
-// A text has pieces, between "; ", ": " and "), ". The first pair with the words of a piece translates
-// it, where {0} stands for anything, and what no pair knows stays English. A test of the daemon finds
-// every text that is not here.
+// Reasons for the state of an uplink, and advice, have codes: TEXTS has the words for each, where {name}
+// is an argument, and {name:one|many} a number with the thing that it counts. A test of the daemon finds
+// a code or an argument that is not here.
+//
+// Other texts, and failures of probes inside reasons, have pieces, between "; ", ": " and "), ". The first
+// pair with the words of a piece translates it, where {0} stands for anything, and what no pair knows stays
+// English. A test finds every text that is not here.
 
-import { isPortuguese } from "./words.js";
+import { currentLanguage, isPortuguese, number } from "./words.js";
+
+const TEXTS = {
+  pt: {
+    "found-usable": "já funcionava no início",
+    "no-answer-yet": "ainda sem resposta",
+    "targets-answer": "os alvos respondem",
+    "good-rounds": "{rounds:rodada boa|rodadas boas} em {lasted_s}",
+    "enabled-at-once": "os alvos respondem, e foi ativado sem tempo de prova",
+    "probes-lost": "perdem-se sondas, mas chegam respostas",
+    "disabled": "desativado pelo administrador",
+    "re-enabled": "reativado pelo administrador, à espera de sondas boas",
+    "standby": "de reserva: {lacks}",
+    "address-back": "o endereço virtual está aqui",
+    "no-targets": "pronto; sem alvos para consultar",
+    "no-targets-of-family": "pronto; sem alvos desta família",
+    "other-family": "como a outra família: {state}",
+    "gateway-not-found": "o gateway {gateway} não é encontrado no enlace, e perdem-se sondas",
+    "target-silent": "{rounds:rodada de sondas falhou|rodadas de sondas falharam}: o alvo não respondeu",
+    "targets-silent": "{rounds:rodada de sondas falhou|rodadas de sondas falharam}: nenhum de {targets} alvos respondeu (mínimo: {needed})",
+    "too-few-answers": "{rounds:rodada de sondas falhou|rodadas de sondas falharam}: {answered} de {targets} alvos responderam (mínimo: {needed})",
+    "few-networks": "chegam respostas, mas de poucas redes",
+    "excused-long-enough": "chegam respostas, mas só desculpam sondas perdidas por um minuto",
+    "target-failed": "{target}: {failure}",
+    "drill-blocks": "uma simulação de falha o bloqueia de propósito",
+    "drill-blocked": "uma simulação de falha, já terminada, o bloqueou de propósito",
+    "limits-exceeded": "{limits}",
+    "degraded": "qualidade degradada: {limits}",
+    "loss-exceeded": "perda {value} % (limite {limit} %)",
+    "latency-exceeded": "latência {value} ms (limite {limit} ms)",
+    "jitter-exceeded": "jitter {value} ms (limite {limit} ms)",
+    "not-probed": "há {lasted_s}: sem sondagem (mantém o estado), pois esta máquina não consegue: {target}: {failure}",
+    "partly-not-probed": "há {lasted_s}: sem sondagem ({not_probed} de {targets} alvos), pois esta máquina não consegue: {target}: {failure}",
+    "comes-back-in": "volta em {left_s}",
+    "comes-back-at-once": "volta com as primeiras respostas",
+    "comes-back-when-well": "volta depois de {hold_s} funcionando bem",
+    "went-down": "caiu {times:vez|vezes} em 10 minutos",
+    // Probable causes.
+    "gateway-silent": "o gateway não responde no enlace: verifique o cabo e o roteador do provedor",
+    "internet": "o gateway responde, mas nada depois dele: reinicie o modem ou ligue para o provedor, a não ser que o firewall desta máquina descarte as sondas (`linkbal doctor` diz)",
+    "nothing-behind-gateway": "o gateway responde, mas nada depois dele",
+    "dns": "só o DNS falha, os pacotes passam: indique outros servidores DNS ou alvos",
+    "only-dns": "o DNS responde, mas nada mais: o provedor não deixa passar mais nada",
+    "ping": "só os pings falham: indique alvos de outro tipo, como tcp://1.1.1.1:443",
+    "captive-portal": "um portal de acesso responde no lugar dos outros: faça o login nele",
+    "wrong-answer": "os alvos respondem, mas não como deveriam: verifique-os",
+    // Interfaces, addresses and gateways.
+    "family-off": "{family} está desligado na configuração",
+    "interface-missing": "a interface {interface} não existe",
+    "interface-down": "a interface {interface} está desligada",
+    "no-carrier": "sem sinal em {interface}",
+    "no-address": "sem endereço {family} em {interface}",
+    "no-gateway": "sem gateway {family} conhecido em {interface}: nenhuma rota padrão passa por ali, e nenhum está configurado",
+    "no-gateway-route-elsewhere": "sem gateway {family} conhecido em {interface}: nenhuma rota padrão passa por ali, e nenhum está configurado; um cliente DHCP que encontra outra rota talvez não crie a sua: dê a cada interface uma métrica própria",
+    "no-gateway-nexthop-object": "sem gateway {family} conhecido em {interface}: uma rota padrão só indica um objeto nexthop, que não é lido: defina o sysctl net.ipv4.nexthop_compat_mode = 1, ou configure o gateway",
+    "address-gone": "sem endereço {family} em {interface} há {lasted_s}: fluxos novos o evitam; sai do ar em {left_s} se não voltar",
+    "route-gone": "sem rota padrão {family} em {interface} há {lasted_s}: fluxos novos o evitam; sai do ar em {left_s} se não voltar",
+    // Advice.
+    "enable": "`linkbal enable {uplink}` o traz de volta",
+    "run": "`{command}`",
+    "dial": "verifique o programa que cria {interface} (pppd, openvpn, wg-quick): será usada assim que existir",
+    "create-interface": "crie {interface}: será usada assim que existir",
+    "plug-in": "conecte o cabo, ou ligue o aparelho da outra ponta",
+    "see-to-dhcp": "verifique o cliente DHCP de {interface}, ou o modem: será usada assim que tiver um",
+    "see-to-router-advertisements": "verifique os anúncios de roteador em {interface}, ou o cliente DHCP: será usada assim que tiver um",
+    "own-firewall": "a causa provável é o firewall desta máquina, não a linha: a cadeia {chains} descarta o que é enviado, ou as respostas",
+  },
+};
 
 const PAIRS = [
-  // States and their reasons.
+  // States.
   ["up", "ativo"], ["down", "fora do ar"], ["init", "iniciando"], ["admin-down", "desativado"],
-  ["ipv4", "IPv4"], ["ipv6", "IPv6"], ["loss", "perda"], ["latency", "latência"],
-  ["found usable at start", "já funcionava no início"],
-  ["no answer yet", "ainda sem resposta"],
-  ["targets answer", "os alvos respondem"],
-  ["targets answer, and it was enabled without the hold time", "os alvos respondem, e foi ativado sem tempo de prova"],
-  ["probes are lost, but answers arrive", "perdem-se sondas, mas chegam respostas"],
-  ["disabled by the administrator", "desativado pelo administrador"],
-  ["enabled by the administrator, to be proved good", "ativado pelo administrador, falta provar que funciona"],
+  ["ipv4", "IPv4"], ["ipv6", "IPv6"],
   ["standby", "de reserva"],
-  ["the virtual address is here", "o endereço virtual está aqui"],
-  ["as the other family", "como a outra família"],
-  ["ready", "pronto"],
-  ["no targets of this family", "sem alvos desta família"],
-  ["no targets to ask", "sem alvos para consultar"],
-  ["{0} good rounds in {1}", "{0} rodadas boas em {1}"],
-  ["1 round of probes failed", "1 rodada de sondas falhou"],
-  ["{0} rounds of probes failed", "{0} rodadas de sondas falharam"],
-  ["the target did not answer", "o alvo não respondeu"],
-  ["none of {0} targets answered ({1} needed)", "nenhum de {0} alvos respondeu (mínimo: {1})"],
-  ["{0} of {1} targets answered ({2} needed)", "{0} de {1} alvos responderam (mínimo: {2})"],
-  ["answers arrive, but of few networks", "chegam respostas, mas de poucas redes"],
-  ["answers arrive, but excuse lost probes for a minute at most", "chegam respostas, mas só desculpam sondas perdidas por um minuto"],
-  ["the gateway {0} is not found on the link, and probes are lost", "o gateway {0} não é encontrado no enlace, e perdem-se sondas"],
-  ["the gateway does not answer on the link", "o gateway não responde no enlace"],
-  ["see to the cable and the provider's router", "verifique o cabo e o roteador do provedor"],
-  ["the gateway answers, but nothing behind it", "o gateway responde, mas nada depois dele"],
-  [
-    "restart the modem, or call the provider, unless this machine's own firewall drops it (`linkbal doctor` tells)",
-    "reinicie o modem ou ligue para o provedor, a não ser que o firewall desta máquina descarte as sondas (`linkbal doctor` diz)",
-  ],
-  ["only DNS fails, packets pass", "só o DNS falha, os pacotes passam"],
-  ["name other DNS servers or targets", "indique outros servidores DNS ou alvos"],
-  ["DNS answers, but nothing else", "o DNS responde, mas nada mais"],
-  ["the provider lets nothing else pass", "o provedor não deixa passar mais nada"],
-  ["only pings fail", "só os pings falham"],
-  ["name targets of another kind, like {0}", "indique alvos de outro tipo, como {0}"],
-  ["a captive portal answers for others", "um portal de acesso responde no lugar dos outros"],
-  ["log in there", "faça o login nele"],
-  ["targets answer, but not as they should", "os alvos respondem, mas não como deveriam"],
-  ["see to these", "verifique-os"],
-  ["a drill of it is under way, which blocks it on purpose", "uma simulação de falha o bloqueia de propósito"],
-  ["a drill of it, which is over, blocked it on purpose", "uma simulação de falha, já terminada, o bloqueou de propósito"],
   ["degraded", "qualidade degradada"],
-  ["{0} {1} {2} (limit {3} {4})", "{0} {1} {2} (limite {3} {4})"],
   ["not probed ({0})", "sem sondagem ({0})"],
   ["it keeps its state", "mantém o estado"],
   ["{0} of {1} targets", "{0} de {1} alvos"],
   ["for this machine cannot", "pois esta máquina não consegue"],
-  ["coming back in {0}", "volta em {0}"],
-  ["comes back with its first answers", "volta com as primeiras respostas"],
-  ["comes back when well for {0}", "volta depois de {0} funcionando bem"],
-  ["it went down {0} times in 10 minutes", "caiu {0} vezes em 10 minutos"],
-  // Interfaces, addresses and gateways.
-  ["{0} is off in the configuration", "{0} está desligado na configuração"],
-  ["interface {0} does not exist", "a interface {0} não existe"],
-  ["interface {0} is down", "a interface {0} está desligada"],
-  ["no carrier on {0}", "sem sinal em {0}"],
-  ["no {0} {1} on {2} for {3}", "sem {1} {0} em {2} há {3}"],
-  ["address", "endereço"], ["default route", "rota padrão"],
-  ["no {0} address on {1}", "sem endereço {0} em {1}"],
-  ["no {0} gateway known on {1}", "sem gateway {0} conhecido em {1}"],
-  ["no default route leads there, and none is configured", "nenhuma rota padrão passa por ali, e nenhum está configurado"],
-  ["a DHCP client that finds another one may set none", "um cliente DHCP que encontra outra rota talvez não crie a sua"],
-  ["give each interface a metric of its own", "dê a cada interface uma métrica própria"],
-  ["a default route names a nexthop object alone, which is not read", "uma rota padrão só indica um objeto nexthop, que não é lido"],
-  ["set sysctl {0}, or configure the gateway", "defina o sysctl {0}, ou configure o gateway"],
-  ["new flows avoid it", "fluxos novos o evitam"],
-  ["it is down in {0} unless it comes back", "sai do ar em {0} se não voltar"],
-  ["see to the program that creates {0} ({1})", "verifique o programa que cria {0} ({1})"],
-  ["it is used as soon as it exists", "será usada assim que existir"],
-  ["create {0}", "crie {0}"],
-  ["plug the cable in, or switch on what is at its other end", "conecte o cabo, ou ligue o aparelho da outra ponta"],
-  ["see to the DHCP client of {0}, or to the modem", "verifique o cliente DHCP de {0}, ou o modem"],
-  ["see to the router advertisements on {0}, or to its DHCP client", "verifique os anúncios de roteador em {0}, ou o cliente DHCP"],
-  ["it is used as soon as it has one", "será usada assim que tiver um"],
-  ["{0} brings it back", "{0} o traz de volta"],
-  ["this machine's own firewall is the likely cause, not the line", "a causa provável é o firewall desta máquina, não a linha"],
-  ["chain {0} drops what is sent, or the answers to it", "a cadeia {0} descarta o que é enviado, ou as respostas"],
+  ["address", "endereço"],
   // Probes.
   ["captive portal", "portal de acesso"],
   ["redirected to {0}", "redirecionado para {0}"],
@@ -219,16 +220,64 @@ const PAIRS = [
   ["{0} is not up for {1}, so that a drill would show {2} alone", "{0} não está ativo em {1}, e uma simulação só mostraria {2}"],
   ["try again when it is up, or `--force` does it all the same", "tente de novo quando estiver ativo, ou com `--force` ela é feita assim mesmo"],
   // What fits many texts.
-  ["for {0}", "há {0}"],
   ["in {0}", "em {0}"],
   ["{0} and {1}", "{0} e {1}"],
 ];
+
+/// Returns the words for a reason, by the codes that stand beside it; an older version stored none.
+export function reasonOf({ reason, reason_code, reason_args, reason_more }) {
+  return reason_code ? coded([{ code: reason_code, args: reason_args }, ...reason_more], reason) : told(reason);
+}
+
+/// Returns the words for an advice of an uplink's status; null without one.
+export const remedyOf = ({ remedy, remedy_coded }) => (remedy_coded ? coded([remedy_coded], remedy) : remedy);
+
+/// Returns the words for parts with codes, which are `english` together.
+function coded(parts, english) {
+  const texts = TEXTS[currentLanguage()];
+  const isKnown = texts && parts.every(({ code }) => code in texts);
+  const join = ({ code }, at) => (at === 0 ? "" : code === "went-down" ? ": " : "; ");
+  return spaced(isKnown ? parts.map((part, at) => join(part, at) + filled(part, texts)).join("") : english);
+}
+
+function filled({ code, args }, texts) {
+  return (texts[code] ?? code).replace(/\{(\w+)(?::([^|}]*)\|([^}]*))?\}/g, (_, name, one, many) => {
+    const text = argument(name, args[name], texts);
+    return one == null ? text : `${text} ${args[name] === 1 ? one : many}`;
+  });
+}
+
+/// Returns an argument in words: a time, a number, a name, or other texts with codes.
+function argument(name, given, texts) {
+  if (Array.isArray(given)) return given.map((part) => filled(part, texts)).join(", ");
+  if (given?.code) return filled(given, texts);
+  if (name.endsWith("_s")) return duration(given);
+  if (typeof given === "number") return number(given, Number.isInteger(given) ? 0 : 1);
+  return ["family", "state", "failure"].includes(name) ? told(given) : given;
+}
+
+const UNITS = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+/// Returns a time in the two units that matter.
+function duration(seconds) {
+  if (seconds < 120) return `${number(seconds, Number.isInteger(seconds) ? 0 : 1)} s`;
+  const first = UNITS.findIndex(([size]) => seconds >= size);
+  const parts = UNITS.slice(first, first + 2).map(([size, unit], at) => {
+    const whole = at ? seconds % UNITS[first][0] : seconds;
+    return [Math.floor(whole / size), unit];
+  });
+  const matters = ([count, unit]) => count > 0 && (unit !== "s" || seconds < 600);
+  return parts.filter(matters).map((part) => part.join(" ")).join(" ");
+}
+
+/// Returns a text whose numbers stay beside their units.
+const spaced = (text) => text.replace(/(\d) (?=(?:ms|s|min|h|d|%)(?!\w))/g, "$1\u00a0");
 
 /// Returns the words for a text of the daemon in the language of the page, numbers beside their units.
 export function told(text) {
   const parts = isPortuguese() ? text.split(/(; |: |(?<=\)), )/) : [];
   const words = parts.length ? parts.map((part, at) => (at % 2 ? part : piece(part))).join("") : text;
-  return words.replace(/(\d) (?=(?:ms|s|min|h|d|%)(?!\w))/g, "$1\u00a0");
+  return spaced(words);
 }
 
 const PATTERNS = PAIRS.map(([english, portuguese]) => {

@@ -1,26 +1,31 @@
-//! A search for texts that the page shows as the daemon says them, and does not translate.
+//! A search for what the page shows as the daemon says it, and does not translate.
 //!
-//! The texts are those of the sources: one that is added there is found by itself.
+//! Reasons for the state of an uplink, and advice, have codes: there are words for each. Other texts, and
+//! failures of probes, are those of the sources: one that is added there is found by itself.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
-use crate::events::EventKind;
+use crate::{
+    coded::CodedText,
+    engine::{
+        health::{Cause, reason},
+        kernel::unready,
+    },
+    events::EventKind,
+};
 
-/// The sources of reasons, advice and events: files, and folders with all that is in them.
-const SOURCES: [&str; 13] = [
-    "api/status/collect.rs",
+/// The sources of texts without codes, those of events and of probes: files, and folders with all that is
+/// in them.
+const SOURCES: [&str; 9] = [
     "daemon/drill.rs",
     "engine/admin.rs",
-    "engine/health.rs",
-    "engine/health",
+    "engine/health/state.rs",
     "engine/kernel/bond/state.rs",
     "engine/kernel/lease.rs",
-    "engine/kernel/nexthop.rs",
-    "engine/kernel/unready.rs",
     "events/render.rs",
     "events/trouble.rs",
     "sys/probe.rs",
@@ -28,20 +33,14 @@ const SOURCES: [&str; 13] = [
 ];
 
 /// Sources whose single words are shown, too: the states in events.
-const WORDS: [&str; 5] = [
-    "engine/admin.rs",
-    "engine/health/cause.rs",
-    "engine/health/transition.rs",
-    "engine/kernel/bond/state.rs",
-    "src/events/",
-];
+const WORDS: [&str; 4] =
+    ["engine/admin.rs", "engine/health/state.rs", "engine/kernel/bond/state.rs", "src/events/"];
 
 /// Files that only tests have.
-const TESTS: [&str; 2] = ["tests.rs", "simulation.rs"];
+const TESTS: [&str; 1] = ["tests.rs"];
 
 /// Parts of sources that the page does not show, from their beginning to their end.
-const HIDDEN: [[&str; 2]; 9] = [
-    ["pub const fn brief(", "\n    }\n"],
+const HIDDEN: [[&str; 2]; 8] = [
     ["#[serde(", "]"],
     [".expect(", ")"],
     [".starts_with(", ")"],
@@ -53,13 +52,15 @@ const HIDDEN: [[&str; 2]; 9] = [
 ];
 
 /// Texts that come from elsewhere: names, numbers of things, and the C library's errors of the kernel.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 13] = [
     "ipv4",
     "ipv6",
     "ipv4 and ipv6",
     "address",
-    "loss",
-    "latency",
+    "not probed (it keeps its state)",
+    "it keeps its state",
+    "1 of 2 targets",
+    "for this machine cannot",
     "1 uplink",
     "2 uplinks",
     "Connection refused (os error 111)",
@@ -145,6 +146,7 @@ fn said() -> BTreeSet<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found: BTreeSet<String> = OTHERS.iter().map(|text| (*text).to_owned()).collect();
     found.extend(EventKind::ALL.map(|kind| kind.name().to_owned()));
+    found.extend(Cause::ALL.map(|cause| cause.name().to_owned()));
     for source in SOURCES {
         for file in files(&root.join(source)) {
             let code = shown(&fs::read_to_string(&file).expect("a source"));
@@ -191,6 +193,62 @@ fn fits(text: &str, piece: &str) -> bool {
         rest = if parts.peek().is_some() { &rest[at + part.len()..] } else { "" };
     }
     rest.is_empty()
+}
+
+/// Returns the languages of the page but English, which the daemon speaks, each with its texts by code.
+fn by_code() -> Vec<(&'static str, BTreeMap<&'static str, &'static str>)> {
+    let (_, names) =
+        include_str!("words.js").split_once("const LANGUAGES = { ").expect("languages");
+    let (names, _) = names.split_once(" };").expect("their end");
+    let names = names.split(", ").filter_map(|name| name.split(':').next());
+    let (_, all) = include_str!("reasons.js").split_once("const TEXTS = {").expect("the texts");
+    let (all, _) = all.split_once("\n};").expect("their end");
+    let texts = |name: &str| {
+        let (_, own) = all.split_once(&format!("\n  {name}: {{")).expect("texts of a language");
+        let (own, _) = own.split_once("\n  },").expect("their end");
+        let entry = |line: &'static str| line.trim().strip_suffix("\",")?[1..].split_once("\": \"");
+        own.lines().filter_map(entry).collect()
+    };
+    names.filter(|name| *name != "en").map(|name| (name, texts(name))).collect()
+}
+
+#[test]
+fn every_code_has_words_and_arguments_in_each_language() {
+    let reasons = reason::tests::coded_samples();
+    let remedies = unready::samples().into_iter().map(|remedy| CodedText::from(&remedy));
+    let samples: Vec<CodedText> = reasons.into_iter().chain(remedies).collect();
+    let languages = by_code();
+    assert!(!languages.is_empty());
+    for (language, texts) in languages {
+        for CodedText { code, args } in &samples {
+            let text = texts.get(&**code);
+            let text = text.unwrap_or_else(|| panic!("{language} has no words for {code}"));
+            let used = text.split('{').skip(1).filter_map(|part| part.split(['}', ':']).next());
+            for name in used {
+                assert!(args.contains_key(name), "{language}: {code} has no {name}");
+            }
+        }
+        let codes: BTreeSet<&str> = samples.iter().map(|sample| &*sample.code).collect();
+        let idle: Vec<_> = texts.keys().filter(|code| !codes.contains(**code)).collect();
+        assert!(idle.is_empty(), "{language}: nothing has the code {idle:?}");
+    }
+}
+
+#[test]
+fn the_manual_has_every_code() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events-and-api.md");
+    let manual = fs::read_to_string(manual).expect("the manual");
+    let (_, section) = manual.split_once("### Codes of reasons").expect("its section");
+    let (section, _) = section.split_once("\n## ").expect("its end");
+    let reasons = reason::tests::coded_samples();
+    let remedies = unready::samples().into_iter().map(|remedy| CodedText::from(&remedy));
+    for CodedText { code, args } in reasons.into_iter().chain(remedies) {
+        let line = section.lines().find(|line| line.contains(&format!("`{code}`")));
+        let line = line.unwrap_or_else(|| panic!("{code} is not in the manual"));
+        for name in args.keys() {
+            assert!(line.contains(&format!("`{name}`")), "{code} has {name}");
+        }
+    }
 }
 
 #[test]

@@ -105,6 +105,7 @@ export function setLanguage(name) {
   }
 }
 
+export const currentLanguage = () => language;
 export const isPortuguese = () => language === "pt";
 
 /// Returns words with a number, which are others for one.

@@ -17,15 +17,16 @@ use super::{
 };
 use crate::{
     api::{notify::ReceiverStatus, rules::RuleUse},
+    coded::{CodedText, Codes, Parts as _},
     config::{Config, Ipv6},
     engine::{
         Engine,
         domains::{DomainState, Domains as RuleDomains},
-        health::{Cause, Health, State},
+        health::{Cause, Health, State, reason::Reason},
         kernel::{
             bond::{self, BondStatus},
             nexthop,
-            unready::Unready,
+            unready::{Remedy, Unready},
         },
         uplinks::UplinkState,
     },
@@ -288,13 +289,11 @@ impl FamilyStatus {
         let nexthop = snapshot.map(|snapshot| nexthop::nexthop(snapshot, &state.config, family));
         let lacks = nexthop.as_ref().and_then(|nexthop| nexthop.as_ref().err());
         let remedy = match health.state() {
-            State::AdminDown => {
-                Some(format!("`linkbal enable {}` brings it back", state.config.name))
-            }
+            State::AdminDown => Some(Remedy::Enable(state.config.name.clone())),
             State::Down if !health.is_ready() && !health.stands_by() => {
                 let lost = || sources.engine.lost_route(state, family);
                 match lacks {
-                    Some(Unready::NoGateway(..)) => lost().map(|command| format!("`{command}`")),
+                    Some(Unready::NoGateway(..)) => lost().map(Remedy::Run),
                     lacks => lacks.and_then(Unready::remedy),
                 }
             }
@@ -305,19 +304,27 @@ impl FamilyStatus {
             State::Down if health.is_ready() => sources.engine.closed(),
             _ => Vec::new(),
         };
-        let reason = health.explain(sources.now);
-        let reason = if closed.is_empty() { reason } else { without_blame(&reason) };
+        let mut reasons = health.explain(sources.now);
+        if !closed.is_empty() {
+            // The line may not be to blame for silence behind the gateway.
+            let fact = Some(&Reason::NothingBehindGateway);
+            reasons = reasons.replace(&Reason::Cause(Cause::Internet), fact);
+        }
         let gap = sources.engine.gap(state, family).filter(|_| health.state().is_up());
+        reasons.more.extend(gap.map(Reason::Gap));
+        let remedy = remedy.or_else(|| own_firewall(&closed));
+        let codes = Codes::from(reasons.parts());
         FamilyStatus {
             state: health.state(),
             since: (sources.wall_clock)(health.since()),
-            reason: match gap {
-                Some(gap) => format!("{reason}; {gap}"),
-                None => reason,
-            },
+            reason: reasons.to_string(),
+            reason_code: codes.code,
+            reason_args: codes.args,
+            reason_more: codes.more,
             standby: health.stands_by(),
             drilled: health.is_drilled(),
-            remedy: remedy.or_else(|| own_firewall(&closed)),
+            remedy: remedy.as_ref().map(ToString::to_string),
+            remedy_coded: remedy.as_ref().map(CodedText::from),
             degraded: health.degraded().is_some(),
             gateway: nexthop.and_then(|nexthop| nexthop.gateway).map(|gateway| gateway.to_string()),
             target_share: target_share(sources, state.index, family),
@@ -326,28 +333,14 @@ impl FamilyStatus {
             jitter_ms: health.window().jitter().map(millis),
             not_probed_since: health
                 .unsent_probes(sources.now)
-                .map(|unasked| (sources.wall_clock)(unasked.since())),
+                .map(|unasked| (sources.wall_clock)(unasked.since)),
         }
     }
 }
 
-/// Leaves out what blames the line for silence behind the gateway.
-fn without_blame(reason: &str) -> String {
-    let words = Cause::Internet.words();
-    let fact = words.split_once(": ").map_or(words, |(fact, _)| fact);
-    reason.replace(words, fact)
-}
-
 /// Says that a firewall of others may be what keeps answers away.
-fn own_firewall(closed: &[String]) -> Option<String> {
-    let chains = closed.join(", ");
-    let text = || {
-        format!(
-            "this machine's own firewall is the likely cause, not the line: chain {chains} drops what \
-             is sent, or the answers to it"
-        )
-    };
-    (!closed.is_empty()).then(text)
+fn own_firewall(closed: &[String]) -> Option<Remedy> {
+    (!closed.is_empty()).then(|| Remedy::OwnFirewall(closed.join(", ")))
 }
 
 fn millis(time: Duration) -> f64 {

@@ -249,6 +249,7 @@ fn csv<T: Serialize>(rows: impl Iterator<Item = T>) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coded::Args;
 
     fn report() -> Report {
         let hour = |day: u32, hour: u32, down_s: u16| {
@@ -266,6 +267,9 @@ mod tests {
                 interrupted,
                 cause: "internet".into(),
                 reason: "the gateway answers, \"but\" nothing behind it: restart the modem".into(),
+                reason_code: None,
+                reason_args: Args::new(),
+                reason_more: Vec::new(),
             })
         };
         let span =

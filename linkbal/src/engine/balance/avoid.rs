@@ -52,7 +52,7 @@ pub(in crate::engine) fn report_degraded(context: &mut Context, output: &mut Out
                 output.report(Report::Quality {
                     uplink: uplink.config.name.clone(),
                     family,
-                    degraded: degraded.map(str::to_owned),
+                    degraded: degraded.map(<[_]>::to_vec),
                 });
             }
         }

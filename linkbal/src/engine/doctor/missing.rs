@@ -64,7 +64,7 @@ fn complaint(snapshot: &Snapshot, uplink: &Uplink, family: Family, unready: &Unr
         let command = route_command(&route, &uplink.interface);
         return Complaint::new(Severity::Error, what, advice, command);
     }
-    let advice = unready.remedy().unwrap_or_default();
+    let advice = unready.remedy().map_or_else(String::new, |remedy| remedy.to_string());
     let command = command_in(&advice);
     Complaint::new(Severity::Error, what, advice, command)
 }

@@ -104,12 +104,12 @@ mod tests {
         outages(&mut run, 2, ms(2000));
         let end = run.now + ms(2000);
         run.run_until(end, &mut |_, _| None);
-        let explained = run.health.explain(run.now);
+        let explained = run.health.explain(run.now).to_string();
         let end_of = "; comes back when well for 20 s: it went down 3 times in 10 minutes";
         assert!(explained.ends_with(end_of), "{explained}");
         let end = run.now + ms(5300);
         run.run_until(end, &mut |_, _| Some(ms(10)));
-        let explained = run.health.explain(run.now);
+        let explained = run.health.explain(run.now).to_string();
         let end_of = "; coming back in 15 s: it went down 3 times in 10 minutes";
         assert!(explained.ends_with(end_of), "{explained}");
     }

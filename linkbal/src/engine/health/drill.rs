@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use super::{Health, transition::State};
+use super::{
+    Health,
+    reason::{Reason, Reasons},
+    state::State,
+};
 
 /// Time after a drill in which an uplink may be silent: addresses and sessions come back.
 const GRACE: Duration = Duration::from_secs(60);
-
-/// Words of a reason, during a drill and afterwards.
-const BLOCKS: &str = "a drill of it is under way, which blocks it on purpose";
-const BLOCKED: &str = "a drill of it, which is over, blocked it on purpose";
 
 /// Part that a drill has in the state of a family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,12 +54,13 @@ impl DrillState {
     }
 
     /// Returns a reason with what the drill has to do with it.
-    pub(super) fn explain(self, reason: String) -> String {
-        match self.phase {
-            Phase::None => reason,
-            Phase::Blocked => format!("{reason}; {BLOCKS}"),
-            Phase::Over { .. } => format!("{reason}; {BLOCKED}"),
-        }
+    pub(super) fn explain(self, mut reasons: Reasons) -> Reasons {
+        reasons.more.extend(match self.phase {
+            Phase::None => None,
+            Phase::Blocked => Some(Reason::DrillBlocks),
+            Phase::Over { .. } => Some(Reason::DrillBlocked),
+        });
+        reasons
     }
 
     /// Notes that the family entered a state.
@@ -110,7 +111,8 @@ impl Health {
                 self.drill.phase = Phase::Blocked;
             }
         } else if self.drill.blocks() {
-            self.reason = self.reason.replace(BLOCKS, BLOCKED);
+            let over = Some(&Reason::DrillBlocked);
+            self.reason = self.reason.clone().replace(&Reason::DrillBlocks, over);
             self.drill.phase = Phase::Over { since: now, late: false };
             if self.state == State::AdminDown {
                 self.drill.leave(now);
@@ -128,6 +130,7 @@ mod tests {
         },
         *,
     };
+    use crate::engine::kernel::unready::Unready;
 
     /// Returns an uplink that is up, at 10 s.
     fn up() -> Simulation {
@@ -157,7 +160,8 @@ mod tests {
         drill(&mut run, ms(4000));
         assert_eq!((run.health.state(), run.health.outage()), (State::Down, None));
         let explained = run.health.explain(run.now);
-        assert!(explained.contains(BLOCKED) && !explained.contains(BLOCKS), "{explained}");
+        let has = |reason| explained.more.contains(&reason);
+        assert!(has(Reason::DrillBlocked) && !has(Reason::DrillBlocks), "{explained}");
         run_on(&mut run, ms(2000), true);
         assert!(run.health.is_drilled() && run.health.outage().is_none(), "it is held back");
         run_on(&mut run, ms(5000), true);
@@ -169,6 +173,7 @@ mod tests {
         let outage = run.health.outage().expect("an outage");
         assert!(outage.since >= fell, "{outage:?}");
         let explained = run.health.explain(run.now);
+        let explained = explained.to_string();
         assert!(!explained.contains("times in 10 minutes"), "{explained}");
         assert!(!explained.contains("drill"), "{explained}");
         assert_eq!(run.health.hold(), probe().hold);
@@ -179,10 +184,10 @@ mod tests {
         let mut run = up();
         run.health.handle(&HealthEvent::Blocked(true), run.now);
         run_on(&mut run, ms(5000), false);
-        assert!(run.health.reason().ends_with(BLOCKS), "{}", run.health.reason());
+        assert_eq!(run.health.reason().more.last(), Some(&Reason::DrillBlocks));
         assert!(!run.health.ask_gateway(run.now), "it would not answer either");
         assert_eq!(run.health.gateway_asked(false), None);
-        assert!(run.health.reason().ends_with(BLOCKS), "{}", run.health.reason());
+        assert_eq!(run.health.reason().more.last(), Some(&Reason::DrillBlocks));
     }
 
     #[test]
@@ -203,12 +208,13 @@ mod tests {
         let over = run.now;
         run_on(&mut run, GRACE - ms(1000), false);
         assert_eq!(run.health.outage(), None);
-        assert!(run.health.reason().ends_with(BLOCKED), "{}", run.health.reason());
+        assert_eq!(run.health.reason().more.last(), Some(&Reason::DrillBlocked));
         assert!(!run.health.ask_gateway(run.now), "nobody is blamed yet");
         run_on(&mut run, ms(2000), false);
         let outage = run.health.outage().expect("an outage");
         assert_eq!(outage.since, over + GRACE);
-        assert!(!run.health.reason().contains("drill"), "{}", run.health.reason());
+        let reason = run.health.reason().to_string();
+        assert!(!reason.contains("drill"), "{reason}");
         assert!(run.health.ask_gateway(run.now));
         // It stays one until the line is up again.
         run_on(&mut run, ms(2000), true);
@@ -244,7 +250,7 @@ mod tests {
     fn without_a_cable_the_while_after_a_drill_ends_all_the_same() {
         let mut run = up();
         drill(&mut run, ms(4000));
-        run.health.handle(&HealthEvent::NotReady("no carrier on a"), run.now);
+        run.health.handle(&HealthEvent::NotReady(&Unready::NoCarrier("a".into())), run.now);
         assert_eq!(run.health.outage(), None);
         let due = run.health.deadline().expect("the end of that time");
         run.health.handle(&HealthEvent::Tick, due);

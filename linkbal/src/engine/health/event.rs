@@ -2,8 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{failure::FailureKind, passive::Answers, transition::State};
-use crate::config::Target;
+use super::{failure::FailureKind, passive::Answers, state::State};
+use crate::{config::Target, engine::kernel::unready::Unready};
 
 /// The reason for which no target could answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +21,10 @@ pub enum HealthEvent<'a> {
     /// Interface, carrier, address and gateway are there.
     Ready,
     /// One of them is missing, with the reason.
-    NotReady(&'a str),
+    NotReady(&'a Unready),
     /// Another gateway has its address, with the reason: it is not ready, but has not failed, and
     /// comes back at once.
-    Standby(&'a str),
+    Standby(&'a Unready),
     /// The administrator disables it, or not. Once it is enabled again, it must be told anew
     /// whether it is ready.
     Disabled(bool),

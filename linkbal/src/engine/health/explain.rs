@@ -2,36 +2,35 @@
 
 use std::time::Duration;
 
-use super::{Health, transition::State};
-use crate::words::spoken;
+use super::{
+    Health,
+    reason::{Reason, Reasons},
+    state::State,
+};
 
 impl Health {
     /// Explains the state, with all that people want to know besides.
-    pub fn explain(&self, now: Duration) -> String {
-        let mut text = self.reason().to_owned();
-        if let Some(degraded) = self.degraded() {
-            text = format!("{text}; degraded: {degraded}");
-        }
-        if let Some(unasked) = self.unsent_probes(now) {
-            let lasts = Duration::from_secs(now.saturating_sub(unasked.since()).as_secs());
-            text = format!("{text}; for {}: {}", spoken(lasts), unasked.explain());
-        }
+    pub fn explain(&self, now: Duration) -> Reasons {
+        let mut reasons = self.reason().clone();
+        reasons.more.extend(self.degraded().map(|limits| Reason::Degraded(limits.to_vec())));
+        reasons.more.extend(self.unsent_probes(now).map(|unsent| {
+            let lasted = Duration::from_secs(now.saturating_sub(unsent.since).as_secs());
+            Reason::NotProbed { lasted, unprobed: unsent.probes }
+        }));
         if self.state != State::Down || !self.ready {
-            return text;
+            return reasons;
         }
         let hold = self.hold();
-        match self.streak.good_since {
+        reasons.more.push(match self.streak.good_since {
             Some(since) => {
                 let left = (since + hold).saturating_sub(now).as_secs_f64().ceil();
-                let left = spoken(Duration::from_secs_f64(left));
-                text = format!("{text}; coming back in {left}");
+                Reason::ComesBackIn(Duration::from_secs_f64(left))
             }
-            None if self.fresh => text = format!("{text}; comes back with its first answers"),
-            None => text = format!("{text}; comes back when well for {}", spoken(hold)),
-        }
-        match self.damping.lately(now) {
-            0 | 1 => text,
-            times => format!("{text}: it went down {times} times in 10 minutes"),
-        }
+            None if self.fresh => Reason::ComesBackAtOnce,
+            None => Reason::ComesBackWhenWell(hold),
+        });
+        let times = self.damping.lately(now);
+        reasons.more.extend((times > 1).then_some(Reason::WentDown(times)));
+        reasons
     }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::{
     Health, State,
+    reason::Reason,
     round::{TargetState, quorum_of},
     window::TIMEOUT_CEILING,
 };
@@ -112,13 +113,12 @@ impl Passive {
         silence
     }
 
-    /// Returns the text of a verdict on answers that do not count, and why.
-    pub(super) const fn unheeded(&self) -> &'static str {
-        match self.unheeded {
-            None => "",
-            Some(Answers::Few) => "; answers arrive, but of few networks",
-            Some(Answers::Many) => "; answers arrive, but excuse lost probes for a minute at most",
-        }
+    /// Returns why answers do not count in a verdict, if there are some.
+    pub(super) fn unheeded(&self) -> Option<Reason> {
+        self.unheeded.map(|answers| match answers {
+            Answers::Few => Reason::FewNetworks,
+            Answers::Many => Reason::ExcusedLongEnough,
+        })
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Health, window::Window};
+use super::{
+    Health,
+    reason::{Exceeded, Measure},
+    window::Window,
+};
 use crate::config::{Limits, Loss, Probe};
 
 /// Time between two looks.
@@ -23,7 +27,7 @@ pub(super) struct Quality {
     /// Number of looks in a row that found a limit exceeded.
     over: u32,
     /// Limits that are exceeded, and by how much, once it is degraded.
-    degraded: Option<String>,
+    degraded: Option<Vec<Exceeded>>,
     /// Time since which all limits are kept with a margin.
     kept_since: Option<Duration>,
 }
@@ -35,19 +39,18 @@ impl Quality {
     }
 
     /// Returns the limits that are exceeded when `share` of them is allowed.
-    fn exceeded(&self, limits: &Limits, window: &Window, share: f64) -> Vec<String> {
+    fn exceeded(&self, limits: &Limits, window: &Window, share: f64) -> Vec<Exceeded> {
         let newest = window.settled().saturating_sub(self.settled_before);
         let loss = (newest >= ENOUGH).then(|| window.loss_of_newest(newest));
         let millis = |time: Duration| time.as_secs_f64() * 1000.0;
         let each = [
-            ("loss", "%", loss.map(|loss| loss * 100.0), limits.loss.map(Loss::percent)),
-            ("latency", "ms", window.latency().map(millis), limits.latency.map(millis)),
-            ("jitter", "ms", window.jitter().map(millis), limits.jitter.map(millis)),
+            (Measure::Loss, loss.map(|loss| loss * 100.0), limits.loss.map(Loss::percent)),
+            (Measure::Latency, window.latency().map(millis), limits.latency.map(millis)),
+            (Measure::Jitter, window.jitter().map(millis), limits.jitter.map(millis)),
         ];
-        let exceeded = each.into_iter().filter_map(|(what, unit, value, limit)| {
+        let exceeded = each.into_iter().filter_map(|(measure, value, limit)| {
             let (value, limit) = value.zip(limit)?;
-            let text = || format!("{what} {value:.1} {unit} (limit {limit} {unit})");
-            (value > limit * share).then(text)
+            (value > limit * share).then_some(Exceeded { measure, value, limit })
         });
         exceeded.collect()
     }
@@ -62,7 +65,7 @@ impl Quality {
         self.next_poll = now + POLL_INTERVAL;
         self.over = if over.is_empty() { 0 } else { self.over.saturating_add(1) };
         if self.over >= probe.failure_count {
-            self.degraded = Some(over.join(", "));
+            self.degraded = Some(over);
         }
         let kept_since = *self.kept_since.get_or_insert(now);
         if !kept {
@@ -75,7 +78,7 @@ impl Quality {
 
 impl Health {
     /// Returns the limits that it exceeds, and by how much, if it is degraded.
-    pub fn degraded(&self) -> Option<&str> {
+    pub fn degraded(&self) -> Option<&[Exceeded]> {
         self.quality.degraded.as_deref()
     }
 }
@@ -104,7 +107,9 @@ mod tests {
         run.run_until(ms(10_000), &mut |_, _| Some(ms(290)));
         assert_eq!(run.health.degraded(), None);
         run.run_until(ms(20_000), &mut |_, _| Some(ms(350)));
-        assert_eq!(run.health.degraded(), Some("latency 350.0 ms (limit 300 ms)"));
+        let limits = run.health.degraded().expect("degraded");
+        assert_eq!(limits.len(), 1);
+        assert_eq!(limits[0].to_string(), "latency 350.0 ms (limit 300 ms)");
         assert_eq!(run.changes, []);
         // Below the limit, but not by enough.
         run.run_until(ms(60_000), &mut |_, _| Some(ms(270)));
@@ -121,7 +126,7 @@ mod tests {
         run.run_until(ms(800), &mut |_, random| (random.share() >= 0.3).then_some(ms(10)));
         assert_eq!(run.health.degraded(), None);
         run.run_until(ms(10_000), &mut |_, random| (random.share() >= 0.3).then_some(ms(10)));
-        assert!(run.health.degraded().is_some_and(|text| text.contains("(limit 5 %)")));
+        assert!(run.health.degraded().is_some_and(|limits| limits[0].limit == 5.0));
         assert_eq!(run.changes, []);
     }
 

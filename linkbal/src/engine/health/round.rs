@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::{
     failure::{Failure, FailureKind},
+    reason::Reason,
     window::Window,
 };
 use crate::config::Target;
@@ -340,19 +341,14 @@ pub(super) fn quorum_of(targets: &[TargetState], quorum: u32) -> usize {
     present.min(quorum as usize)
 }
 
-/// Describes how many targets answered when `rounds` rounds in a row were bad.
-pub(super) fn missed(rounds: u32, targets: &[TargetState], quorum: u32) -> String {
+/// Says how many targets answered when `rounds` rounds in a row were bad.
+pub(super) fn missed(rounds: u32, targets: &[TargetState], quorum: u32) -> Reason {
     let present = targets.iter().filter(|asked| !asked.absent);
-    let answered = present.clone().filter(|asked| asked.last == Some(true)).count();
-    let rounds = match rounds {
-        1 => "1 round of probes failed".into(),
-        more => format!("{more} rounds of probes failed"),
-    };
-    let needed = quorum_of(targets, quorum);
-    match (answered, present.count()) {
-        (0, 1) => format!("{rounds}: the target did not answer"),
-        (0, all) => format!("{rounds}: none of {all} targets answered ({needed} needed)"),
-        (some, all) => format!("{rounds}: {some} of {all} targets answered ({needed} needed)"),
+    Reason::RoundsFailed {
+        rounds,
+        answered: present.clone().filter(|asked| asked.last == Some(true)).count(),
+        targets: present.count(),
+        needed: quorum_of(targets, quorum),
     }
 }
 

@@ -18,6 +18,10 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+fn no_carrier() -> Unready {
+    Unready::NoCarrier("wan-a".into())
+}
+
 fn probe() -> Probe {
     Probe {
         targets: vec![A, B],
@@ -129,10 +133,10 @@ fn recovery_waits_for_the_hold_time_and_starts_over_after_a_bad_round() {
 #[test]
 fn losing_the_carrier_counts_at_once_and_says_why() {
     let mut health = up_at_zero();
-    let change = health.handle(&HealthEvent::NotReady("no carrier"), ms(1001));
+    let change = health.handle(&HealthEvent::NotReady(&no_carrier()), ms(1001));
     let lasted = ms(1000);
     assert_eq!(change, Some(Transition { from: State::Up, to: State::Down, lasted }));
-    assert_eq!(health.reason(), "no carrier");
+    assert!(health.reason().is(&Reason::NotReady(no_carrier())), "{}", health.reason());
     assert_eq!(health.deadline(), None);
     assert_eq!(health.start_round(ms(2000)), None);
 }
@@ -174,20 +178,24 @@ fn a_failed_probe_ends_its_round_at_once_and_says_why() {
     assert_eq!([ms(1200), ms(1400), ms(1600)].map(&mut fail), [None, None, Some(State::Down)]);
     let reason = "3 rounds of probes failed: none of 2 targets answered (1 needed); \
                   192.0.2.1: refused; 192.0.2.2: no route";
-    assert_eq!(health.reason(), reason);
+    assert_eq!(health.reason().to_string(), reason);
     assert_eq!(health.expire(ms(1700)), None);
     let round = health.start_round(ms(1800)).expect("due").round;
     for target in [&A, &B] {
         assert_eq!(health.fail(target, round, "captive portal".into(), ms(1800)), None);
     }
-    assert!(health.reason().ends_with("192.0.2.2: captive portal"), "{}", health.reason());
+    assert!(
+        health.reason().to_string().ends_with("192.0.2.2: captive portal"),
+        "{}",
+        health.reason()
+    );
 }
 
 #[test]
 fn without_targets_the_carrier_decides_and_the_hold_time_still_counts() {
     let mut health = Health::new(Probe { targets: vec![], ..probe() }, Family::Ipv6, false, ms(0));
     assert_eq!(health.handle(&HealthEvent::Ready, ms(0)).map(|change| change.to), Some(State::Up));
-    health.handle(&HealthEvent::NotReady("no carrier"), ms(10));
+    health.handle(&HealthEvent::NotReady(&no_carrier()), ms(10));
     assert_eq!(health.handle(&HealthEvent::Ready, ms(20)), None);
     assert_eq!(health.deadline(), Some(ms(5020)));
     assert_eq!(health.expire(ms(5019)), None);

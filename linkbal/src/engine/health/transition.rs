@@ -11,52 +11,15 @@
 //! is Down, and comes back like any other. A *fresh* uplink, which has not failed since it was last up,
 //! or ever, comes back with its first good round.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
-use super::{Health, quality::Quality};
-use crate::words::measured;
-
-/// Reason of an uplink that is down since it was disabled before.
-pub(super) const ENABLED: &str = "enabled by the administrator, to be proved good";
-
-/// The state of an uplink in one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// No verdict yet.
-    Init,
-    /// The uplink is usable.
-    Up,
-    /// The uplink is not usable.
-    Down,
-    /// The uplink is disabled by the administrator, and not probed.
-    AdminDown,
-}
-
-impl State {
-    /// Returns whether the uplink is usable.
-    pub const fn is_up(self) -> bool {
-        matches!(self, State::Up)
-    }
-
-    /// Returns the name, as in `status`, logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            State::Init => "init",
-            State::Up => "up",
-            State::Down => "down",
-            State::AdminDown => "admin-down",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+use super::{
+    Health,
+    quality::Quality,
+    reason::{Reason, Reasons},
+    state::State,
+};
+use crate::engine::kernel::unready::Unready;
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +42,9 @@ pub(super) enum Signal<'a> {
     /// The administrator wants it up without a proof.
     Admitted,
     /// Interface, carrier, address or gateway is missing, with the reason.
-    NotReady(&'a str),
+    NotReady(&'a Unready),
     /// Another gateway has its address, with the reason.
-    Standby(&'a str),
+    Standby(&'a Unready),
     /// The address that another gateway had is here.
     AddressBack,
     /// Being ready is all there is to know: no targets are configured.
@@ -99,52 +62,47 @@ pub(super) enum Signal<'a> {
 impl Health {
     /// Returns the state that a signal leads to, with the reason; `None` if nothing changes. If it is the
     /// present state, that stays for another reason.
-    fn next(&self, signal: Signal<'_>, now: Duration) -> Option<(State, String)> {
+    fn next(&self, signal: Signal<'_>, now: Duration) -> Option<(State, Reasons)> {
         use State::{AdminDown, Down, Init, Up};
         let fresh = self.fresh;
         let held = self.streak.is_held(self.hold(), now);
         let (state, reason) = match (self.state, signal) {
             // The administrator comes first.
-            (AdminDown, Signal::Enabled) => (Down, ENABLED.into()),
+            (AdminDown, Signal::Enabled) => (Down, Reason::Reenabled),
             (AdminDown, _) | (_, Signal::Enabled) => return None,
-            (_, Signal::Disabled) => (AdminDown, "disabled by the administrator".into()),
+            (_, Signal::Disabled) => (AdminDown, Reason::Disabled),
 
             // Down, or down for another reason than before.
-            (_, Signal::NotReady(reason)) => (Down, reason.into()),
-            (_, Signal::Standby(reason)) => (Down, format!("standby: {reason}")),
-            (_, Signal::BadRounds) => (Down, self.describe_outage()),
+            (_, Signal::NotReady(lacks)) => (Down, Reason::NotReady(lacks.clone())),
+            (_, Signal::Standby(lacks)) => (Down, Reason::Standby(lacks.clone())),
+            (_, Signal::BadRounds) => return Some((Down, self.describe_outage())),
 
             // Without a bad round the address of the gateway may just have been forgotten.
-            (Up, Signal::GatewayMissing(gateway)) if self.streak.bad > 0 => (
-                Down,
-                format!("the gateway {gateway} is not found on the link, and probes are lost"),
-            ),
+            (Up, Signal::GatewayMissing(gateway)) if self.streak.bad > 0 => {
+                (Down, Reason::GatewayMissing(gateway))
+            }
 
             // Up: at once for the first time and without a failure, else after a proof.
-            (Init, Signal::GoodRound) => (Up, "targets answer".into()),
-            (Down, Signal::GoodRound) if fresh => (Up, "targets answer".into()),
+            (Init, Signal::GoodRound) => (Up, Reason::TargetsAnswer),
+            (Down, Signal::GoodRound) if fresh => (Up, Reason::TargetsAnswer),
             (Down, Signal::GoodRound) if held && self.streak.good >= self.probe.success_count => {
-                let held = measured(self.streak.good_for(now));
-                (Up, format!("{} good rounds in {held}", self.streak.good))
+                let rounds = self.streak.good;
+                (Up, Reason::GoodRounds { rounds, lasted: self.streak.good_for(now) })
             }
-            (Down, Signal::Admitted) if self.streak.good > 0 => {
-                (Up, "targets answer, and it was enabled without the hold time".into())
-            }
-            (Down, Signal::AddressBack) if fresh => (Up, "the virtual address is here".into()),
+            (Down, Signal::Admitted) if self.streak.good > 0 => (Up, Reason::Admitted),
+            (Down, Signal::AddressBack) if fresh => (Up, Reason::AddressBack),
 
             // Without targets of its own.
-            (Init, Signal::Carrier) => (Up, "ready; no targets to ask".into()),
-            (Down, Signal::Carrier) if fresh || held => (Up, "ready; no targets to ask".into()),
-            (Init | Down, Signal::OtherFamily(None)) => {
-                (Up, "ready; no targets of this family".into())
-            }
+            (Init, Signal::Carrier) => (Up, Reason::NoTargets),
+            (Down, Signal::Carrier) if fresh || held => (Up, Reason::NoTargets),
+            (Init | Down, Signal::OtherFamily(None)) => (Up, Reason::NoTargetsOfFamily),
             (state, Signal::OtherFamily(Some(other))) if state != other => {
-                (other, format!("as the other family: {other}"))
+                (other, Reason::OtherFamily(other))
             }
 
             (Init | Up | Down, _) => return None,
         };
-        Some((state, reason))
+        Some((state, reason.into()))
     }
 
     /// Enters the state that a signal leads to.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Health, Transition, round::End};
+use super::{Health, Transition, reason::Unprobed, round::End};
 use crate::config::Target;
 
 /// Time before which a failure to send is no news: the next probe may well be sent.
@@ -28,45 +28,27 @@ impl Health {
 
     /// Returns the targets that this machine has not been able to probe for long enough to tell
     /// people, and why.
-    pub fn unsent_probes(&self, now: Duration) -> Option<UnsentProbes<'_>> {
+    pub fn unsent_probes(&self, now: Duration) -> Option<UnsentProbes> {
         let lasting = |since: &Duration| now.saturating_sub(*since) >= LASTING;
         let unsent = self.targets.iter().filter_map(|asked| {
             let (since, reason) = asked.unsent.as_ref()?;
             lasting(since).then_some((*since, &asked.target, reason))
         });
         let count = unsent.clone().count();
-        let (since, target, reason) = unsent.min_by_key(|(since, ..)| *since)?;
+        let (since, target, failure) = unsent.min_by_key(|(since, ..)| *since)?;
         let all = self.targets.iter().filter(|asked| !asked.absent).count();
-        Some(UnsentProbes { since, target, reason, count, all })
+        let (target, failure) = (target.to_string(), failure.clone());
+        Some(UnsentProbes { since, probes: Unprobed { target, failure, count, all } })
     }
 }
 
 /// Targets that are not probed.
-#[derive(Clone, Copy, Debug)]
-pub struct UnsentProbes<'a> {
-    since: Duration,
-    /// The target that has not been probed for longest.
-    target: &'a Target,
-    reason: &'a str,
-    count: usize,
-    all: usize,
-}
-
-impl UnsentProbes<'_> {
-    /// Returns the time since which they are not probed.
-    pub const fn since(&self) -> Duration {
-        self.since
-    }
-
-    /// Explains which targets are not probed, and why.
-    pub fn explain(&self) -> String {
-        let UnsentProbes { target, reason, count, all, .. } = self;
-        let who = match count == all {
-            true => "it keeps its state".to_owned(),
-            false => format!("{count} of {all} targets"),
-        };
-        format!("not probed ({who}), for this machine cannot: {target}: {reason}")
-    }
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsentProbes {
+    /// Time since which one of them is not probed.
+    pub since: Duration,
+    /// The targets, and why.
+    pub probes: Unprobed,
 }
 
 #[cfg(test)]
@@ -126,7 +108,7 @@ mod tests {
         play(&mut health, 0, 5000, |_| Fate::Answered);
         assert!(health.unsent_probes(ms(5000)).is_none());
         assert_eq!(play(&mut health, 5000, 3_600_000, |_| Fate::Unsent), []);
-        let text = health.explain(ms(3_600_000));
+        let text = health.explain(ms(3_600_000)).to_string();
         assert!(text.contains("; for 59 min: not probed (it keeps"), "{text}");
         assert!(text.ends_with("no descriptor"), "{text}");
         // What the line does counts again at once.
@@ -144,7 +126,8 @@ mod tests {
         play(&mut health, 0, 900, |_| Fate::Unsent);
         assert!(health.unsent_probes(ms(900)).is_none());
         play(&mut health, 900, 1500, |at| if at == 0 { Fate::Answered } else { Fate::Unsent });
-        let unasked = health.unsent_probes(ms(1500)).expect("two are not asked").explain();
+        let unasked = health.unsent_probes(ms(1500)).expect("two are not asked").probes;
+        let unasked = unasked.to_string();
         assert!(unasked.contains("(2 of 3 targets)"), "{unasked}");
     }
 

@@ -97,7 +97,7 @@ pub(in crate::engine) fn gateway_asked(
     let Some(cause) = state.health[family].gateway_asked(answers) else { return };
     let uplink = state.config.name.clone();
     let Some(health) = state.family(family) else { return };
-    output.report(Report::Diagnosis { uplink, family, cause, reason: health.reason().into() });
+    output.report(Report::Diagnosis { uplink, family, cause, reason: health.reason().clone() });
 }
 
 /// Passes an event to the health of one uplink and family.
@@ -174,10 +174,9 @@ pub(in crate::engine) fn check_readiness(
                 continue;
             }
             let health = &mut uplink.health[family];
-            let lacks = nexthop.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let event = match &nexthop {
-                Err(_) if uplink.standby[family] == Some(true) => HealthEvent::Standby(&lacks),
-                Err(_) => HealthEvent::NotReady(&lacks),
+                Err(lacks) if uplink.standby[family] == Some(true) => HealthEvent::Standby(lacks),
+                Err(lacks) => HealthEvent::NotReady(lacks),
                 // An uplink that is up must have its routes in place, too; once the changes are
                 // made, this is checked again.
                 Ok(_) if !health.is_ready() && reconciler.is_pending() => continue,
@@ -244,7 +243,7 @@ pub(in crate::engine) fn report(
             uplink: state.config.name.clone(),
             family: *family,
             transition: *transition,
-            reason: health.reason().into(),
+            reason: health.reason().clone(),
             evidence: health.seen(),
         });
     }

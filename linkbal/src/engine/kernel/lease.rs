@@ -40,7 +40,7 @@ use crate::{
         command::{Command, Unmarked},
         context::{Context, Output},
         datapath::Datapath,
-        health::{HealthEvent, Pause},
+        health::{HealthEvent, Pause, reason::Gap},
         indexed::Indexed,
         report::Report,
         uplinks::UplinkState,
@@ -228,22 +228,19 @@ impl Leases {
         uplink: &UplinkState,
         family: Family,
         now: Duration,
-    ) -> Option<String> {
+    ) -> Option<Gap> {
         let lease = self.leases.get(&(uplink.config.name.clone(), family))?;
         let address = lease.address.as_ref().and_then(Kept::deadline);
         let route = lease.route.as_ref().and_then(Kept::deadline);
-        let (what, due) = match (address, route) {
-            (Some(due), _) => ("address", due),
-            (None, due) => ("default route", due?),
-        };
+        let due = address.or(route)?;
         let left = due.checked_sub(now).filter(|left| !left.is_zero())?;
-        let lasts = GRACE.saturating_sub(left).as_secs();
-        let (family, interface) = (family.name(), &uplink.config.interface);
-        Some(format!(
-            "no {family} {what} on {interface} for {lasts} s: new flows avoid it; it is down in {} s \
-             unless it comes back",
-            left.as_secs_f64().ceil()
-        ))
+        Some(Gap {
+            family,
+            address: address.is_some(),
+            interface: uplink.config.interface.clone(),
+            lasted_s: GRACE.saturating_sub(left).as_secs(),
+            left_s: left.as_nanos().div_ceil(1_000_000_000).try_into().unwrap_or(u64::MAX),
+        })
     }
 
     /// Returns the default route of an uplink that is gone, as long as nothing else has come.

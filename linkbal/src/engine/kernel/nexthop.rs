@@ -6,7 +6,7 @@ use linkbal_common::uplink::Family;
 
 use super::{
     network::{Address, Link, Route, RouteKind, Snapshot, TABLE_MAIN},
-    unready::Unready,
+    unready::{NoGateway, Unready},
 };
 use crate::config::{Gateway, Uplink};
 
@@ -59,16 +59,10 @@ fn no_gateway(snapshot: &Snapshot, link: &Link, family: Family) -> Unready {
     let mut elsewhere = snapshot.routes.iter().filter(of_main).map(|route| route.ifindex);
     let why = match elsewhere.clone().any(|ifindex| ifindex.is_none()) {
         // fib_nexthop_info in net/ipv4/fib_semantics.c
-        true => {
-            "a default route names a nexthop object alone, which is not read: set sysctl \
-                 net.ipv4.nexthop_compat_mode = 1, or configure the gateway"
-        }
+        true => NoGateway::NexthopObject,
         // A client that finds such a route may set none of its own.
-        false if family == Family::Ipv4 && elsewhere.next().is_some() => {
-            "no default route leads there, and none is configured; a DHCP client that finds \
-             another one may set none: give each interface a metric of its own"
-        }
-        false => "no default route leads there, and none is configured",
+        false if family == Family::Ipv4 && elsewhere.next().is_some() => NoGateway::RouteElsewhere,
+        false => NoGateway::NoRoute,
     };
     Unready::NoGateway(family, link.name.clone(), why)
 }

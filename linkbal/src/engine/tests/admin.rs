@@ -32,7 +32,7 @@ fn a_disabled_uplink_fails_over_like_a_dead_one_and_is_not_asked() {
     assert_eq!(reports(&commands[7..]), [down(Family::Ipv4), down(Family::Ipv6)]);
     let b = &world.engine.uplinks()[B as usize];
     assert_eq!(
-        (b.state(), b.health.ipv4.reason()),
+        (b.state(), b.health.ipv4.reason().to_string().as_str()),
         (State::AdminDown, "disabled by the administrator")
     );
     assert!(b.health.values().all(|health| health.deadline().is_none()), "it is asked");

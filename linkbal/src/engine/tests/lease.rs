@@ -26,8 +26,8 @@ impl World {
         routes.map(ToString::to_string).collect()
     }
 
-    fn reason(&self, uplink: u32, family: Family) -> &str {
-        self.engine.uplinks()[uplink as usize].health[family].reason()
+    fn reason(&self, uplink: u32, family: Family) -> String {
+        self.engine.uplinks()[uplink as usize].health[family].reason().to_string()
     }
 }
 
@@ -157,7 +157,7 @@ fn what_is_gone_for_a_moment_is_told_with_the_time_left() {
     let mut world = both_up();
     let gap = |world: &World| {
         let uplink = world.engine.uplinks().by_index(A).expect("an uplink");
-        world.engine.gap(uplink, Family::Ipv4)
+        world.engine.gap(uplink, Family::Ipv4).map(|gap| gap.to_string())
     };
     assert_eq!(gap(&world), None);
     world.change(|kernel| flush(kernel, 3));
@@ -503,7 +503,7 @@ fn an_address_without_a_gateway_is_told_from_the_start() {
     let mut world = World::new(kernel);
     world.after(ms(5000));
     let health = world.engine.uplinks()[A as usize].family(Family::Ipv4).expect("it has IPv4");
-    assert!(health.reason().contains("a metric of its own"), "{}", health.reason());
+    assert!(health.reason().to_string().contains("a metric of its own"), "{}", health.reason());
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn an_uplink_on_another_interface_is_another_one() {
     assert!(masks(&commands).iter().all(|mask| *mask == 0x0001_0001), "{commands:?}");
     assert_eq!(forgotten(&commands).len(), 2);
     let b = &world.engine.uplinks()[B as usize];
-    assert_eq!(b.health.ipv4.reason(), "interface wan-c does not exist");
+    assert_eq!(b.health.ipv4.reason().to_string(), "interface wan-c does not exist");
     assert_eq!(b.index, B, "its mark and its table stay");
 }
 

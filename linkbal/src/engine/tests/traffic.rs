@@ -1,7 +1,10 @@
 //! The effect of traffic on verdicts.
 
 use super::*;
-use crate::engine::health::traffic::{POLL_INTERVAL, Traffic};
+use crate::engine::health::{
+    reason::Reason,
+    traffic::{POLL_INTERVAL, Traffic},
+};
 
 /// The answers between two looks, by family.
 #[derive(Clone, Copy, Default)]
@@ -113,11 +116,12 @@ fn a_saturated_uplink_whose_probes_are_lost_stays_up_and_says_so() {
     let heard = carry(&mut world, ms(22_000), |_, _| ALL);
     assert_eq!(first_mask(&heard), None);
     let health = &world.engine.uplinks()[A as usize].health.ipv4;
-    assert_eq!(health.reason(), "probes are lost, but answers arrive");
+    assert_eq!(health.reason().to_string(), "probes are lost, but answers arrive");
     assert!(health.window().loss() > 0.9);
     world.answers[A as usize] = ALL_ANSWER;
     carry(&mut world, ms(25_000), |_, _| ALL);
-    assert_eq!(world.engine.uplinks()[A as usize].health.ipv4.reason(), "targets answer");
+    let reason = world.engine.uplinks()[A as usize].health.ipv4.reason();
+    assert!(reason.is(&Reason::TargetsAnswer), "{reason}");
 }
 
 #[test]
@@ -293,11 +297,11 @@ fn a_gateway_that_is_not_found_is_a_verdict_once_a_round_is_lost() {
     let heard = gateway_fails(&mut world, "203.0.113.1");
     assert_eq!(first_mask(&heard), Some((world.now, 0x0003_0002)), "at once, and IPv4 alone");
     let reason = heard.iter().find_map(|(_, command)| match command {
-        Command::Report(Report::Uplink { reason, .. }) => Some(reason.as_str()),
+        Command::Report(Report::Uplink { reason, .. }) => Some(reason.to_string()),
         _ => None,
     });
     let told = "the gateway 203.0.113.1 is not found on the link, and probes are lost";
-    assert_eq!(reason, Some(told));
+    assert_eq!(reason.as_deref(), Some(told));
     let heard = gateway_fails(&mut world, "fe80::1");
     assert_eq!(first_mask(&heard), Some((world.now, 0x0002_0002)), "IPv6");
 }

@@ -108,14 +108,14 @@ fn a_doubtful_uplink_is_asked_often_and_the_reason_says_why_it_is_down() {
     let cut = ms(10_000);
     let mut line = |now: Duration, _: &mut Random| (now < cut).then_some(ms(5));
     run_with_few(&mut run, ms(10_900), &mut line, |_| true);
-    assert_eq!(run.health.reason(), "probes are lost, but answers arrive");
+    assert_eq!(run.health.reason().to_string(), "probes are lost, but answers arrive");
     let often = run.rounds.iter().filter(|at| **at >= ms(10_500)).count();
     assert!((18..=22).contains(&often), "{often} rounds in 400 ms");
     while run.changes.is_empty() {
         let next = run.now + ms(1);
         run_with_few(&mut run, next, &mut line, |_| true);
     }
-    let reason = run.health.reason().to_owned();
+    let reason = run.health.reason().to_string();
     let end = ": none of 2 targets answered (1 needed); answers arrive, but of few networks";
     assert!(reason.ends_with(end), "{reason}");
     run_with_few(&mut run, ms(15_000), &mut line, |_| true);

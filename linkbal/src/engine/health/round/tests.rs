@@ -129,7 +129,11 @@ fn with_every_target_silent_the_quick_one_tells_it() {
         line.health.start_round(line.now);
     }
     assert!(line.now - failed <= 3 * ROUND + ms(1000), "{:?}", line.now - failed);
-    assert!(line.health.reason().contains("captive portal"), "{}", line.health.reason());
+    assert!(
+        line.health.reason().to_string().contains("captive portal"),
+        "{}",
+        line.health.reason()
+    );
 }
 
 #[test]

@@ -162,7 +162,10 @@ fn the_reason_for_a_missing_nexthop_is_the_first_thing_to_mend() {
     assert_eq!(reason(&snapshot), "no carrier on wan0");
     snapshot.links = [(3, Link { up: false, ..Link::ethernet(3, "wan0") })].into();
     assert_eq!(reason(&snapshot), "interface wan0 is down");
-    assert_eq!(lacks(&snapshot).remedy().as_deref(), Some("`ip link set wan0 up`"));
+    assert_eq!(
+        lacks(&snapshot).remedy().map(|remedy| remedy.to_string()).as_deref(),
+        Some("`ip link set wan0 up`")
+    );
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl RefusalTracker {
             for (family, health) in uplink.health.iter() {
                 let Some(found) = health.unsent_probes(context.now) else { continue };
                 let uplink = uplink.config.name.clone();
-                unsent.insert(ProbesOf { family, uplink }, found.explain());
+                unsent.insert(ProbesOf { family, uplink }, found.probes.to_string());
             }
         }
         let before = std::mem::replace(&mut self.unsent_probes, unsent);
