@@ -88,7 +88,7 @@ pub fn translate(
     })?;
     names::settle(&mut draft);
     policy::settle(&mut draft);
-    let removal = leave::steps(kind, text, name);
+    let removal = leave::steps(kind, name, std::mem::take(&mut draft.removal));
     Ok(Translation { removal, ..write::write(draft, kind, name, text) })
 }
 

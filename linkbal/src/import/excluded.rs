@@ -76,7 +76,7 @@ fn is_taken(draft: &Draft, value: &str) -> bool {
 }
 
 /// Returns the prefixes of a value of TOML; `None` for what is none.
-fn nets_of(value: &str) -> impl Iterator<Item = Option<IpNet>> + '_ {
+pub(super) fn nets_of(value: &str) -> impl Iterator<Item = Option<IpNet>> + '_ {
     let parse = |text: &str| text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
     // Every second part is within quotes.
     value.split('"').skip(1).step_by(2).map(move |text| parse(text).ok())

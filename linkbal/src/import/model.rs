@@ -1,6 +1,7 @@
 //! The common form of all dialects: uplinks, policies, rules and notes, with the lines they come from.
 
 use super::note::{Lines, Note, NoteKind};
+use crate::removal::Step;
 
 /// A value of a key, as TOML.
 #[derive(Clone, Debug)]
@@ -175,6 +176,8 @@ pub(super) struct Draft {
     pub(super) covered: Vec<Lines>,
     /// Lines that say something.
     pub(super) significant: Lines,
+    /// Steps that take away what is translated, as far as the input says them.
+    pub(super) removal: Vec<Step>,
 }
 
 impl Draft {

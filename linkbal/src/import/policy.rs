@@ -30,6 +30,9 @@ type Shares = Vec<(String, u32, u32)>;
 pub(super) fn settle(draft: &mut Draft) {
     let mut rules = std::mem::take(&mut draft.rules);
     reach::drop_unreachable(draft, &mut rules);
+    let policies = rules.iter().filter_map(|rule| rule.policy.as_ref());
+    let policies: Vec<Policy> = policies.chain(&draft.default).cloned().collect();
+    policies.iter().for_each(|policy| tell_weights(draft, policy));
     let at = rules.iter().position(|rule| is_catch_all(rule) && rule.policy.is_some());
     let of_rule = at.and_then(|at| rules[at].policy.clone());
     let default = of_rule.or(draft.default.take());
@@ -126,8 +129,18 @@ fn set_weights(draft: &mut Draft, policy: &Policy, shares: &Shares, rule: &Lines
         );
         draft.changed(policy.lines.clone().and(rule), why);
     }
-    if policy.members.iter().any(|member| member.weight > MAX_WEIGHT) {
-        draft.changed(policy.lines.clone(), format!("weights end at {MAX_WEIGHT}"));
+}
+
+/// Tells of weights that linkbal does not have.
+fn tell_weights(draft: &mut Draft, policy: &Policy) {
+    for member in &policy.members {
+        if member.weight == 0 {
+            let why = "a weight of 0: the least one here is 1; take the uplink out of `use`, or give it \
+                       a higher tier, if it is to have no share";
+            draft.changed(member.lines.clone(), why);
+        } else if member.weight > MAX_WEIGHT {
+            draft.changed(member.lines.clone(), format!("weights end at {MAX_WEIGHT}"));
+        }
     }
 }
 

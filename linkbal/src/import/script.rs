@@ -8,7 +8,8 @@ mod facts;
 mod host;
 mod ip_rule;
 mod iptables;
-pub(super) mod keys;
+mod keys;
+mod leave;
 mod marks;
 mod nat;
 mod order;
@@ -17,6 +18,7 @@ mod routes;
 mod shares;
 mod sort;
 mod uplink;
+mod within;
 
 use self::facts::Facts;
 use super::{
@@ -67,6 +69,7 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
     nat::write(&mut draft, &facts);
     probe::write(&mut draft, &facts);
     lan(&mut draft, &facts);
+    draft.removal = leave::steps(&script, &facts, &draft);
     if !facts.has_ipv6() {
         draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
     }

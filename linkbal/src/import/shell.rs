@@ -99,6 +99,7 @@ pub(super) fn read(text: &str) -> Script {
             }
             following.push(content.trim().to_owned());
         }
+        let following: Vec<String> = following.iter().map(|text| reader.filled(text)).collect();
         reader.script.significant.extend(line..=last_line);
         for command in reader.script.commands.iter_mut().skip(before) {
             command.last_line = last_line;

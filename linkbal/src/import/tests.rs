@@ -13,6 +13,7 @@ mod own;
 mod routers;
 mod shell;
 mod statistic;
+mod tables;
 mod tree;
 mod uci;
 mod values;

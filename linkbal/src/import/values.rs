@@ -147,6 +147,11 @@ fn range(first: &str, last: &str) -> Option<Vec<IpNet>> {
     (nets.len() <= MAX_RANGE).then_some(nets)
 }
 
+/// Returns the name of an interface, or the pattern of some: iptables and VyOS end these with `+`.
+pub(super) fn pattern(text: &str) -> String {
+    text.strip_suffix('+').map_or_else(|| text.to_owned(), |start| format!("{start}*"))
+}
+
 /// Returns prefixes as TOML: each in quotes, hosts without a length, once.
 pub(super) fn prefix_texts(nets: &[IpNet]) -> Vec<String> {
     let mut texts: Vec<String> = Vec::new();

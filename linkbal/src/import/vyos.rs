@@ -46,6 +46,7 @@ pub(super) fn read(text: &str) -> Result<Draft, String> {
         None => nat::Balanced::Always,
     };
     nat::read(&mut draft, tree.root.at(&["nat", "source"]), balanced);
+    policy_routes(&mut draft, &tree);
     draft.note(NoteKind::Changed, Lines::default(), IPV4_ALONE);
     rest(&mut draft, &tree, "load-balancing");
     Ok(draft)
@@ -107,6 +108,35 @@ pub(super) fn default(draft: &mut Draft, main: Option<String>) {
                        weight; a last [[rule]] with `use` says otherwise";
             draft.note(NoteKind::Changed, Lines::default(), why);
         }
+    }
+}
+
+/// Tells of rules of `policy route` that choose a line by a table.
+fn policy_routes(draft: &mut Draft, tree: &Tree) {
+    let sets = tree.root.at(&["policy", "route"]).into_iter().flat_map(|route| &route.children);
+    for rule in sets.flat_map(|set| set.values("rule")) {
+        let Some((table, _)) = rule.get("set").and_then(|set| set.value("table")) else { continue };
+        let route = main_table::of_table(draft, &tree.root, table);
+        let uplinks = route.map(|route| {
+            let ids = route.ways.iter().map(|(_, id)| values::quote(id)).collect::<Vec<_>>();
+            values::one_or_list(&ids)
+        });
+        let why = match uplinks {
+            Some(uplinks) => format!(
+                "rules of `policy route` are not read: write a [[rule]] with its conditions and \
+                 use = {uplinks}, and delete it"
+            ),
+            None if table == "main" => {
+                "rules of `policy route` are not read: flows to networks of your \
+                                        own follow the main table here, too"
+                    .into()
+            }
+            None => format!(
+                "rules of `policy route` are not read, and no default route of table {table} leads to \
+                 an uplink that is known: look at it"
+            ),
+        };
+        draft.untranslated(rule.lines(), why);
     }
 }
 

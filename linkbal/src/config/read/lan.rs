@@ -34,7 +34,17 @@ fn read_interfaces(lan: &Section, required: bool) -> Vec<Spanned<String>> {
         lan.problems().report(list.span, none_given());
     }
     lan.report_repeated(&keys::lan::INTERFACES, &list.items);
+    list.items.iter().for_each(|name| warn_plus(lan, name));
     list.items
+}
+
+/// Warns of a name that would be a pattern for iptables. It may be that of an interface.
+fn warn_plus(section: &Section, name: &Spanned<String>) {
+    if let Some(start) = name.get_ref().strip_suffix('+').filter(|start| !start.is_empty()) {
+        let message = format!("\"{start}+\" is the name of one interface, and no pattern");
+        let help = format!("if all are meant that begin with {start}, write \"{start}*\"");
+        section.problems().warn(name.span(), Fault::new(message, help));
+    }
 }
 
 /// Parses an interface of the LAN, or a pattern of some.

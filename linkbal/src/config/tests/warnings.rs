@@ -37,6 +37,14 @@ fn shadowed_rules() {
 }
 
 #[test]
+fn patterns_of_iptables() {
+    let of = |name: &str| warnings(&TWO_UPLINKS.replace("lan0", name)).lines().collect::<Vec<_>>();
+    let told = of("br+");
+    assert!(told.len() == 1 && told[0].contains("write \"br*\""), "{told:?}");
+    assert!(of("br*").is_empty());
+}
+
+#[test]
 fn targets_that_all_need_the_right_time() {
     let clock = |targets: &str| {
         let text = format!("{TWO_UPLINKS}[probe]\ntargets = [{targets}]\n");

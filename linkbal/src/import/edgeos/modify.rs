@@ -7,7 +7,10 @@ use crate::import::{
     note::Lines,
     tree::Node,
     values::{self, one_or_list, quote},
-    vyos::rule::{addresses, ports},
+    vyos::{
+        main_table,
+        rule::{addresses, ports},
+    },
 };
 
 /// Groups of addresses that stand for the address of an interface.
@@ -83,10 +86,17 @@ impl Reader<'_> {
         for child in &node.children {
             self.condition(draft, &mut rule, child);
         }
-        let own = [node.at(&["destination", "group"])].into_iter().flatten();
-        let own = own.flat_map(|group| group.values("address-group"));
-        if own.into_iter().any(|name| name.word.starts_with(OWN_ADDRESS)) {
+        let own = |side: &str| {
+            let groups = node.at(&[side, "group"]).map(|group| group.values("address-group"));
+            groups.into_iter().flatten().any(|name| name.word.starts_with(OWN_ADDRESS))
+        };
+        if own("destination") {
             let why = "what is sent to the gateway's own addresses is not balanced";
+            return draft.unneeded(node.lines(), why);
+        }
+        if own("source") {
+            let why = "what has one of the gateway's own addresses is no flow of the LAN: it leaves by \
+                       the uplink of its address by itself";
             return draft.unneeded(node.lines(), why);
         }
         self.action(draft, node, rule);
@@ -200,11 +210,22 @@ impl Reader<'_> {
         }
         match modify.value("table") {
             Some(("main", _)) => excluded::leave(draft, rule, lines, self.main),
-            Some((table, _)) => match self.of_table(draft, table) {
-                Some(uplink) => {
-                    let member = Member { uplink, tier: 1, weight: 1, lines: Lines::default() };
-                    rule.policy =
-                        Some(Policy { members: vec![member], lines, ..Policy::default() });
+            Some((table, _)) => match main_table::of_table(draft, self.root, table) {
+                Some(route) => {
+                    let member = |(tier, uplink): (u32, String)| Member {
+                        uplink,
+                        tier,
+                        weight: 1,
+                        lines: Lines::default(),
+                    };
+                    if route.partial {
+                        let why =
+                            format!("some ways of table {table} are by no uplink that is known");
+                        draft.changed(lines.clone(), why);
+                    }
+                    let (members, last_resort) =
+                        (route.ways.into_iter().map(member).collect(), route.last_resort);
+                    rule.policy = Some(Policy { members, last_resort, lines });
                     draft.rules.push(rule);
                 }
                 None => {
@@ -215,30 +236,5 @@ impl Reader<'_> {
                 draft.untranslated(lines, "linkbal only chooses uplinks, and modifies no packets");
             }
         }
-    }
-
-    /// Returns the uplink that the default route of a table leads to.
-    fn of_table(&self, draft: &Draft, table: &str) -> Option<String> {
-        let table = self.root.at(&["protocols", "static", "table", table])?;
-        let device = table.at(&["interface-route", "0.0.0.0/0"]);
-        let device = device.and_then(|route| route.value("next-hop-interface"));
-        let hop = table.at(&["route", "0.0.0.0/0"]).map(|route| route.values("next-hop"));
-        let hop = hop.and_then(|hops| hops.into_iter().next());
-        let by_device = device.and_then(|(device, _)| draft.uplink(device));
-        let near = |uplink: &&crate::import::model::Uplink| {
-            let network = self.address_of(&uplink.id);
-            let hop = hop.and_then(|hop| hop.word.parse().ok());
-            network.zip(hop).is_some_and(|(network, hop): (ipnet::IpNet, std::net::IpAddr)| {
-                network.contains(&hop)
-            })
-        };
-        by_device.or_else(|| draft.uplinks.iter().find(near)).map(|uplink| uplink.id.clone())
-    }
-
-    /// Returns the network of an interface's own address.
-    fn address_of(&self, device: &str) -> Option<ipnet::IpNet> {
-        let kinds = self.root.values("interfaces");
-        let device = kinds.into_iter().find_map(|kind| kind.get(device))?;
-        device.value("address")?.0.parse().ok()
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn read(
             }
             "src_iface" => interface(&mut rule, option, network),
             "logging" => draft.untranslated(option.line, "flows are not logged by rule"),
-            key => draft.untranslated(option.line, format!("linkbal has nothing like `{key}`")),
+            key => rule.broken.push(format!("linkbal has nothing like `{key}`")),
         }
     }
     let lines: Lines = section.lines().collect();

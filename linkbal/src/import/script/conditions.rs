@@ -176,7 +176,7 @@ pub(super) fn add(rule: &mut Rule, key: &str, value: &str, lines: &Lines) -> Res
         "interface" if value == "lo" => {
             return Err("rules are for flows of the LAN, not for the gateway's own".into());
         }
-        "interface" => quote(&value.replace('+', "*")),
+        "interface" => quote(&values::pattern(value)),
         "dscp" => dscp(value).ok_or_else(|| format!("\"{value}\" is no DSCP"))?.to_string(),
         _ => quote(&value.to_lowercase()),
     };

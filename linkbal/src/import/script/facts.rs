@@ -10,6 +10,9 @@ use crate::import::{
     shell::{Script, Variable},
 };
 
+/// Priority of the kernel's rule for the main table.
+const MAIN: u32 = 32766;
+
 /// A default route.
 #[derive(Clone, Debug)]
 pub(super) struct DefaultRoute {
@@ -22,6 +25,18 @@ pub(super) struct DefaultRoute {
     pub(super) weight: Option<u32>,
     pub(super) conditional: bool,
     /// Set for IPv6.
+    pub(super) ipv6: bool,
+    /// Largest packet, in bytes.
+    pub(super) mtu: Option<u32>,
+    pub(super) lines: Lines,
+}
+
+/// A default route that refuses what no other one of its table takes.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) table: String,
+    /// The word of `otherwise`.
+    pub(super) word: &'static str,
     pub(super) ipv6: bool,
     pub(super) lines: Lines,
 }
@@ -126,6 +141,18 @@ pub(super) enum Outward {
     },
 }
 
+/// A rule of the table nat that translates what leaves.
+#[derive(Clone, Debug)]
+pub(super) struct Translating {
+    /// The source, if it names one.
+    pub(super) source: Option<String>,
+    /// The device, if it names one.
+    pub(super) device: Option<String>,
+    /// Set if it translates to an address of the script.
+    pub(super) to_address: bool,
+    pub(super) lines: Lines,
+}
+
 /// A question to a host.
 #[derive(Clone, Debug)]
 pub(super) struct Ping {
@@ -153,7 +180,10 @@ pub(super) struct Facts {
     pub(super) functions: BTreeSet<String>,
     pub(super) defaults: Vec<DefaultRoute>,
     pub(super) hosts: Vec<HostRoute>,
+    pub(super) refusals: Vec<Refusal>,
     pub(super) rules: Vec<IpRule>,
+    /// Priorities of ip rules by which all packets look up the main table, and whether they are of IPv6.
+    pub(super) to_main: Vec<(bool, u32)>,
     /// Rules of the table mangle, in the order of the script.
     pub(super) chained: Vec<Chained>,
     pub(super) pings: Vec<Ping>,
@@ -168,6 +198,8 @@ pub(super) struct Facts {
     pub(super) tables: Vec<(String, String)>,
     /// The chain POSTROUTING, as far as it is about the translation of addresses.
     pub(super) postrouting: Vec<Outward>,
+    /// Rules that translate what leaves.
+    pub(super) translating: Vec<Translating>,
     /// Devices by which packets leave translated.
     pub(super) outward: BTreeSet<String>,
     /// Masks of marks, but those of all bits.
@@ -218,11 +250,12 @@ impl Facts {
 
     /// Names tables by their numbers alone, where the script says these.
     pub(super) fn join_tables(&mut self) {
-        let Facts { tables, defaults, hosts, rules, .. } = self;
+        let Facts { tables, defaults, hosts, refusals, rules, .. } = self;
         let of_defaults = defaults.iter_mut().map(|route| &mut route.table);
         let of_hosts = hosts.iter_mut().map(|route| &mut route.table);
         let of_rules = rules.iter_mut().map(|rule| &mut rule.table);
-        for table in of_defaults.chain(of_hosts).chain(of_rules) {
+        let of_refusals = refusals.iter_mut().map(|route| &mut route.table);
+        for table in of_defaults.chain(of_hosts).chain(of_refusals).chain(of_rules) {
             if let Some((number, _)) = tables.iter().find(|(_, name)| name == table) {
                 table.clone_from(number);
             }
@@ -239,10 +272,26 @@ impl Facts {
     /// Returns the priority that the kernel gives an ip rule without one: before all others of its
     /// family (net/core/fib_rules.c, `fib_default_rule_pref`).
     pub(super) fn free_priority(&self, ipv6: bool) -> u32 {
-        /// Priority of the rule for the main table.
-        const MAIN: u32 = 32766;
         let known = self.rules.iter().filter(|rule| rule.ipv6 == ipv6).map(|rule| rule.priority);
         known.min().unwrap_or(MAIN).min(MAIN).saturating_sub(1)
+    }
+
+    /// Returns the priority of the first ip rule by which all packets look up the main table.
+    pub(super) fn main_priority(&self, ipv6: bool) -> u32 {
+        let of_family = self.to_main.iter().filter(|(six, _)| *six == ipv6);
+        of_family.map(|(_, priority)| *priority).fold(MAIN, u32::min)
+    }
+
+    /// Returns whether a table has a default route by an uplink.
+    pub(super) fn leads_out(&self, table: &str) -> bool {
+        let table = self.number_of(table);
+        !table.is_empty() && self.defaults.iter().any(|route| route.table == table)
+    }
+
+    /// Returns the number of a table, if the script says it; else the name.
+    pub(super) fn number_of<'a>(&'a self, table: &'a str) -> &'a str {
+        let named = self.tables.iter().find(|(_, name)| name == table);
+        named.map_or(table, |(number, _)| number)
     }
 
     /// Returns the bond of that name; makes it if need be.

@@ -3,7 +3,7 @@
 use super::{
     conditions,
     facts::{DefaultRoute, Facts, IpRule},
-    iptables, keys, lines_of,
+    host, iptables, keys, lines_of,
     uplink::is_shared,
 };
 use crate::import::{
@@ -62,6 +62,10 @@ pub(super) fn read(
     if matches!(&*rule.table, "local" | "default" | "253" | "255")
         || rule.table.is_empty() && (plain || rule.words.iter().any(specific))
     {
+        let all = rule.fwmark.is_none() && rule.words.iter().all(specific);
+        if rule.table.is_empty() && all && rule.broken.is_empty() {
+            facts.to_main.push((ipv6, rule.priority));
+        }
         return draft.unneeded(lines, MAIN_STAYS);
     }
     facts.rules.push(rule);
@@ -127,7 +131,7 @@ pub(super) fn rule(
     // Without a default route in it, the main table takes no flows away from the rules behind.
     let main = facts.defaults.iter().any(|route| route.table.is_empty() && route.ipv6 == ip.ipv6);
     let to_main = ip.table.is_empty();
-    if to_main && (last || !main) {
+    if to_main && last {
         return draft.unneeded(ip.lines.clone(), MAIN_STAYS);
     }
     let mut rule = Rule { lines: ip.lines.clone(), policy, ..Rule::default() };
@@ -137,10 +141,14 @@ pub(super) fn rule(
     conditions(&mut rule, ip);
     for (key, device) in &ip.words {
         if matches!(&**key, "iif" | "dev") && device != "lo" {
-            draft.add_lan(device, ip.lines.clone());
+            draft.add_lan(&values::pattern(device), ip.lines.clone());
         }
     }
     super::limit_family(&mut rule, facts, ip.ipv6);
+    host::rules(draft, facts, &rule, &ip.table, ip.ipv6);
+    if to_main && !main {
+        return draft.unneeded(ip.lines.clone(), MAIN_STAYS);
+    }
     let inside = MainTable::default();
     if to_main && rule.policy.is_some() && inside.leaves(&rule) {
         return excluded::leave(draft, rule, ip.lines.clone(), &inside);

@@ -2,16 +2,20 @@
 
 use super::{
     conditions::{self, MarkState},
-    facts::{Chained, Facts, Target},
+    facts::{Chained, Facts, Target, Translating},
     is_unmarked, lines_of, nat,
     routes::value_of,
 };
 use crate::import::{
     model::{Draft, Rule, Setting},
-    note::Lines,
+    note::{Lines, NoteKind},
     shell::Command,
     values,
 };
+
+/// Says what to do if flows are shared by a hash.
+pub(super) const FILL_IN_HASH: &str = "weight: the script shares flows by `-j HMARK`, which is not worked out here: write the `weight` of \
+     each uplink, or a [[rule]] with `use`";
 
 /// Options that put a rule into a chain.
 const ADDED: [&str; 4] = ["-A", "-I", "--append", "--insert"];
@@ -49,12 +53,17 @@ pub(super) fn read(
         _ if chain.is_empty() => {
             "linkbal's tables are its own: what empties others does not touch them"
         }
-        ("nat", "MASQUERADE") if value_of(&words, &["-s", "--source"]).is_some() => {
-            "linkbal translates by itself what leaves by an uplink; that a network uses one line is \
-             said by a [[rule]] with match.source, not by its translation"
+        // Which devices are those of uplinks is known in the end.
+        ("nat", "MASQUERADE" | "SNAT") => {
+            let own = |keys: &[&str]| value_of(&words, keys).map(str::to_owned);
+            facts.translating.push(Translating {
+                source: own(&["-s", "--source", "--src"]).filter(|text| !text.starts_with('!')),
+                device: own(&["-o", "--out-interface"]).filter(|text| !text.starts_with('!')),
+                to_address: target == "SNAT",
+                lines,
+            });
+            return;
         }
-        ("nat", "MASQUERADE") => "linkbal translates by itself what leaves by an uplink",
-        ("nat", "SNAT") => "linkbal translates to the address of the uplink's interface",
         ("nat", "DNAT" | "REDIRECT") => {
             "port forwards stay yours; their answers leave by the right uplink"
         }
@@ -105,6 +114,9 @@ fn mangle(draft: &mut Draft, facts: &mut Facts, command: &Command, words: &[&str
     let target = match (jump, goto, mark) {
         ("MARK" | "CONNMARK", _, Some(number)) => Target::Mark(number & mask),
         ("MARK", ..) => return draft.unneeded(lines, "linkbal's marks are its own"),
+        ("HMARK", ..) => {
+            return draft.note(NoteKind::FillIn, lines, FILL_IN_HASH);
+        }
         ("CONNMARK", ..) => {
             let why = "linkbal keeps the uplink of a connection in its mark by itself";
             return draft.unneeded(lines, why);

@@ -139,12 +139,12 @@ fn of_route(word: &str) -> Option<&'static str> {
 }
 
 /// Returns the whole word of an ip rule's.
-pub(in crate::import) fn of_rule(word: &str) -> Option<&'static str> {
+pub(super) fn of_rule(word: &str) -> Option<&'static str> {
     keyword(word, &RULE, &RULE_SHORT)
 }
 
 /// Returns the value of the table in words of a route or an ip rule.
-pub(in crate::import) fn table<'a>(words: &[&'a str]) -> Option<&'a str> {
+pub(super) fn table<'a>(words: &[&'a str]) -> Option<&'a str> {
     let mut pairs = words.iter().zip(words.iter().skip(1));
     let is_table = |word: &str| matches!(of_rule(word), Some("table" | "lookup"));
     pairs.find(|(key, _)| is_table(key)).map(|(_, value)| *value)

@@ -16,12 +16,13 @@ use super::{
     chains::{Effect, Item, Walk},
     conditions::{self, MarkState},
     facts::{Facts, IpRule},
-    ip_rule, limit_family,
+    host, ip_rule, limit_family,
     shares::policy_of,
 };
 use crate::import::{
     model::{Draft, Rule, Setting},
     note::Lines,
+    values,
 };
 
 /// A rule with the mark of what fits it.
@@ -240,9 +241,21 @@ fn marked(
         of_device.next().is_some() && of_device.next().is_none()
     };
     let words = || item.words.iter().flat_map(|words| devices(words));
-    if words().any(|(_, device)| own(draft, device)) {
-        let why = "an answer leaves by the uplink that its connection came in by, by itself";
-        draft.unneeded(item.lines.clone(), why);
+    let of_uplink = words().find(|(_, device)| own(draft, device));
+    if let Some((inward, _)) = of_uplink {
+        let asked = |number| facts.rules.iter().any(|ip| ip.leads(number));
+        match item.effect {
+            Effect::Mark(number @ 1..) if !asked(number) => {
+                let why = "no ip rule of the script asks for this mark: it stays outside linkbal";
+                draft.unneeded(item.lines.clone(), why);
+            }
+            _ if inward => {
+                let why =
+                    "an answer leaves by the uplink that its connection came in by, by itself";
+                draft.unneeded(item.lines.clone(), why);
+            }
+            _ => draft.unneeded(item.lines.clone(), "a connection keeps its uplink by itself"),
+        }
         return None;
     }
     let mut rule = Rule { lines: item.lines.clone(), ..Rule::default() };
@@ -276,7 +289,9 @@ fn marked(
     rule.broken.extend(item.broken.clone());
     if marks && item.broken.is_none() {
         let inward = words().filter(|(inward, device)| *inward && *device != "lo");
-        inward.for_each(|(_, device)| draft.add_lan(device, item.lines.clone()));
+        inward.for_each(|(_, device)| {
+            draft.add_lan(&values::pattern(device), item.lines.clone());
+        });
     }
     limit_family(&mut rule, facts, ipv6);
     if matches!(item.effect, Effect::End | Effect::Mark(0)) {
@@ -333,7 +348,12 @@ pub(super) fn write(
         match one.effect {
             _ if one.shares.is_some() => of_shares(draft, facts, ordered, one, ipv6),
             Effect::Mark(number @ 1..) => of_number(draft, facts, ordered, number, &one.rule),
-            Effect::Mark(0) | Effect::End => draft.rules.push(one.rule),
+            Effect::Mark(0) | Effect::End => {
+                if one.rule.broken.is_empty() {
+                    host::rules(draft, facts, &one.rule, "", ipv6);
+                }
+                draft.rules.push(one.rule);
+            }
         }
     }
 }
@@ -367,6 +387,7 @@ fn of_number(draft: &mut Draft, facts: &Facts, ordered: &[&IpRule], number: u32,
                     rule.title = "main table: as flows without a rule".into();
                     rule.lines = rule.lines.and(&ip.lines);
                 }
+                host::rules(draft, facts, &rule, &ip.table, ip.ipv6);
                 let all = ip.words.is_empty() && ip.broken.is_empty();
                 draft.rules.push(Rule { policy, ..rule });
                 // No packet goes on to those behind it.

@@ -1,7 +1,7 @@
 //! Exceptions from the translation of addresses: what the chain POSTROUTING leaves as it is.
 
 use super::{
-    facts::{Facts, Outward, Scope, Untranslated},
+    facts::{Facts, Outward, Scope, Translating, Untranslated},
     lines_of,
 };
 use crate::import::{
@@ -197,7 +197,7 @@ fn is_whole(nets: &[ipnet::IpNet]) -> bool {
 }
 
 /// Returns whether a rule for a device is about an uplink.
-fn is_of(device: Option<&str>, name: &str) -> bool {
+pub(super) fn is_of(device: Option<&str>, name: &str) -> bool {
     device.is_none_or(|device| match device.strip_suffix('+') {
         Some(start) => name.starts_with(start),
         None => name == device,
@@ -208,8 +208,34 @@ fn is_of(device: Option<&str>, name: &str) -> bool {
 const BY_ROUTES: &str = "it is exempt by whichever uplink it leaves, and follows the routes of the main \
                          table: no uplink leads to private destinations";
 
+/// Tells of a rule that translates what leaves.
+fn tell(draft: &mut Draft, rule: &Translating) {
+    let lines = rule.lines.clone();
+    let mut devices = draft.uplinks.iter().filter_map(|uplink| uplink.device.name());
+    let device = rule.device.as_deref();
+    if device.is_some() && !devices.any(|name| is_of(device, name)) {
+        let why = "its device is no uplink's: it stays as it is beside linkbal";
+        return draft.unneeded(lines, why);
+    }
+    let whole = |text: &str| values::prefixes(text).is_ok_and(|nets| is_whole(&nets));
+    match &rule.source {
+        Some(source) if !whole(source) => {
+            let why = format!(
+                "only {source} was translated by it; linkbal translates all that leaves by an uplink: \
+                 write a nat.exempt with the `source` of what has addresses of its own"
+            );
+            draft.changed(lines, why);
+        }
+        _ if rule.to_address => {
+            draft.unneeded(lines, "linkbal translates to the address of the uplink's interface");
+        }
+        _ => draft.unneeded(lines, "linkbal translates by itself what leaves by an uplink"),
+    }
+}
+
 /// Writes the exceptions that are about uplinks.
 pub(super) fn write(draft: &mut Draft, facts: &Facts) {
+    facts.translating.iter().for_each(|rule| tell(draft, rule));
     for (at, rule) in facts.postrouting.iter().enumerate() {
         if let Outward::Leaves(one) = rule {
             exempt(draft, one, &facts.postrouting, at);

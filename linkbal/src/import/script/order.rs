@@ -6,15 +6,24 @@ use super::{
     host, ip_rule, marks,
     shares::policy_of,
 };
-use crate::import::model::Draft;
+use crate::import::model::{Draft, Rule};
 
 /// Makes rules: of routes to single destinations, of ip rules, and of marks.
 pub(super) fn rules(draft: &mut Draft, facts: &Facts) {
-    for route in &facts.hosts {
-        host::rule(draft, facts, route);
+    host::tell(draft, facts);
+    if !facts.has_ipv6() {
+        // Rules of IPv4 are for all flows then.
+        host::rules(draft, facts, &Rule::default(), "", true);
     }
     for ipv6 in [false, true] {
         of_family(draft, facts, ipv6);
+    }
+    host::tell_unused(draft, facts);
+    for route in &facts.refusals {
+        draft.cover(route.lines.clone());
+        if !facts.rules.iter().any(|rule| rule.table == route.table && rule.ipv6 == route.ipv6) {
+            draft.untranslated(route.lines.clone(), "no ip rule of its family leads to its table");
+        }
     }
 }
 
@@ -23,7 +32,13 @@ fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) {
     ordered.sort_by_key(|rule| rule.priority);
     let marked = marks::of_family(draft, facts, ipv6);
     let mut marked = Some(marked);
+    // Routes to single destinations are those of the main table.
+    let main = facts.main_priority(ipv6);
+    let before_main = ordered.iter().filter(|rule| rule.priority < main).count();
     for (at, rule) in ordered.iter().enumerate() {
+        if at == before_main {
+            host::rules(draft, facts, &Rule::default(), "", ipv6);
+        }
         if rule.fwmark.is_some() {
             if let Some(marked) = marked.take() {
                 marks::write(draft, facts, &ordered, marked, ipv6);
@@ -44,5 +59,8 @@ fn of_family(draft: &mut Draft, facts: &Facts, ipv6: bool) {
     }
     if let Some(marked) = marked {
         marks::write(draft, facts, &ordered, marked, ipv6);
+    }
+    if facts.has_ipv6() || !ipv6 {
+        host::rules(draft, facts, &Rule::default(), "", ipv6);
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    facts::{DefaultRoute, Facts, HostRoute},
+    facts::{DefaultRoute, Facts, HostRoute, Refusal},
     keys, lines_of,
     uplink::id_of,
 };
@@ -33,14 +33,11 @@ pub(super) fn ip_route(
         _ => return draft.cover(lines),
     }
     let route = keys::route(rest);
-    if matches!(route.kind, "unreachable" | "blackhole" | "prohibit") {
-        return draft.unneeded(lines, "the main table's route stays yours");
-    }
-    if !matches!(route.kind, "" | "unicast") {
-        return draft.unneeded(lines, "a route of that type leads to no uplink: it stays yours");
-    }
     let table = keys::value(&route.pairs, &["table"]).unwrap_or_default();
     let table = if matches!(table, "main" | "254") { "" } else { table };
+    if !matches!(route.kind, "" | "unicast") {
+        return special(draft, facts, &route, table, (ipv6, lines));
+    }
     let of = |key: &str| keys::value(&route.pairs, &[key]);
     if let Some(source) = of("src").and_then(values::host) {
         facts.own.push(source);
@@ -56,7 +53,72 @@ pub(super) fn ip_route(
         return;
     }
     add_defaults(facts, command, &route, table, ipv6);
+    for (key, _) in route.pairs.iter().chain(route.hops.iter().flatten()) {
+        if TUNING.contains(key) {
+            let why = format!(
+                "linkbal's routes have no `{key}`: set it with a route of your own, or as a sysctl"
+            );
+            draft.changed(lines.clone(), why);
+        }
+    }
     draft.cover(lines);
+}
+
+/// Words of a route that say how connections by it behave.
+const TUNING: [&str; 14] = [
+    "advmss",
+    "hoplimit",
+    "reordering",
+    "rtt",
+    "rttvar",
+    "window",
+    "cwnd",
+    "initcwnd",
+    "initrwnd",
+    "ssthresh",
+    "features",
+    "quickack",
+    "congctl",
+    "rto_min",
+];
+
+/// Reads a route of a type that leads to no uplink, of a family and from these lines.
+fn special(
+    draft: &mut Draft,
+    facts: &mut Facts,
+    route: &keys::Route<'_>,
+    table: &str,
+    (ipv6, lines): (bool, Lines),
+) {
+    let word = match route.kind {
+        "blackhole" => Some("drop"),
+        "unreachable" | "prohibit" => Some("reject"),
+        _ => None,
+    };
+    let is_default = is_default(route.destination);
+    match word {
+        Some(_) if table.is_empty() => {
+            draft.unneeded(lines, "the main table's route stays yours");
+        }
+        Some(word) if is_default => {
+            draft.cover(lines.clone());
+            let ipv6 = ipv6 || route.destination == "::/0";
+            facts.refusals.push(Refusal { table: table.into(), word, ipv6, lines });
+        }
+        Some(_) => draft.untranslated(lines, "linkbal refuses no flows by rule: a firewall does"),
+        None if route.kind == "throw" && !table.is_empty() && !is_default => {
+            let nets = values::prefixes(route.destination).unwrap_or_default();
+            if !nets.is_empty() && nets.iter().all(values::is_private) {
+                let why = "destinations with a route of their own in the main table follow it";
+                draft.unneeded(lines, why);
+            } else {
+                let why = "what goes there passes by the table: write a [[rule]] for it before those \
+                           that use the table";
+                draft.untranslated(lines, why);
+            }
+        }
+        None => draft.unneeded(lines, "a route of that type leads to no uplink: it stays yours"),
+    }
 }
 
 /// Notes a default route, or each hop of it.
@@ -68,6 +130,7 @@ fn add_defaults(
     ipv6: bool,
 ) {
     let metric = keys::value(&route.pairs, &["metric", "priority", "preference"]);
+    let mtu = keys::value(&route.pairs, &["mtu"]).and_then(|mtu| mtu.parse().ok());
     let many = !route.hops.is_empty();
     let hops = if many { &route.hops } else { &vec![route.pairs.clone()] };
     for hop in hops {
@@ -85,13 +148,14 @@ fn add_defaults(
             weight: many.then(|| weight.unwrap_or(1)),
             conditional: command.conditional,
             ipv6: ipv6 || route.destination == "::/0" || gateway.is_some_and(|one| one.is_ipv6()),
+            mtu,
             lines: lines_of(command),
         });
     }
 }
 
 /// Returns whether a destination is that of a default route.
-fn is_default(destination: &str) -> bool {
+pub(super) fn is_default(destination: &str) -> bool {
     matches!(destination, "default" | "any" | "all" | "0.0.0.0/0" | "0/0" | "::/0" | "")
 }
 
@@ -122,6 +186,7 @@ pub(super) fn route(draft: &mut Draft, facts: &mut Facts, command: &Command, wor
             weight: None,
             conditional: command.conditional,
             ipv6: destination.starts_with(':') || gateway.is_some_and(|one| one.is_ipv6()),
+            mtu: value_of(words, &["mss", "mtu"]).and_then(|mtu| mtu.parse().ok()),
             lines: lines.clone(),
         });
         return draft.cover(lines);
@@ -187,6 +252,12 @@ fn add_uplink(draft: &mut Draft, facts: &Facts, route: &DefaultRoute, lines: Lin
     let Some(id) = id_of(facts, route.gateway, route.device.as_deref()) else { return };
     if let Some(known) = draft.uplinks.iter_mut().find(|uplink| uplink.id == id) {
         add_gateway(known, route);
+        let other = add_mtu(known, route);
+        if let Some(mtu) = other {
+            let why =
+                format!("an uplink has one `mtu`: that of its first route counts, and not {mtu}");
+            draft.changed(lines.clone(), why);
+        }
         return draft.cover(lines);
     }
     let device = match &route.device {
@@ -195,7 +266,20 @@ fn add_uplink(draft: &mut Draft, facts: &Facts, route: &DefaultRoute, lines: Lin
     };
     let mut uplink = Uplink::new(&id, lines, device);
     add_gateway(&mut uplink, route);
+    add_mtu(&mut uplink, route);
     draft.uplinks.push(uplink);
+}
+
+/// Sets the largest packet of an uplink; returns the route's if another one is set already.
+fn add_mtu(uplink: &mut Uplink, route: &DefaultRoute) -> Option<u32> {
+    let mtu = route.mtu?;
+    let known = uplink.settings.iter_mut().find(|setting| setting.key == "mtu");
+    let Some(known) = known else {
+        uplink.settings.push(Setting::new("mtu", mtu.to_string(), route.lines.clone()));
+        return None;
+    };
+    known.lines = std::mem::take(&mut known.lines).and(&route.lines);
+    (known.value != mtu.to_string()).then_some(mtu)
 }
 
 /// Sets the router of an uplink, or adds that of the other family.

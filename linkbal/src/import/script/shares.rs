@@ -7,7 +7,7 @@ use super::{
     uplink::id_of,
 };
 use crate::import::{
-    model::{Draft, Member, Policy, Rule},
+    model::{Draft, LastResort, Member, Policy, Rule},
     note::{Lines, NoteKind},
 };
 
@@ -122,6 +122,13 @@ pub(super) fn of_table(facts: &Facts, table: &str, ipv6: bool) -> Vec<Member> {
     members
 }
 
+/// Returns what becomes of flows while none of a table's uplinks is usable: what its last route says.
+pub(super) fn last_resort(facts: &Facts, table: &str, ipv6: bool) -> LastResort {
+    let mut refusals = facts.refusals.iter();
+    let refusal = refusals.find(|route| route.table == table && route.ipv6 == ipv6);
+    refusal.map_or(LastResort::Balance, |route| LastResort::Said(route.word, route.lines.clone()))
+}
+
 /// Returns the uplinks of the main table for an ip rule that leads there; `None` if flows without a rule
 /// use them, too.
 fn of_main(facts: &Facts, rule: &IpRule) -> Option<Policy> {
@@ -153,5 +160,6 @@ pub(super) fn policy_of(facts: &Facts, rule: &IpRule) -> Result<Option<Policy>, 
         return Err(format!("the script makes no default route{family} in the table `{table}`"));
     }
     let lines: Lines = rule.lines.clone();
-    Ok(Some(Policy { members, lines, ..Policy::default() }))
+    let last_resort = last_resort(facts, &rule.table, rule.ipv6);
+    Ok(Some(Policy { members, last_resort, lines }))
 }

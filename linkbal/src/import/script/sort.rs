@@ -1,6 +1,11 @@
 //! Each command, by what it is about.
 
-use super::{bond, facts::Facts, ip_rule, iptables, is_unknown, lines_of, probe, routes};
+use super::{
+    bond,
+    facts::Facts,
+    ip_rule, iptables, is_unknown, lines_of, probe, routes, within,
+    within::{name_of, within},
+};
 use crate::import::{
     model::Draft,
     shell::{Command, UNKNOWN},
@@ -36,14 +41,16 @@ pub(super) fn command(draft: &mut Draft, facts: &mut Facts, command: &Command) {
     let lines = lines_of(command);
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
     let Some((program, arguments)) = words.split_first() else { return };
-    let program = program.rsplit('/').next().unwrap_or(program);
+    let program = name_of(program);
     // What a function does stands where it is written; one around `ip` changes nothing.
     let known = matches!(program, "ip" | "route" | "iptables" | "ip6tables" | "echo");
     if !known && facts.functions.contains(program) {
         return draft.cover(lines);
     }
-    if let Some(inner) = within(program, arguments) {
-        return self::command(draft, facts, &Command { words: inner, ..command.clone() });
+    if let Some(inner) = within(command) {
+        // The first and the last line are those of the way.
+        draft.covered.extend([command.line.into(), command.last_line.into()]);
+        return inner.iter().for_each(|inner| self::command(draft, facts, inner));
     }
     if let Some(words) = without_router(program, &words) {
         let why = "the gateway is known only when the script runs: linkbal takes that of the lease or of \
@@ -119,20 +126,12 @@ fn by_program(
         }
         // Functions of the script's own, and files.
         "start" | "stop" | "restart" | "main" | "cd" => draft.cover(lines),
+        word if word.contains("]=") || word.contains("+=") => {
+            let why = "what it adds to a variable is not read: write NAME=(..), or NAME[0]=..";
+            draft.untranslated(lines, why);
+        }
         _ => draft.untranslated(lines, "this program is not known"),
     }
-}
-
-/// Returns the command that a program is only the way to: `sh -c`, and `up` of /etc/network/interfaces.
-fn within(program: &str, arguments: &[&str]) -> Option<Vec<String>> {
-    let inner = match (program, arguments) {
-        ("sh" | "bash", ["-c", inner @ ..]) | ("up" | "post-up" | "pre-up", inner) => inner,
-        _ => return None,
-    };
-    // Several commands in one text are not read.
-    let single = !inner.iter().any(|word| word.contains([';', '&', '|']));
-    let known = inner.first().is_some_and(|word| matches!(*word, "ip" | "route" | "iptables"));
-    (single && known).then(|| inner.iter().map(|word| (*word).to_owned()).collect())
 }
 
 /// Returns the words of a default route without its gateways that are not known, if the devices are.
@@ -158,6 +157,9 @@ fn without_router<'a>(program: &str, words: &[&'a str]) -> Option<Vec<&'a str>> 
 
 fn echo(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&str]) {
     let lines = lines_of(command);
+    // What it writes are words, in quotes or not.
+    let arguments: Vec<&str> = arguments.iter().flat_map(|word| word.split_whitespace()).collect();
+    let arguments = arguments.as_slice();
     let Some(into) = &command.into else { return draft.cover(lines) };
     if into.contains("/bonding/") || into.contains("bonding_masters") {
         return bond::sysfs(draft, facts, command, into, arguments);
@@ -188,6 +190,10 @@ fn table(facts: &mut Facts, words: &[&str]) {
 
 fn ip(draft: &mut Draft, facts: &mut Facts, command: &Command, arguments: &[&str]) {
     let lines = lines_of(command);
+    if within::is_batch(arguments) {
+        return draft
+            .untranslated(lines, "the commands that it reads are not in the text behind it");
+    }
     let (ipv6, arguments) = family(arguments);
     let Some((object, rest)) = arguments.split_first() else { return draft.cover(lines) };
     match *object {

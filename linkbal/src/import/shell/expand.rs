@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use self::frames::Frame;
 use super::{MAX_TURNS, MAX_VALUE, UNKNOWN, known};
 
+/// Characters that stand for a space and the end of a line within quotes, and for a word without letters:
+/// these end no word.
+const KEPT: [char; 3] = ['\u{2}', '\u{3}', '\u{4}'];
+
 /// Longest line with its variables filled in, in bytes.
 const MAX_LINE: usize = 16_384;
 
@@ -74,6 +78,10 @@ impl Values {
         }
         let elements = words.iter().flat_map(|word| self.elements(word)).map(|value| value.text);
         let texts: Vec<String> = elements.take(MAX_TURNS).collect();
+        for at in texts.len()..MAX_TURNS {
+            self.remove(&format!("{name}[{at}]"));
+        }
+        self.remove(&forgotten(name));
         let places: Vec<String> = (0..texts.len()).map(|at| at.to_string()).collect();
         for (at, text) in places.iter().zip(&texts) {
             self.set(&format!("{name}[{at}]"), vec![Value::fixed(text)]);
@@ -88,7 +96,8 @@ impl Values {
         for at in 0..MAX_TURNS {
             self.remove(&format!("{name}[{at}]"));
         }
-        for name in [name.to_owned(), format!("{name}[@]"), format!("!{name}[@]")] {
+        for name in [name.to_owned(), format!("{name}[@]"), format!("!{name}[@]"), forgotten(name)]
+        {
             self.set(&name, vec![Value::unknown()]);
         }
     }
@@ -99,8 +108,8 @@ impl Values {
         let array = word.strip_prefix("${").and_then(|word| word.strip_suffix("[@]}"));
         if let Some(array) = array.filter(|name| !name.starts_with('!')) {
             let of = |at: usize| self.all.get(&format!("{array}[{at}]"))?.first().cloned();
-            let all: Vec<Value> = (0..MAX_TURNS).map_while(of).collect();
-            if !all.is_empty() {
+            let all: Vec<Value> = (0..MAX_TURNS).filter_map(of).collect();
+            if !all.is_empty() && !self.all.contains_key(&forgotten(array)) {
                 return all;
             }
         }
@@ -122,13 +131,12 @@ impl Values {
     }
 
     /// Returns the words with their variables filled in. An unquoted variable with spaces is several
-    /// words.
+    /// words, and spaces in quotes end none.
     pub(super) fn combinations(&self, words: &[String]) -> Combinations {
-        // Spaces within words are spaces between words afterwards.
-        let line = words.join(" ");
-        let values = self.filled(&line);
+        let kept: Vec<String> = words.iter().map(|word| kept(word)).collect();
+        let values = self.filled(&kept.join(" "));
         let beyond = values.len() > MAX_TURNS;
-        let words = |value: Value| value.text.split_whitespace().map(str::to_owned).collect();
+        let words = |value: Value| value.text.split_whitespace().map(given).collect();
         Combinations { all: values.into_iter().take(MAX_TURNS).map(words).collect(), beyond }
     }
 
@@ -272,6 +280,43 @@ impl Values {
         }
         (self.all.get(name).cloned().unwrap_or_else(unknown), rest)
     }
+}
+
+/// Returns the name under which it is noted that an array may have other elements than those known.
+fn forgotten(array: &str) -> String {
+    format!("{array}[?]")
+}
+
+/// Returns a word with marks in the place of its spaces, but for those within `$(..)`, `${..}` and
+/// backticks: values of these are words of their own.
+fn kept(word: &str) -> String {
+    let [space, line, none] = KEPT;
+    if word.is_empty() {
+        return none.into();
+    }
+    let (mut depth, mut run, mut before) = (0_usize, false, ' ');
+    let keep = |c: char| {
+        match c {
+            '(' | '{' if depth > 0 || before == '$' => depth = depth.saturating_add(1),
+            ')' | '}' => depth = depth.saturating_sub(1),
+            '`' => run = !run,
+            _ => {}
+        }
+        before = c;
+        match c {
+            c if run || depth > 0 => c,
+            '\n' => line,
+            c if c.is_whitespace() => space,
+            c => c,
+        }
+    };
+    word.chars().map(keep).collect()
+}
+
+/// Returns a word with its spaces in the place of the marks.
+fn given(word: &str) -> String {
+    let [space, line, none] = KEPT;
+    word.replace(space, " ").replace(line, "\n").replace(none, "")
 }
 
 /// Returns the place of the closing brace, or the length of the text.

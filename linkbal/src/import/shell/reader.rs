@@ -202,6 +202,11 @@ impl Reader {
             self.control(line, last_line);
             return Some(rest);
         }
+        if let Some((array, place, value)) = assign::element(first) {
+            self.set_element(array, place, value, line);
+            self.control(line, last_line);
+            return Some(rest);
+        }
         let (name, value) = assignment(first)?;
         self.set(name, value, line);
         self.control(line, last_line);

@@ -153,7 +153,7 @@ fn an_answer_needs_no_mark_by_the_uplink_that_it_came_in_by() {
     assert!(rules_of(&text).is_empty());
     let (translated, _) = imported(Tool::Script, &text, None);
     assert!(notes(&translated, NoteKind::Unneeded, 6, "an answer"), "{translated:#?}");
-    assert!(notes(&translated, NoteKind::Unneeded, 7, "an answer"), "{translated:#?}");
+    assert!(notes(&translated, NoteKind::Unneeded, 7, "keeps its uplink"), "{translated:#?}");
 }
 
 #[test]

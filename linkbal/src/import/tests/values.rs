@@ -129,12 +129,17 @@ fn what_a_condition_sets_is_not_sure() {
 
 #[test]
 fn arrays_that_are_changed_are_not_known() {
-    for change in ["A[1]=10.0.0.7", "A+=(10.0.0.7)", "declare -A A=([x]=10.0.0.7)"] {
+    for change in
+        ["A[$n]=10.0.0.7", "A+=(10.0.0.7)", "A[$n]=x\nA[1]=10.0.0.7", "declare -A A=([x]=10.0.0.7)"]
+    {
         let text = format!(
             "A=(10.0.0.5 10.0.0.6)\n{change}\nfor a in ${{A[@]}}; do ip rule add from $a table 2; done\n"
         );
         assert!(sources(&text).is_empty(), "{change}");
     }
+    let text = "A=(10.0.0.5 10.0.0.6)\nA[1]=10.0.0.7\nB[2]=2\n\
+                for a in ${A[@]}; do ip rule add from $a table ${B[2]}; done\n";
+    assert_eq!(sources(text), ["10.0.0.5", "10.0.0.7"]);
     assert!(sources("T=1\nT+=2\nip rule add from 10.0.0.$T table 2\n").is_empty());
     let shift = "add() {\n while true; do\n ip rule add from $1 table 2\n shift\n done\n}\n\
                  add 10.0.0.1 10.0.0.2\n";

@@ -76,6 +76,8 @@ struct Tests {
     lines: Lines,
     /// Set if one sends packets.
     asks: bool,
+    /// Set if one is a program.
+    runs: bool,
     /// The longest time, in seconds, with its line.
     timeout: Option<(u32, usize)>,
 }
@@ -86,6 +88,7 @@ impl Tests {
         let kind = test.value("type").map_or("ping", |(kind, _)| kind);
         draft.covered.extend(test.value("type").map(|(_, line)| line.into()));
         if kind == "user-defined" {
+            self.runs = true;
             let why = "linkbal runs no test programs: take a target like \"https://..\" or \
                        \"tcp://..\", see docs/health-checks.md";
             return draft.untranslated(test.lines(), why);
@@ -138,11 +141,15 @@ fn tests(draft: &mut Draft, uplink: &mut Uplink, node: &Node, gateway: Option<&s
     for test in node.values("test") {
         tests.read(draft, test);
     }
-    let Tests { targets, lines, asks, timeout } = tests;
+    let Tests { targets, lines, asks, runs, timeout } = tests;
     if targets.is_empty() && !asks {
         let target = gateway.unwrap_or("gateway");
         let setting = Setting::new("targets", list(&[quote(target)]), node.line);
-        uplink.probe.push(setting.remark("without tests, VyOS asks the next hop"));
+        let remark = match runs {
+            true => "in the place of the program that tested",
+            false => "without tests, VyOS asks the next hop",
+        };
+        uplink.probe.push(setting.remark(remark));
     } else if !targets.is_empty() {
         uplink.probe.push(Setting::new("targets", list(&targets), lines));
     }

@@ -2,7 +2,7 @@
 
 use crate::import::{
     excluded::MainTable,
-    model::Draft,
+    model::{Draft, LastResort},
     tree::{Node, Tree},
     values,
 };
@@ -34,8 +34,57 @@ fn uplink(draft: &Draft, routes: &Node) -> Option<String> {
     best.all(|other| other == first).then_some(first)?
 }
 
+/// The default route of a table.
+pub(in crate::import) struct TableRoute {
+    /// The uplinks, each with its distance.
+    pub(in crate::import) ways: Vec<(u32, String)>,
+    /// Set if some of its ways are by no uplink that is known.
+    pub(in crate::import) partial: bool,
+    pub(in crate::import) last_resort: LastResort,
+}
+
+/// Returns the default route of a table but the main one.
+pub(in crate::import) fn of_table(draft: &Draft, root: &Node, table: &str) -> Option<TableRoute> {
+    let table = root.at(&["protocols", "static", "table", table])?;
+    let routes = ["route", "interface-route"].map(|kind| table.at(&[kind, DEFAULT]));
+    let near = |hop: &str| {
+        let hop = hop.parse::<std::net::IpAddr>().ok();
+        let contains =
+            |id: &str| address_of(root, id).zip(hop).is_some_and(|(net, hop)| net.contains(&hop));
+        draft.uplinks.iter().find(|uplink| contains(&uplink.id)).map(|uplink| uplink.id.clone())
+    };
+    let mut found =
+        TableRoute { ways: Vec::new(), partial: false, last_resort: LastResort::Balance };
+    for route in routes.into_iter().flatten() {
+        for (word, id, distance) in named_ways(draft, route) {
+            match id.or_else(|| near(&word)) {
+                Some(id) => found.ways.push((distance, id)),
+                None => found.partial = true,
+            }
+        }
+        for (kind, word) in [("blackhole", "drop"), ("unreachable", "reject"), ("reject", "reject")]
+        {
+            if let Some(node) = route.get(kind).filter(|node| node.get("disable").is_none()) {
+                found.last_resort = LastResort::Said(word, node.lines());
+            }
+        }
+    }
+    (!found.ways.is_empty()).then_some(found)
+}
+
+/// Returns the network of an interface's own address.
+fn address_of(root: &Node, device: &str) -> Option<ipnet::IpNet> {
+    let device = root.values("interfaces").into_iter().find_map(|kind| kind.get(device))?;
+    device.value("address")?.0.parse().ok()
+}
+
 /// Returns the ways of a route that are not disabled: their distances, and uplinks if they are known.
 fn ways(draft: &Draft, route: &Node) -> Vec<(u32, Option<String>)> {
+    named_ways(draft, route).into_iter().map(|(_, id, distance)| (distance, id)).collect()
+}
+
+/// Returns the same with the words that name the routers or devices.
+fn named_ways(draft: &Draft, route: &Node) -> Vec<(String, Option<String>, u32)> {
     let kinds = ["next-hop", "interface", "next-hop-interface", "dhcp-interface"];
     let nodes = kinds.into_iter().flat_map(|kind| {
         route.values(kind).into_iter().map(move |node| (kind == "next-hop", node))
@@ -56,7 +105,7 @@ fn ways(draft: &Draft, route: &Node) -> Vec<(u32, Option<String>)> {
                 };
                 device == Some(&uplink.id) || uplink.settings.iter().any(of_router)
             });
-            (distance.unwrap_or(1), found.map(|uplink| uplink.id.clone()))
+            (node.word.clone(), found.map(|uplink| uplink.id.clone()), distance.unwrap_or(1))
         })
         .collect()
 }

@@ -45,7 +45,7 @@ pub(super) fn read_all(draft: &mut Draft, wan: &Node, main: &MainTable) {
 fn lan(draft: &mut Draft, nodes: &[&Node]) -> Vec<String> {
     for node in nodes {
         for name in node.values("inbound-interface") {
-            let pattern = name.word.replace('+', "*");
+            let pattern = values::pattern(&name.word);
             let everything = pattern.trim_matches('*').is_empty() || pattern == "any";
             let excluded = node.get("exclude").is_some();
             let open = excluded && pattern.contains('*');
@@ -107,7 +107,7 @@ fn read(draft: &mut Draft, node: &Node, inside: &[String]) -> Rule {
 
 fn inbound(rule: &mut Rule, node: &Node, inside: &[String]) {
     let names = node.values("inbound-interface");
-    let patterns: Vec<String> = names.iter().map(|name| name.word.replace('+', "*")).collect();
+    let patterns: Vec<String> = names.iter().map(|name| values::pattern(&name.word)).collect();
     let lines: Lines = names.iter().map(|name| name.line).collect();
     if let Some(name) = patterns.iter().find(|name| name.starts_with('!')) {
         rule.broken.push(format!("linkbal has no \"all interfaces but {}\"", &name[1..]));

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use super::Marked;
 use crate::import::{
-    model::{Draft, Member, Policy, Rule},
+    model::{Draft, LastResort, Member, Policy, Rule},
     note::{Lines, NoteKind},
     script::{
         chains::Effect,
         chance::Chance,
         conditions::MarkState,
         facts::{Facts, IpRule},
-        ip_rule,
+        ip_rule, iptables,
         shares::{self, policy_of},
     },
 };
@@ -269,7 +269,7 @@ fn takes_all(rule: &Rule) -> bool {
 
 /// Returns whether shares of all flows are to be filled in.
 pub(in crate::import::script) fn is_unknown(draft: &Draft) -> bool {
-    draft.notes.iter().any(|note| note.why == FILL_IN)
+    draft.notes.iter().any(|note| note.why == FILL_IN || note.why == iptables::FILL_IN_HASH)
 }
 
 /// Returns the uplinks of a rule with shares.
@@ -309,7 +309,11 @@ pub(super) fn policy(
     let members = parts.into_keys().zip(weights).filter(|(_, weight)| *weight > 0);
     let members =
         members.map(|(uplink, weight)| Member { uplink, tier: 1, weight, lines: Lines::default() });
-    Ok(Policy { members: members.collect(), lines: from, ..Policy::default() })
+    // Each table has one of its own there, and all of them together here.
+    let tables = shares.marks().into_iter().filter_map(|(mark, _)| leading(mark));
+    let mut resorts = tables.map(|ip| shares::last_resort(facts, &ip.table, ipv6));
+    let last_resort = resorts.find(|one| *one != LastResort::Balance).unwrap_or_default();
+    Ok(Policy { members: members.collect(), last_resort, lines: from })
 }
 
 /// Returns the uplinks that a mark leads to: those of the main table without one.

@@ -23,6 +23,25 @@ impl Reader {
         self.values.set(name, values);
     }
 
+    /// Sets an element of an array: which ones there are then is not known.
+    pub(super) fn set_element(&mut self, array: &str, place: usize, value: &str, line: usize) {
+        self.set(&format!("{array}[{place}]"), value, line);
+        if place == 0 {
+            let first = self.values.get(&format!("{array}[0]")).cloned();
+            self.values.set(array, first.unwrap_or_default());
+        }
+        for name in [format!("{array}[@]"), format!("!{array}[@]")] {
+            self.values.set(&name, vec![Value::unknown()]);
+        }
+    }
+
+    /// Returns a line of a text that follows a command; one with values of several turns is not known.
+    pub(in crate::import::shell) fn filled(&self, text: &str) -> String {
+        let mut values = self.values.expand(text).into_iter().map(|value| value.text);
+        let first = values.next().filter(|_| values.next().is_none());
+        first.unwrap_or_else(|| UNKNOWN.into())
+    }
+
     pub(super) fn start_loop(&mut self, words: &[String], line: usize) {
         let name = words.first().cloned().unwrap_or_default();
         let listed = words.get(1).is_some_and(|word| word == "in");
@@ -67,6 +86,11 @@ impl Reader {
                 Some(word) if !word.starts_with(['-', '+']) => self.set_arguments(arguments),
                 _ => {}
             },
+            // A stanza of /etc/network/interfaces, whose commands know its interface.
+            "iface" if self.function().is_none() => {
+                let name = arguments.first().map(|name| self.values.expand(name));
+                self.values.set("IFACE", name.unwrap_or_else(|| vec![Value::unknown()]));
+            }
             "let" | "read" | ":" => {
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 for name in carried::assigned(&words) {
@@ -143,6 +167,14 @@ pub(super) fn array(words: &[String]) -> Option<(String, Vec<String>, &[String])
     let elements = std::iter::once(first.to_owned()).chain(others);
     let elements = elements.map(|word| word.trim_end_matches(')').to_owned());
     Some((name.to_owned(), elements.filter(|word| !word.is_empty()).collect(), rest))
+}
+
+/// Returns the array, the place and the value of `NAME[2]=VALUE`.
+pub(super) fn element(word: &str) -> Option<(&str, usize, &str)> {
+    let (name, rest) = word.split_once('[')?;
+    let (place, value) = rest.split_once("]=")?;
+    let place = place.parse().ok().filter(|place| *place < MAX_TURNS)?;
+    is_name(name).then_some((name, place, value))
 }
 
 /// Returns the name and the value of an assignment.
