@@ -28,7 +28,7 @@ struct Column {
 enum Width {
     /// All.
     Any,
-    /// That with all columns alone.
+    /// Wide tables alone, which have all columns.
     Wide,
 }
 

@@ -115,7 +115,7 @@ pub fn release(mask: u32) -> Result<()> {
     Ok(())
 }
 
-/// Has connection tracking take the packets of all TCP connections with bits of `mask` in their marks,
+/// Makes connection tracking take the packets of all TCP connections with bits of `mask` in their marks,
 /// whatever their numbers, as it does for all connections while a sysctl says so. It does not know the
 /// numbers of packets that took shortcuts: without the sysctl, what follows would be invalid, and neither
 /// be translated nor answered by a reset. In the network namespace of the calling thread.

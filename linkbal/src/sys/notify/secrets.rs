@@ -1,4 +1,4 @@
-//! What servers say, without the secrets that they may repeat.
+//! Texts of servers, without the secrets that they may repeat.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 

@@ -22,7 +22,7 @@ const PORT: u16 = 9100;
 /// Number of bytes that flow before the teardown, and after it.
 const BYTES: u64 = 16 << 20;
 
-/// What an administrator has set up without linkbal.
+/// The firewall that an administrator has set up without linkbal.
 const MASQUERADE: &str = "table ip admin {
     chain postrouting {
         type nat hook postrouting priority srcnat;
@@ -30,7 +30,7 @@ const MASQUERADE: &str = "table ip admin {
     }
 }";
 
-/// Connection tracking has seen few of the numbers of such a connection.
+/// Checks that a connection is not lost of whose numbers connection tracking has seen few.
 #[test]
 fn a_connection_with_much_data_goes_on_after_the_teardown() {
     let lab = Lab::new(&[UplinkSpec::new("isp-a", "wan-a", 10)]).unwrap();
