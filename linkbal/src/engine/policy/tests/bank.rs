@@ -109,8 +109,18 @@ impl Gateway {
 
     /// Sends a packet of a connection; returns its uplink.
     fn send(&self, port: u16, to: [u8; 4]) -> u32 {
-        let bytes = tcp(port, to);
-        match forward(&ModelPacket::frame(&bytes), &self.tables) {
+        self.forward(&tcp(port, to))
+    }
+
+    /// Sends the first packet of a connection; returns its uplink.
+    fn open(&self, port: u16, to: [u8; 4]) -> u32 {
+        let mut bytes = tcp(port, to);
+        bytes[FLAGS] = SYN;
+        self.forward(&bytes)
+    }
+
+    fn forward(&self, bytes: &[u8]) -> u32 {
+        match forward(&ModelPacket::frame(bytes), &self.tables) {
             Verdict::Mark(fwmark) | Verdict::Propose { fwmark, .. } => {
                 MarkMask(DEFAULT_MASK).decode(fwmark).expect("an uplink")
             }
@@ -122,6 +132,10 @@ impl Gateway {
         self.tables.up_mask = UpMask(ALL_UP & !(0x0001_0001 << uplink));
     }
 }
+
+/// Offset of the flags of TCP in such a frame, and the one that begins a connection (RFC 9293 section 3.1).
+const FLAGS: usize = 14 + 20 + 13;
+const SYN: u8 = 2;
 
 /// Returns a frame with the front of a TCP segment from the customer.
 fn tcp(port: u16, to: [u8; 4]) -> Vec<u8> {
@@ -225,7 +239,7 @@ fn any_flow_keeps_the_session_alive_and_idle_time_ends_it() {
     gateway.resolve();
     let third = gateway.send(3, server(2));
     assert_ne!(third, first, "the session is over");
-    assert_eq!(gateway.send(2, server(1)), third, "after such silence a flow begins anew");
+    assert_eq!(gateway.open(2, server(1)), third, "after such silence a flow begins anew");
 }
 
 #[test]
