@@ -22,7 +22,7 @@ use linkbal::{
         configuration::InForce,
         error::{ApiError, PROBLEM},
         events::EVENT_STREAM,
-        reload::{LONGEST, SHORTEST},
+        reload::{MAX_TRIAL, MIN_TRIAL},
         router,
         status::ConfigurationStatus,
     },
@@ -116,7 +116,7 @@ pub fn run(data: &[u8]) {
 fn check(request: &Request) {
     match request {
         Request::Reload { confirm: Some(confirm), .. } | Request::Try { confirm, .. } => {
-            assert!((SHORTEST..=LONGEST).contains(confirm), "a trial of {confirm:?}");
+            assert!((MIN_TRIAL..=MAX_TRIAL).contains(confirm), "a trial of {confirm:?}");
         }
         Request::Drill(order, _) => {
             assert!(order.time <= Duration::from_millis(u64::MAX));

@@ -202,7 +202,7 @@ impl Engine {
                 self.refusals.update_unattached(reasons, &mut self.output);
             }
             Event::DatapathPartsMissing(parts) => {
-                self.drift.datapath_damaged(parts, now, &mut self.output)
+                self.drift.datapath_damaged(parts, now, &mut self.output);
             }
             Event::GatewayAsked { uplink, family, answers } => {
                 let context = &mut self.context;

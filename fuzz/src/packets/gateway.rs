@@ -22,6 +22,8 @@ use linkbal_common::{
     wan_egress::wan_egress,
 };
 
+use network_types::ip::IpProto;
+
 use self::tables::fresh;
 use crate::cursor::Cursor;
 
@@ -96,7 +98,7 @@ impl Gateway {
         let parsed = parse(&packet, &mut key);
         let before = self.tables.flows.borrow().clone();
         let known = before.get(&key).copied().filter(|_| parsed.is_ok());
-        let begins = begins(&parsed);
+        let begins = begins(&parsed, key.protocol);
         let counted = self.counted();
         if let Some(short) = self.short_look(&packet) {
             assert_eq!(self.counted(), counted, "it is counted elsewhere");
@@ -154,7 +156,7 @@ impl Gateway {
         let (flows, counted) = (self.tables.flows.borrow().clone(), self.counted());
         let mut key = FlowKey::default();
         let parsed = parse(&packet, &mut key);
-        let begins = begins(&parsed);
+        let begins = begins(&parsed, key.protocol);
         let verdict = ingress(&packet, &self.tables);
         assert_eq!(self.counted(), counted + 1, "a packet is counted once: {verdict:?}");
         self.check_ingress(&flows, &key, fwmark, verdict, begins);
@@ -390,10 +392,12 @@ impl Gateway {
     }
 }
 
-/// Returns whether a packet may be the first one of a flow: all but TCP that does not open a connection.
-/// One without flags belongs to none.
-fn begins(parsed: &Result<(Extra, Tcp), Reason>) -> bool {
-    parsed.is_ok_and(|(_, tcp)| tcp.flags == 0 || tcp.is_connect())
+/// Returns whether a packet may be the first one of a flow: all but TCP that does not open a connection, and
+/// what quotes another one.
+fn begins(parsed: &Result<(Extra, Tcp), SkipReason>, protocol: u8) -> bool {
+    parsed.is_ok_and(|(_, segment)| {
+        !segment.is_quoted() && (protocol != IpProto::Tcp as u8 || segment.is_connect())
+    })
 }
 
 /// Returns the family that a frame's Ethernet header tells, as the program reads it of the packet.

@@ -37,10 +37,8 @@ const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL: u16 = 4;
 const CTA_PROTOINFO_TCP_FLAGS_REPLY: u16 = 5;
 const IP_CT_TCP_FLAG_BE_LIBERAL: u8 = 0x08;
 
-/// Flag of an attribute that holds others, and length of an attribute's header
-/// (include/uapi/linux/netlink.h).
+/// Flag of an attribute that holds others (include/uapi/linux/netlink.h).
 const NLA_F_NESTED: u16 = libc::NLA_F_NESTED as u16;
-const NLA_HEADER: usize = 4;
 
 /// The number of connections that were changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,16 +143,16 @@ pub fn keep_liberal(mask: u32) -> Result<()> {
 /// Returns the state of TCP that has both directions taken whatever their numbers: nested attributes, with
 /// flags and their mask (`nlattr_to_tcp` in net/netfilter/nf_conntrack_proto_tcp.c).
 fn liberal() -> DefaultNla {
+    // A header of four bytes and two of flags, up to a multiple of four; then both behind a header.
+    const ONE: u16 = 6;
+    const BOTH: u16 = 4 + 2 * 8;
     let flags = |kind: u16| {
-        let length = (NLA_HEADER + 2) as u16;
-        let [a, b] = length.to_ne_bytes();
-        let [c, d] = kind.to_ne_bytes();
+        let ([a, b], [c, d]) = (ONE.to_ne_bytes(), kind.to_ne_bytes());
         [a, b, c, d, IP_CT_TCP_FLAG_BE_LIBERAL, IP_CT_TCP_FLAG_BE_LIBERAL, 0, 0]
     };
     let both =
         [CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, CTA_PROTOINFO_TCP_FLAGS_REPLY].map(flags).concat();
-    let length = (NLA_HEADER + both.len()) as u16;
-    let header = [length, CTA_PROTOINFO_TCP | NLA_F_NESTED].map(u16::to_ne_bytes).concat();
+    let header = [BOTH, CTA_PROTOINFO_TCP | NLA_F_NESTED].map(u16::to_ne_bytes).concat();
     DefaultNla::new(CTA_PROTOINFO | NLA_F_NESTED, [header, both].concat())
 }
 

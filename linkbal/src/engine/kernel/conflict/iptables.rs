@@ -208,15 +208,18 @@ fn number(text: &str) -> Option<u32> {
 /// libxtables/xtables.c), where a shell would still run what it holds.
 fn for_shell(rule: &str) -> String {
     let mut words = vec![String::new()];
+    let push = |words: &mut Vec<String>, letter: Option<char>| {
+        if let Some(word) = words.last_mut() {
+            word.extend(letter);
+        }
+    };
     let (mut quoted, mut letters) = (false, rule.trim_end().chars());
     while let Some(letter) = letters.next() {
         match letter {
             '"' => quoted = !quoted,
             ' ' if !quoted => words.push(String::new()),
-            '\\' if quoted => {
-                words.last_mut().into_iter().for_each(|word| word.extend(letters.next()))
-            }
-            _ => words.last_mut().into_iter().for_each(|word| word.push(letter)),
+            '\\' if quoted => push(&mut words, letters.next()),
+            _ => push(&mut words, Some(letter)),
         }
     }
     // A shell that reads a script does not look for an earlier command.
