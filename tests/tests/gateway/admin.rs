@@ -64,7 +64,7 @@ fn a_disabled_uplink_loses_its_flows_to_the_others_until_it_is_enabled() {
     gateway.daemon.wait_until_up(LIMIT).unwrap();
     gateway.wait_for_uplinks(&[0, 1]);
     let events = gateway.daemon.run(&["events"]).unwrap();
-    assert!(events.contains("uplink isp-a ipv4: admin-down -> down: enabled by"), "{events}");
+    assert!(events.contains("uplink isp-a ipv4: admin-down -> down: re-enabled by"), "{events}");
     assert!(events.contains("uplink isp-a ipv4: down -> up: "), "{events}");
 }
 
