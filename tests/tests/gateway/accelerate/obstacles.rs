@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::start;
 use crate::fixture::{Gateway, LIMIT, TICK, on, uplink_status, wait_for_answers};
 use crate::shortcuts::{
-    accelerated_with, start_with, taken, taken_by, wait_for_none, wait_for_requests,
+    accelerated, accelerated_with, start_with, taken, taken_by, wait_for_none, wait_for_requests,
     wait_for_shortcuts,
 };
 
@@ -248,6 +248,32 @@ fn an_interface_of_the_lan_may_be_left_out() {
     assert_eq!(taken(&gateway), [0, 0]);
     let _others = gateway.long_flows(5);
     wait_for_shortcuts(&gateway, 200);
+}
+
+/// Checks that the kernel's word on a tunnel is understood: this one takes its peers from routes.
+#[test]
+fn a_tunnel_that_needs_the_route_of_each_packet_has_none() {
+    let lab = Lab::new(&UplinkSpec::pair()).unwrap();
+    for (name, kind) in
+        [("guest0", "external dstport 4789"), ("guest1", "id 7 remote 192.0.2.9 dstport 4790")]
+    {
+        let link = format!("link add {name} type vxlan {kind}\nlink set {name} up\n");
+        let address = format!("address add 10.9.{}.1/24 dev {name}\n", &name[5..]);
+        lab.gateway.ip_batch(&(link + &address)).unwrap();
+    }
+    let mut gateway = Gateway::start(lab, |config| {
+        accelerated(&config.replace("[\"lan0\"]", "[\"lan0\", \"guest*\"]"))
+    });
+    let reason = |status: &Value, name: &str| {
+        let mut lan = status["lan"].as_array().unwrap().iter();
+        lan.find(|lan| lan["interface"] == name).map(|lan| lan["no_shortcuts"].clone())
+    };
+    let wanted = "guest0 is a tunnel that takes its peer from the route of each packet";
+    let told = |status: &Value| {
+        reason(status, "guest0") == Some(wanted.into())
+            && reason(status, "guest1") == Some(Value::Null)
+    };
+    gateway.daemon.wait_for("the reason", LIMIT, told).unwrap();
 }
 
 fn family(address: &str) -> Family {
