@@ -5,7 +5,7 @@ const ROUTE_SHORT: [&str; 7] =
     ["dsfield", "expires", "metric", "priority", "realms", "protocol", "table"];
 
 /// Words of a route that have a value.
-const ROUTE: [&str; 29] = [
+const ROUTE: [&str; 15] = [
     "via",
     "from",
     "dev",
@@ -19,6 +19,12 @@ const ROUTE: [&str; 29] = [
     "proto",
     "weight",
     "mtu",
+    "nhid",
+    "vrf",
+];
+
+/// Further ones, which say how connections by the route behave.
+pub(super) const TUNING: [&str; 14] = [
     "advmss",
     "hoplimit",
     "reordering",
@@ -33,8 +39,6 @@ const ROUTE: [&str; 29] = [
     "quickack",
     "congctl",
     "rto_min",
-    "nhid",
-    "vrf",
 ];
 
 /// Words of an ip rule that may be cut short, the first of which counts.
@@ -135,7 +139,7 @@ pub(super) fn value<'a>(pairs: &[(&'a str, &'a str)], keys: &[&str]) -> Option<&
 }
 
 fn of_route(word: &str) -> Option<&'static str> {
-    keyword(word, &ROUTE, &ROUTE_SHORT)
+    keyword(word, &ROUTE, &ROUTE_SHORT).or_else(|| keyword(word, &TUNING, &[]))
 }
 
 /// Returns the whole word of an ip rule's.

@@ -54,7 +54,7 @@ pub(super) fn ip_route(
     }
     add_defaults(facts, command, &route, table, ipv6);
     for (key, _) in route.pairs.iter().chain(route.hops.iter().flatten()) {
-        if TUNING.contains(key) {
+        if keys::TUNING.contains(key) {
             let why = format!(
                 "linkbal's routes have no `{key}`: set it with a route of your own, or as a sysctl"
             );
@@ -63,24 +63,6 @@ pub(super) fn ip_route(
     }
     draft.cover(lines);
 }
-
-/// Words of a route that say how connections by it behave.
-const TUNING: [&str; 14] = [
-    "advmss",
-    "hoplimit",
-    "reordering",
-    "rtt",
-    "rttvar",
-    "window",
-    "cwnd",
-    "initcwnd",
-    "initrwnd",
-    "ssthresh",
-    "features",
-    "quickack",
-    "congctl",
-    "rto_min",
-];
 
 /// Reads a route of a type that leads to no uplink, of a family and from these lines.
 fn special(
